@@ -1,0 +1,28 @@
+"""What holds for every test: eight fake CPU devices, and array shapes checked at run time."""
+
+import os
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # both must be set before jax is imported for the first time
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Checks each jaxtyping signature when it is called. The tower lets an int pass where a float is asked for.
+install_import_hook("flaxformer_lite", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets that some tests measure themselves on."""
+    folder = os.environ.get("FLAXFORMER_LITE_DATA", "")
+    if not Path(folder).is_dir() or not folder:
+        pytest.skip(f"FLAXFORMER_LITE_DATA={folder!r} names no folder with multi30k/ and the like")
+    return Path(folder)
