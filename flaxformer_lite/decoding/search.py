@@ -1,0 +1,60 @@
+"""What all searches share: their signature, and which tokens may come next."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from flaxformer_lite.types import Cache, Hypotheses, SpecialIds, Step
+
+# Log-probability of what cannot be. Finite, because infinities make NaN of differences; and so low that no real
+# hypothesis comes near it: one of 10,000 tokens would have to lose 100,000 nats at each.
+NEVER = -1e9
+
+
+class Search(Protocol):
+    """A way to look for the target of each source, as one loop on the device."""
+
+    @property
+    def beam_size(self) -> int:
+        """How many hypotheses of one source are alive at a time; the cache must have been made for as many."""
+        ...
+
+    def __call__(
+        self, step: Step, cache: Cache, encoded: Any, limits: Int[Array, " b"], max_length: int, special: SpecialIds
+    ) -> Hypotheses:
+        """Searches for every row of the batch; no row's result depends on the other rows.
+
+        Args:
+          step: reads one token a hypothesis, gives the logits of the next.
+          cache: the state before the first token, for ``beam_size`` hypotheses a source.
+          encoded: what the model knows of the sources; handed to ``step`` as it is.
+          limits: the largest number of tokens for each source, the end token included. A row with limit 0, such as one
+            that fills up a batch, is left alone: its hypotheses have length 0.
+          max_length: the largest possible limit, and the size of the output.
+          special: the ids that begin, end and pad a target.
+        """
+        ...
+
+
+def next_log_probs(
+    logits: Float[Array, "b m v"], only_end: Bool[Array, " b"], special: SpecialIds
+) -> Float[Array, "b m v"]:
+    """Log-probability, in float32, of each token to be the next one, ``NEVER`` where it may not be.
+
+    Pad and begin are never generated, and rows with ``only_end`` can but end. The others keep the probability that the
+    model gave them: nothing is renormalised, so sums of these are log P(Y|X).
+    """
+    ids = jnp.arange(logits.shape[-1])
+    is_end = ids == special.end  # some vocabularies begin with their end or pad token
+    speakable = is_end | (ids != special.pad) & (ids != special.begin)
+    allowed = speakable & (is_end | ~only_end[:, None, None])
+    return jnp.where(allowed, jax.nn.log_softmax(logits.astype(jnp.float32)), NEVER)
+
+
+def lengths_of(ids: Int[Array, "b m t"], special: SpecialIds) -> Int[Array, "b m"]:
+    """Number of tokens before the padding (pad itself is never generated)."""
+    return jnp.sum(ids != special.pad, axis=-1, dtype=jnp.int32)
