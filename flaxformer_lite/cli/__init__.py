@@ -1,0 +1,1 @@
+"""The commands of ``flaxformer-lite``, one module each."""

@@ -1,0 +1,160 @@
+"""From ``--config=configs/x.py --config.model.width=64`` to a checked ``Config``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import runpy
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flaxformer_lite import config as schema
+from flaxformer_lite.config import Config
+from flaxformer_lite.errors import InputError
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--config`` to a command, which may then be followed by overrides (``main`` collects them)."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="a Python file whose get_config() returns every setting, such as configs/tiny.py",
+    )
+    parser.add_argument_group(
+        "settings",
+        "--config.GROUP.KEY=VALUE changes one of them, such as --config.model.num_layers=2;\n"
+        "configs/base.py lists and explains them all",
+    )
+
+
+def separate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts a command line into its ordinary arguments and the overrides, each as one ``--config.key=value``.
+
+    >>> separate(["--config", "x.py", "--config.seed", "3", "--workdir=w"])
+    (['--config', 'x.py', '--workdir=w'], ['--config.seed=3'])
+    """
+    ordinary, overrides = [], []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith(("--config.", "--noconfig.")):
+            ordinary.append(word)
+        elif "=" in word or word.startswith("--no"):
+            overrides.append(word)
+        else:
+            overrides.append(f"{word}={next(words, '')}")
+    return ordinary, overrides
+
+
+def load(file: str | None, overrides: Sequence[str]) -> Config:
+    """Runs a config file, applies the overrides and checks the result.
+
+    Args:
+      file: what ``--config`` said; None: nothing.
+      overrides: such as ``--config.model.width=64``; the last one of a key wins, but a key that holds a tuple takes
+        all its values.
+
+    Raises:
+      InputError: the file or an override cannot be used.
+    """
+    from absl import flags  # here, because --help needs neither
+    from ml_collections import ConfigDict, config_flags
+
+    if not file:
+        raise InputError("--config is missing: name a config file, such as --config=configs/tiny.py")
+    config = _get_config(Path(file))
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"{file}: get_config() must return an ml_collections.ConfigDict, got {config!r}")
+    config.unlock()  # a key that the file misspelt is named by from_dict, with the nearest one
+    known, present = schema.known_keys(), _flat_keys(config)
+    for override in overrides:
+        _check_key(override, known, present, file)
+    argv = ["", *_split_tuples(overrides, config)]
+    parsed = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=parsed, lock_config=False, sys_argv=argv)
+        parsed(argv)
+    except (flags.Error, ValueError, TypeError) as error:
+        raise InputError(str(error).removeprefix("flag ")) from error
+    return schema.from_dict(config.to_dict())
+
+
+def _get_config(path: Path) -> Any:
+    """What the file's ``get_config()`` returns."""
+    if not path.is_file():
+        raise InputError(f"--config={path}: there is no such file{_nearest_file(path)}")
+    path = path.resolve()
+    # A config file may import its neighbours (`from configs import …`) and, wherever it lies itself, this project's
+    # configs: folders without __init__.py are namespace packages, which Python merges over all of sys.path.
+    for folder in (path.parents[1], _REPOSITORY):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+    try:
+        names = runpy.run_path(str(path))
+        if "get_config" not in names:
+            raise InputError(
+                f"{path} has no function get_config(); configs/tiny.py shows what a config file looks like"
+            )
+        return names["get_config"]()
+    except InputError:
+        raise
+    except Exception as error:  # the file is the user's code: whatever it raises is a fault in the file
+        raise InputError(f"{path}, line {_line(error, path)}: {type(error).__name__}: {error}") from error
+
+
+def _line(error: Exception, path: Path) -> int | None:
+    """The line of the file in which the error arose."""
+    if isinstance(error, SyntaxError):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
+
+
+def _nearest_file(path: Path) -> str:
+    neighbours = [str(other) for other in path.parent.glob("*.py")]
+    near = difflib.get_close_matches(str(path), neighbours, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].partition("config.")[2]
+
+
+def _check_key(override: str, known: Iterable[str], present: Iterable[str], file: str) -> None:
+    key = _key(override)
+    inside = [name for name in known if name.startswith(f"{key}.")]
+    if inside:
+        raise InputError(
+            f"{override}: config.{key} is a group of settings; change one of them, such as config.{inside[0]}"
+        )
+    if key not in known:
+        raise schema.unknown_key(key)
+    if key not in present:
+        raise InputError(
+            f"{override}: {file} does not set config.{key}; start from configs/base.py, which has every key"
+        )
+
+
+def _flat_keys(config: Any) -> list[str]:
+    """All dotted keys of a ConfigDict."""
+    keys = []
+    for key, value in config.items():
+        keys += [f"{key}.{name}" for name in _flat_keys(value)] if hasattr(value, "items") else [key]
+    return keys
+
+
+def _split_tuples(overrides: Sequence[str], config: Any) -> list[str]:
+    """Writes ``--config.k=a,b`` of a tuple as ``--config.k=a --config.k=b``, which absl understands."""
+    words = []
+    for override in overrides:
+        flag, _, text = override.partition("=")
+        value = config
+        for name in _key(override).split("."):
+            value = value[name]
+        plain = isinstance(value, tuple) and not text.startswith(("(", "[", "'", '"'))
+        words += [f"{flag}={part}" for part in text.split(",")] if plain else [override]
+    return words

@@ -1,0 +1,40 @@
+"""Train a model, or go on where a run stopped.
+
+Reads every setting from a config file, trains, and keeps all it makes in the work folder: checkpoints, vocabularies,
+metrics.jsonl, curves.png, samples.txt and TensorBoard's event files. The same command again continues the run as if
+it had never stopped, after Ctrl-C and after a crash alike.
+
+Examples:
+  flaxformer-lite train --config=configs/tiny.py --workdir=runs/tiny
+  flaxformer-lite train --config=configs/g2p.py --workdir=runs/g2p --config.model.width=256 --config.train.steps=20000
+
+The docstring of each file in configs/ says what it trains, how long that takes and what to expect.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from flaxformer_lite.cli import configuration
+from flaxformer_lite.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``train``."""
+    configuration.add_arguments(parser)
+    parser.add_argument(
+        "--workdir",
+        metavar="FOLDER",
+        help="the folder of the run; it is made if need be, and a run that lies there already is continued",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains; returns the exit code."""
+    config = configuration.load(arguments.config, arguments.overrides)
+    if not arguments.workdir:
+        raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
+    from flaxformer_lite import loop  # here, because it takes jax seconds to import and --help needs none of it
+
+    return loop.train(config, Path(arguments.workdir))
