@@ -1,0 +1,28 @@
+"""The one exception for what a user can mend."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class InputError(Exception):
+    """What the user gave cannot work. The message names the thing, shows its value and says what to do.
+
+    Commands print the message and end with exit code 2; nobody sees a traceback for it.
+    """
+
+
+@contextlib.contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turns a full disk into an ``InputError`` that names what was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{path}: the disk is full ({error.strerror}); make room and run the same again"
+            ) from error
+        raise

@@ -1,0 +1,155 @@
+"""What people see of a run: lines on standard error, and the record of its metrics in the work folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flaxformer_lite.errors import full_disk_named
+
+
+def say(text: str) -> None:
+    """Writes one line to standard error, at once. Standard output belongs to results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def format_progress(
+    step: int, steps: int, loss: float, learning_rate: float, tokens_per_second: float, seconds_left: float
+) -> str:
+    """The progress line.
+
+    >>> format_progress(1200, 10000, 1.2341, 1e-3, 15312.0, 700.0)
+    'step  1,200/10,000  loss 1.234  rate 1.0e-03  15,300 tokens/s  12 min left'
+    """
+    of = f"{steps:,}"
+    speed = float(f"{tokens_per_second:.3g}")  # more digits would be noise
+    return (
+        f"step {step:{len(of)},}/{of}  loss {loss:.3f}  rate {learning_rate:.1e}  {speed:,.0f} tokens/s  "
+        f"{format_duration(seconds_left)} left"
+    )
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as people say them: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Report:
+    """The record of a run in its work folder: metrics.jsonl, samples.txt, curves.png and TensorBoard's event files.
+
+    Each line of metrics.jsonl is an object with ``step`` and some of the metrics, such as ``train/loss`` and
+    ``eval/wer``. A value that is not finite is ``null`` there, since JSON has no word for it.
+    """
+
+    def __init__(self, folder: Path):
+        self._metrics = folder / "metrics.jsonl"
+        self._samples = folder / "samples.txt"
+        self._curves = folder / "curves.png"
+        self._tensorboard = folder / "tensorboard"
+        self._events: Any = None  # TensorBoard's file, opened by the first write
+        self._first_step = 0  # TensorBoard forgets what earlier files say of steps from here on
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records metrics of one step."""
+        values = {name: float(value) for name, value in metrics.items()}  # a device's scalars become plain numbers
+        line = {"step": step} | {name: value if math.isfinite(value) else None for name, value in values.items()}
+        with full_disk_named(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        with full_disk_named(self._tensorboard):
+            self._write_events(step, values)
+
+    def samples(self, step: int, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Records and says what became of some sources; a row is (source, reference, hypothesis)."""
+        text = f"samples of step {step:,}\n" + "\n".join(_format_sample(row) for row in rows)
+        with full_disk_named(self._samples), self._samples.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+        say(text)
+
+    def curves(self) -> None:
+        """Draws curves.png anew from metrics.jsonl."""
+        lines = _read(self._metrics)
+        if lines:
+            from flaxformer_lite import curves  # here, because matplotlib takes half a second to import
+
+            with full_disk_named(self._curves):
+                curves.draw(lines, self._curves)
+
+    def rewind(self, step: int) -> None:
+        """Forgets what was recorded after ``step``, for a run that goes on from there.
+
+        A killed run wrote more than its last checkpoint holds, and perhaps half a line; those steps come again.
+        """
+        kept = [line for line in _read(self._metrics) if line["step"] <= step]
+        _replace(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        if self._samples.exists():
+            _replace(self._samples, _samples_until(step, self._samples.read_text("utf-8").splitlines(keepends=True)))
+        self.close()
+        self._first_step = step + 1
+
+    def close(self) -> None:
+        """Ends TensorBoard's file. A later ``write`` begins another."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _write_events(self, step: int, values: Mapping[str, float]) -> None:
+        # EventsWriter writes in this thread. SummaryWriter hands over to one of its own, which dies of a full disk
+        # without a word and leaves the run waiting for it for ever.
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+
+        if self._events is None:
+            self._tensorboard.mkdir(exist_ok=True)
+            self._events = EventsWriter(str(self._tensorboard / "events"), filename_suffix=f".{time.time_ns()}")
+            start = SessionLog(status=SessionLog.START)
+            self._events.write_event(Event(step=self._first_step, wall_time=time.time(), session_log=start))
+        for name, value in values.items():
+            self._events.write_event(Event(step=step, wall_time=time.time(), summary=summary.scalar(name, value)))
+        self._events.flush()
+
+
+def _format_sample(row: Sequence[str]) -> str:
+    """Three lines, each indented, however many lines the texts have: ``rewind`` knows its blocks by that."""
+    names = ("source", "reference", "hypothesis")
+    return "".join(f"  {name:<12}{' '.join(text.split())}\n" for name, text in zip(names, row, strict=True))
+
+
+def _samples_until(step: int, lines: Iterable[str]) -> str:
+    kept = []
+    for line in lines:
+        if line.startswith("samples of step ") and int(line.split()[-1].replace(",", "")) > step:
+            break
+        kept.append(line)
+    return "".join(kept)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics file; none if there is no file."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text("utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue  # a kill left half a line
+    return lines
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    with full_disk_named(path):
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(text, "utf-8")
+        os.replace(partial, path)
