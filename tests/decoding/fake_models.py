@@ -1,0 +1,131 @@
+"""Models small enough to enumerate. Their next token depends on the whole history, so a wrong parent shows."""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxformer_lite.types import Hypotheses, SpecialIds
+
+SPECIAL = SpecialIds(pad=0, end=1, begin=2, unknown=3)
+VOCABULARY = 6  # so three tokens besides the end can be generated: unknown, 4 and 5
+
+
+class Memory(NamedTuple):
+    """A cache of one array, gathered by its parents."""
+
+    hidden: jax.Array
+
+    def select(self, parents) -> Self:
+        return type(self)(jnp.take_along_axis(self.hidden, parents[:, :, None], axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Recurrent:
+    """A random recurrent network. Sources are vectors, which it reads again at each step."""
+
+    inputs: np.ndarray
+    transition: np.ndarray
+    outputs: np.ndarray
+
+    @classmethod
+    def random(cls, seed: int, width: int = 5, bias: tuple[float, ...] = (0.0,) * VOCABULARY) -> Self:
+        draw = np.random.default_rng(seed).normal
+        outputs = np.concatenate([draw(size=(width, VOCABULARY)) * 2, np.array([bias])])  # the last row is the bias
+        return cls(draw(size=(VOCABULARY, width)), draw(size=(width, width)), outputs.astype(np.float32))
+
+    def start(self, rows: int, beams: int) -> Memory:
+        return Memory(jnp.zeros((rows, beams, len(self.transition))))
+
+    def sources(self, seed: int, rows: int) -> jax.Array:
+        return jnp.asarray(np.random.default_rng(seed).normal(size=(rows, len(self.transition))), jnp.float32)
+
+    def step(self, token, cache: Memory, encoded):
+        hidden, logits = self._next(jnp, token, cache.hidden, encoded[:, None])
+        return logits, Memory(hidden)
+
+    def log_probs(self, source: np.ndarray, ids: tuple[int, ...]) -> np.ndarray:
+        """Log-probabilities [v] of the token after ``ids``, in float64, without any cache."""
+        hidden = np.zeros(len(self.transition))
+        logits = np.zeros(VOCABULARY)
+        for token in (SPECIAL.begin, *ids):
+            hidden, logits = self._next(np, token, hidden, np.asarray(source, np.float64))
+        return logits - np.log(np.sum(np.exp(logits)))
+
+    def _next(self, np_or_jnp, token, hidden, source):
+        inputs, transition, outputs = (np_or_jnp.asarray(w) for w in (self.inputs, self.transition, self.outputs))
+        hidden = np_or_jnp.tanh(hidden @ transition + inputs[token] + source)
+        return hidden, hidden @ outputs[:-1] + outputs[-1]
+
+
+@partial(jax.jit, static_argnames=("model", "max_length", "method", "special"))
+def _search(model, sources, limits, max_length, method, special):
+    cache = model.start(len(limits), method.beam_size)
+    return method(model.step, cache, sources, limits, max_length, special)
+
+
+def search(model, sources, limits, max_length, method, special=SPECIAL) -> Hypotheses:
+    """What ``method`` finds, as NumPy arrays."""
+    return jax.tree.map(np.asarray, _search(model, sources, jnp.asarray(limits), max_length, method, special))
+
+
+def penalty(length: int, alpha: float) -> float:
+    return ((5 + length) / 6) ** alpha
+
+
+def exhaustive(model: Recurrent, source: np.ndarray, limit: int, alpha: float) -> list[tuple[float, tuple[int, ...]]]:
+    """Every target of at most ``limit`` tokens with its score, best first."""
+    words = [i for i in range(VOCABULARY) if i not in (SPECIAL.pad, SPECIAL.end, SPECIAL.begin)]
+    found = []
+    for length in range(limit):
+        for start in product(words, repeat=length):
+            ids = (*start, SPECIAL.end)
+            log_prob = sum(model.log_probs(source, ids[:i])[token] for i, token in enumerate(ids))
+            found.append((log_prob / penalty(len(ids), alpha), ids))
+    return sorted(found, reverse=True)
+
+
+def plain_beam_search(
+    model: Recurrent, source: np.ndarray, limit: int, beam_size: int, alpha: float
+) -> list[tuple[float, tuple[int, ...]]]:
+    """Beam search with lists and sorting, that always goes on to the limit."""
+    live, finished = [(0.0, ())], []
+    for length in range(1, limit + 1):
+        found = []
+        for log_prob, ids in live:
+            gains = model.log_probs(source, ids)
+            for token in (1, 3, 4, 5) if length < limit else (1,):
+                found.append((log_prob + gains[token], (*ids, token)))
+        found.sort(reverse=True)
+        ended = [(log_prob, ids) for log_prob, ids in found[:beam_size] if ids[-1] == SPECIAL.end]
+        finished += [(log_prob / penalty(length, alpha), ids) for log_prob, ids in ended]
+        live = [(log_prob, ids) for log_prob, ids in found if ids[-1] != SPECIAL.end][:beam_size]
+    return sorted(finished, reverse=True)[:beam_size]
+
+
+class Place(NamedTuple):
+    """Where in its table each hypothesis of ``Table`` stands."""
+
+    node: jax.Array
+
+    def select(self, parents) -> Self:
+        return type(self)(jnp.take_along_axis(self.node, parents, axis=1))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Next-token ``probabilities[node]``, written by hand; token i leads on to node ``children[node][i]``."""
+
+    probabilities: tuple[tuple[float, ...], ...]
+    children: tuple[tuple[int, ...], ...]
+
+    def start(self, rows: int, beams: int) -> Place:
+        return Place(jnp.full((rows, beams), -1))
+
+    def step(self, token, cache: Place, encoded):
+        node = jnp.where(cache.node < 0, 0, jnp.asarray(self.children)[cache.node, token])
+        return jnp.log(jnp.asarray(self.probabilities))[node], Place(node)

@@ -1,0 +1,183 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxformer_lite.decoding.beam import BeamSearch, length_penalty
+from flaxformer_lite.decoding.greedy import Greedy
+from flaxformer_lite.decoding.search import NEVER
+from tests.decoding.fake_models import (
+    SPECIAL,
+    VOCABULARY,
+    Recurrent,
+    Table,
+    exhaustive,
+    penalty,
+    plain_beam_search,
+    search,
+)
+
+
+def assert_finds(found, row, expected):
+    """Row ``row`` holds just the (score, ids) of ``expected``, in that order."""
+    for beam, (score, ids) in enumerate(expected):
+        np.testing.assert_array_equal(found.ids[row, beam], ids + (SPECIAL.pad,) * (found.ids.shape[-1] - len(ids)))
+        np.testing.assert_allclose(found.scores[row, beam], score, rtol=1e-5)
+        assert found.lengths[row, beam] == len(ids)
+    np.testing.assert_array_equal(found.lengths[row, len(expected) :], 0)
+    np.testing.assert_array_equal(found.scores[row, len(expected) :], NEVER)
+
+
+def test_length_penalty_is_that_of_wu_et_al():
+    np.testing.assert_allclose(length_penalty(jnp.array([1, 7, 13]), 1.0), [1, 2, 3])
+    np.testing.assert_allclose(length_penalty(jnp.array([1, 19]), 0.5), [1, 2])
+    np.testing.assert_array_equal(length_penalty(jnp.array([1, 19]), 0.0), [1, 1])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.5])
+def test_beam_of_full_width_is_exhaustive_search(alpha):
+    model, limits = Recurrent.random(seed=11), [4, 1, 3, 2]
+    sources = model.sources(seed=5, rows=4)
+    found = search(model, sources, limits, 4, BeamSearch(1 + 3 + 9 + 27, alpha))
+    for row, limit in enumerate(limits):
+        assert_finds(found, row, exhaustive(model, np.asarray(sources)[row], limit, alpha))
+
+
+@pytest.mark.parametrize(("beam_size", "alpha"), [(1, 0.6), (2, 0.0), (3, 1.0), (4, 2.5)])
+def test_stopping_early_changes_nothing(beam_size, alpha):
+    model = Recurrent.random(seed=7)
+    limits = np.random.default_rng(0).integers(3, 9, size=24)  # from 3 on there are more targets than beams
+    sources = model.sources(seed=4, rows=24)
+    found = search(model, sources, limits, 8, BeamSearch(beam_size, alpha))
+    for row, limit in enumerate(limits):
+        assert_finds(found, row, plain_beam_search(model, np.asarray(sources)[row], int(limit), beam_size, alpha))
+
+
+def test_stops_as_soon_as_no_beam_can_win():
+    model = Recurrent.random(seed=7, bias=tuple(9.0 * (i == SPECIAL.end) for i in range(VOCABULARY)))
+    steps = []
+
+    def counted_step(token, cache, encoded):
+        jax.debug.callback(lambda: steps.append(1))
+        return model.step(token, cache, encoded)
+
+    sources, limits = model.sources(seed=4, rows=3), jnp.array([50, 40, 30])
+    BeamSearch(2, 0.6)(counted_step, model.start(3, 2), sources, limits, 50, SPECIAL)
+    jax.effects_barrier()
+    assert len(steps) < 10
+
+
+def test_one_beam_without_penalty_is_greedy_search():
+    model, limits = Recurrent.random(seed=3), np.full(32, 7)
+    sources = model.sources(seed=1, rows=32)
+    beam = search(model, sources, limits, 7, BeamSearch(1, 0.0))
+    greedy = search(model, sources, limits, 7, Greedy())
+    ended = np.any(greedy.ids == SPECIAL.end, axis=(1, 2))
+    assert ended.sum() > 10
+    np.testing.assert_array_equal(beam.ids[ended], greedy.ids[ended])
+    np.testing.assert_allclose(beam.scores[ended], greedy.scores[ended], rtol=1e-5)
+
+
+def test_finds_the_better_path_that_greedy_search_misses():
+    end, a, b = SPECIAL.end, 4, 5
+    table = Table(
+        probabilities=(
+            (0, 0.1, 0, 0, 0.5, 0.4),  # first a looks better than b ...
+            (0, 0.4, 0, 0, 0.3, 0.3),  # ... but nothing after a is as sure
+            (0, 0.9, 0, 0, 0.1, 0.0),  # ... as that b ends
+        ),
+        children=((0, 0, 0, 0, 1, 2),) * 3,
+    )
+    sources, limits = jnp.zeros((2, 1)), [3, 3]
+    greedy = search(table, sources, limits, 3, Greedy())
+    beam = search(table, sources, limits, 3, BeamSearch(2, 0.0))
+    for row in range(2):
+        assert_finds(greedy, row, [(np.log(0.5 * 0.4), (a, end))])
+        assert_finds(beam, row, [(np.log(0.4 * 0.9), (b, end)), (np.log(0.5 * 0.4), (a, end))])
+
+
+def test_hypotheses_are_sorted_distinct_and_complete():
+    model, limits = Recurrent.random(seed=2), np.array([6, 9, 4, 7, 5])
+    found = search(model, model.sources(seed=9, rows=5), limits, 9, BeamSearch(4, 0.8))
+    assert np.all(np.diff(found.scores, axis=1) <= 0)
+    for row in range(5):
+        assert len({tuple(ids) for ids in found.ids[row]}) == 4
+        for ids, length in zip(found.ids[row], found.lengths[row], strict=True):
+            assert 1 <= length <= limits[row]
+            assert ids[length - 1] == SPECIAL.end
+            assert not set(ids[: length - 1]) & {SPECIAL.pad, SPECIAL.begin, SPECIAL.end}
+            np.testing.assert_array_equal(ids[length:], SPECIAL.pad)
+
+
+def test_a_row_does_not_depend_on_the_batch_or_the_size_of_the_output():
+    model, limits = Recurrent.random(seed=2), np.array([6, 9, 4, 7, 2])
+    sources, method = model.sources(seed=9, rows=5), BeamSearch(3, 0.6)
+    together = search(model, sources, limits, 9, method)
+    order = np.array([3, 1, 4, 2, 0, 3, 3])
+    some = search(model, sources[order], limits[order] * [1, 1, 1, 1, 1, 0, 0], 13, method)  # the last two fill up
+    np.testing.assert_array_equal(some.ids[:5, :, :9], together.ids[order[:5]])
+    np.testing.assert_array_equal(some.ids[:5, :, 9:], SPECIAL.pad)
+    np.testing.assert_array_equal(some.lengths[5:], 0)
+    np.testing.assert_allclose(some.scores[:5], together.scores[order[:5]], rtol=1e-6)
+    for row in range(5):
+        alone = search(model, sources[row : row + 1], limits[row : row + 1], 9, method)
+        np.testing.assert_array_equal(alone.ids[0], together.ids[row])
+
+
+@pytest.mark.parametrize("method", [Greedy(), BeamSearch(3, 0.6)])
+def test_the_same_when_sharded_over_eight_devices(method):
+    model, limits = Recurrent.random(seed=2), np.arange(16) % 5 + 3
+    sources = model.sources(seed=9, rows=16)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    sharded = search(model, jax.device_put(sources, sharding), jax.device_put(limits, sharding), 7, method)
+    single = search(model, sources, limits, 7, method)
+    np.testing.assert_array_equal(sharded.ids, single.ids)
+    np.testing.assert_allclose(sharded.scores, single.scores, rtol=1e-6)
+
+
+def test_limit_1_leaves_the_end_alone():
+    model = Recurrent.random(seed=2)
+    sources = model.sources(seed=9, rows=3)
+    found = search(model, sources, [1, 1, 1], 5, BeamSearch(2, 0.6))
+    for row in range(3):
+        assert_finds(found, row, [(model.log_probs(np.asarray(sources)[row], ())[SPECIAL.end], (SPECIAL.end,))])
+
+
+@pytest.mark.parametrize("begin", [SPECIAL.begin, SPECIAL.end, SPECIAL.pad])
+def test_can_end_at_once_whichever_token_begins(begin):
+    model = Recurrent.random(seed=0, bias=tuple(20.0 * (i == SPECIAL.end) for i in range(VOCABULARY)))
+    found = search(model, model.sources(seed=1, rows=2), [4, 3], 4, BeamSearch(2, 0.0), SPECIAL._replace(begin=begin))
+    np.testing.assert_array_equal(found.ids[:, 0], [[SPECIAL.end, 0, 0, 0]] * 2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_sums_in_float32_whatever_the_logits_are(dtype):
+    model = Recurrent.random(seed=2)
+
+    class Rounded(Recurrent):
+        def step(self, token, cache, encoded):
+            logits, cache = model.step(token, cache, encoded)
+            return logits.astype(dtype), cache
+
+    rounded = Rounded(model.inputs, model.transition, model.outputs)
+    sources = model.sources(seed=9, rows=3)
+    found = search(rounded, sources, [6, 5, 4], 6, BeamSearch(2, 0.6))
+    assert found.scores.dtype == np.float32
+    for row in range(3):
+        ids = tuple(int(i) for i in found.ids[row, 0, : found.lengths[row, 0]])
+        exact = sum(model.log_probs(np.asarray(sources)[row], ids[:i])[token] for i, token in enumerate(ids))
+        np.testing.assert_allclose(found.scores[row, 0] * penalty(len(ids), 0.6), exact, rtol=0.02)
+
+
+def test_tokens_of_probability_0_make_no_nan():
+    table = Table(probabilities=((0, 0.0, 0, 0, 1.0, 0), (0, 1.0, 0, 0, 0, 0)), children=((0, 0, 0, 0, 1, 0),) * 2)
+    found = search(table, jnp.zeros((2, 1)), [4, 5], 5, BeamSearch(3, 0.6))
+    for row in range(2):
+        assert_finds(found, row, [(0.0, (4, SPECIAL.end))])
+
+
+@pytest.mark.parametrize(("beam_size", "alpha"), [(0, 0.6), (2, -0.1)])
+def test_settings_out_of_range_are_refused(beam_size, alpha):
+    with pytest.raises(ValueError, match=r"beam_size=.* at least 1"):
+        BeamSearch(beam_size, alpha)
