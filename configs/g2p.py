@@ -1,0 +1,46 @@
+"""Grapheme to phoneme: from the letters of an English word to its phones, on CMUdict without stress.
+
+Task     107,146 / 6,302 / 12,604 words for training / validation / test, divided as in the Sphinx project's
+         g2p-seq2seq (distinct words in file order, index modulo 20: 19 validation, 17 and 18 test)
+Measure  word error rate (WER): a word is right if it equals any of its pronunciations; phone error rate (PER)
+Paper    the Transformer of Vaswani et al. (2017); for this task Yolchuyeva et al. (2019), "Transformer based
+         Grapheme-to-Phoneme Conversion"
+Expect   validation WER of 33 % or better
+Time     at most 20 minutes on 2 CPU cores
+Train    flaxformer-lite train --config=configs/g2p.py --workdir=runs/g2p
+Use      echo "flaxformer" | flaxformer-lite decode --workdir=runs/g2p
+Measure  flaxformer-lite evaluate --workdir=runs/g2p --split=test
+Vary     with stress: --config.data.cmudict.keep_stress=True
+         better and longer: configs/g2p_long.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """What differs from the base."""
+    config = base.get_config()
+
+    config.data.task = "cmudict"
+    config.data.source_vocabulary.kind = "character"
+    config.data.target_vocabulary.kind = "word"  # phones are written with spaces between them
+    config.data.max_source_length = 29  # the longest word has 28 letters and the longest pronunciation 28 phones, so
+    config.data.max_target_length = 29  # with the end token nothing is left out
+
+    config.model.width = 128
+    config.model.mlp_width = 512
+    config.model.num_layers = 3
+
+    config.optim.learning_rate = 2e-3
+    config.optim.warmup_steps = 1_000
+
+    config.train.steps = 6_000
+    config.train.batch_size = 128
+    config.train.eval_every = 1_000
+    config.train.save_every = 500
+
+    config.eval.metrics = ("wer", "per")
+    config.eval.best_metric = "wer"
+    return config
