@@ -52,7 +52,8 @@ def next_log_probs(
     is_end = ids == special.end  # some vocabularies begin with their end or pad token
     speakable = is_end | (ids != special.pad) & (ids != special.begin)
     allowed = speakable & (is_end | ~only_end[:, None, None])
-    return jnp.where(allowed, jax.nn.log_softmax(logits.astype(jnp.float32)), NEVER)
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return jnp.where(allowed, jnp.maximum(log_probs, NEVER), NEVER)
 
 
 def lengths_of(ids: Int[Array, "b m t"], special: SpecialIds) -> Int[Array, "b m"]:
