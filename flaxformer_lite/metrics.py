@@ -1,0 +1,112 @@
+"""How good decoded text is: percentages (BLEU and chrF points) of hypotheses against one or more references each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rapidfuzz.distance import Levenshtein
+
+References = Sequence[Sequence[str]]  # for each source all that are right
+
+
+def exact_match(hypotheses: Sequence[str], references: References) -> float:
+    """Percentage of sources whose hypothesis equals one of the references."""
+    _check(hypotheses, references)
+    right = sum(hypothesis in accepted for hypothesis, accepted in zip(hypotheses, references, strict=True))
+    return 100 * right / len(hypotheses)
+
+
+def wer(hypotheses: Sequence[str], references: References) -> float:
+    """Word error rate where each source is a word, as in grapheme-to-phoneme conversion: 100 less the exact match."""
+    return 100 - exact_match(hypotheses, references)
+
+
+def per(hypotheses: Sequence[str], references: References) -> float:
+    """Phone error rate: edits per phone, in percent, against the closest reference. Phones stand between spaces.
+
+    Each hypothesis is compared with the reference that takes the fewest insertions, deletions and substitutions, of
+    equally close ones with the first. Edits are summed over all sources, and so are the lengths of those references.
+    """
+    _check(hypotheses, references)
+    edits = phones = 0
+    for hypothesis, accepted in zip(hypotheses, references, strict=True):
+        said = hypothesis.split()
+        distance, length = min(
+            ((Levenshtein.distance(said, reference.split()), len(reference.split())) for reference in accepted),
+            key=lambda pair: pair[0],
+        )
+        edits, phones = edits + distance, phones + length
+    return 100 * edits / max(phones, 1)
+
+
+def bleu(hypotheses: Sequence[str], references: References) -> float:
+    """Corpus BLEU as sacreBLEU computes it (Papineni et al. 2002; Post 2018), 0 to 100."""
+    return _sacrebleu("bleu", hypotheses, references)[0]
+
+
+def chrf(hypotheses: Sequence[str], references: References) -> float:
+    """Corpus chrF2 as sacreBLEU computes it (Popović 2015), 0 to 100."""
+    return _sacrebleu("chrf", hypotheses, references)[0]
+
+
+_METRICS: dict[str, Callable[[Sequence[str], References], float]] = {
+    "exact_match": exact_match,
+    "wer": wer,
+    "per": per,
+    "bleu": bleu,
+    "chrf": chrf,
+}
+
+
+def compute(names: Sequence[str], hypotheses: Sequence[str], references: References) -> dict[str, float]:
+    """The metrics of these names.
+
+    Args:
+      names: any of exact_match, wer, per, bleu, chrf.
+      hypotheses: one for each source.
+      references: for each source, one or more.
+
+    Raises:
+      ValueError: there is no such metric, nothing to score, or not a reference for each hypothesis.
+    """
+    unknown = set(names) - set(_METRICS)
+    if unknown:
+        raise ValueError(f"no metrics are named {sorted(unknown)}; there are {', '.join(_METRICS)}")
+    return {name: _METRICS[name](hypotheses, references) for name in names}
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a metric counts errors. Knows ``loss`` and ``token_accuracy`` too, which are not computed here."""
+    if name in ("loss", "wer", "per"):
+        return True
+    if name in ("token_accuracy", "exact_match", "bleu", "chrf"):
+        return False
+    raise ValueError(f"no metric is named {name!r}")
+
+
+def signature(name: str, hypotheses: Sequence[str], references: References) -> str:
+    """The settings of sacreBLEU behind a figure of ``bleu`` or ``chrf``, to be published with it."""
+    return _sacrebleu(name, hypotheses, references)[1]
+
+
+def _sacrebleu(name: str, hypotheses: Sequence[str], references: References) -> tuple[float, str]:
+    from sacrebleu.metrics.bleu import BLEU  # here, because it takes 0.2 s that most runs do not need
+    from sacrebleu.metrics.chrf import CHRF
+
+    _check(hypotheses, references)
+    # sacreBLEU wants one list for the first references of all sources, one for the second, …; None: there is none.
+    most = max(len(accepted) for accepted in references)
+    by_rank = [[accepted[i] if i < len(accepted) else None for accepted in references] for i in range(most)]
+    metric = {"bleu": BLEU, "chrf": CHRF}[name]()
+    score = metric.corpus_score(list(hypotheses), by_rank).score
+    return score, str(metric.get_signature())
+
+
+def _check(hypotheses: Sequence[str], references: References) -> None:
+    if not hypotheses:
+        raise ValueError("there is nothing to score: no hypotheses")
+    if len(hypotheses) != len(references):
+        raise ValueError(f"{len(hypotheses)} hypotheses for {len(references)} sources with references")
+    for index, accepted in enumerate(references):
+        if isinstance(accepted, str) or not accepted:
+            raise ValueError(f"source {index} needs a sequence of one or more references, got {accepted!r}")
