@@ -103,7 +103,8 @@ def _get_config(path: Path) -> Any:
     except InputError:
         raise
     except Exception as error:  # the file is the user's code: whatever it raises is a fault in the file
-        raise InputError(f"{path}, line {_line(error, path)}: {type(error).__name__}: {error}") from error
+        what = error.msg if isinstance(error, SyntaxError) else error
+        raise InputError(f"{path}, line {_line(error, path)}: {type(error).__name__}: {what}") from error
 
 
 def _line(error: Exception, path: Path) -> int | None:
