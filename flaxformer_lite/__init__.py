@@ -1,0 +1,1 @@
+"""Encoder-decoder models in JAX and Flax Linen: train, resume exactly, decode from the work folder."""

@@ -1,0 +1,102 @@
+"""Multi-head attention over a whole sequence, over the source, and over what hypotheses have said so far."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from flaxformer_lite.models.layers import Dropout
+
+NEVER = -1e9  # a logit that no softmax gives weight to, yet finite: a row of padding alone yields no NaN
+
+
+class KeyValue(NamedTuple):
+    """Keys and values, head by head."""
+
+    keys: Float[Array, "*b h l k"]
+    values: Float[Array, "*b h l k"]
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention in several heads (Vaswani et al. 2017, section 3.2).
+
+    Keys and values are projected on their own (``project``), because what is attended outlives the query: a source
+    is projected once, a hypothesis one token a step.
+    """
+
+    num_heads: int
+    width: int
+    dropout: float
+
+    def setup(self):
+        inward = (self.width, self.num_heads, self.width // self.num_heads)
+        into = nn.with_logical_partitioning(
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=0, out_axis=(1, 2)),
+            ("embed", "heads", "head_width"),
+        )
+        zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("heads", "head_width"))
+        self.query, self.key, self.value = (self.param(name, into, inward) for name in ("query", "key", "value"))
+        self.query_bias, self.key_bias, self.value_bias = (
+            self.param(f"{name}_bias", zeros, inward[1:]) for name in ("query", "key", "value")
+        )
+        out = nn.with_logical_partitioning(
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=(0, 1), out_axis=2),
+            ("heads", "head_width", "embed"),
+        )
+        self.out = self.param("out", out, inward[1:] + inward[:1])
+        self.out_bias = self.param("out_bias", nn.with_logical_partitioning(nn.initializers.zeros, ("embed",)), inward[:1])
+        self.drop = Dropout(self.dropout)
+
+    def project(self, x: Float[Array, "*b l d"]) -> KeyValue:
+        """Keys and values of x."""
+        return KeyValue(_heads(x, self.key, self.key_bias), _heads(x, self.value, self.value_bias))
+
+    def __call__(
+        self, x: Float[Array, "b q d"], attended: KeyValue, mask: Bool[Array, "b #q l"], train: bool
+    ) -> Float[Array, "b q d"]:
+        """For each query in x, the mean of the values weighted by how well their keys fit, where mask allows."""
+        queries = self._queries(x)
+        logits = jnp.einsum("bhqk,bhlk->bhql", queries, attended.keys)
+        weights = self._weights(logits, mask[:, None], axis=-1, train=train)
+        return self._merge(jnp.einsum("bhql,bhlk->bhqk", weights, attended.values))
+
+    def over_beams(
+        self, x: Float[Array, "b m d"], attended: KeyValue, mask: Bool[Array, "b m j l"]
+    ) -> Float[Array, "b m d"]:
+        """The same for one token of each hypothesis, over the keys and values that all beams j have written.
+
+        ``mask[b, m, j, l]``: hypothesis m goes back to what beam j wrote at place l. So nothing is copied when
+        hypotheses change places; the keys of all beams are read either way.
+        """
+        queries = self._queries(x)
+        logits = jnp.einsum("bjhmk,bjhlk->bjhml", jnp.broadcast_to(queries[:, None], (*mask.shape[:1], mask.shape[2], *queries.shape[1:])), attended.keys)
+        weights = self._weights(logits, jnp.moveaxis(mask, 2, 1)[:, :, None], axis=(1, 4), train=False)
+        return self._merge(jnp.einsum("bjhml,bjhlk->bjhmk", weights, attended.values).sum(1))
+
+    def _queries(self, x):
+        return _heads(x, self.query, self.query_bias) * (self.width // self.num_heads) ** -0.5
+
+    def _weights(self, logits, mask, axis, train):
+        weights = jax.nn.softmax(jnp.where(mask, logits, NEVER), axis=axis)
+        return self.drop(weights, train)
+
+    def _merge(self, values: Float[Array, "b h q k"]) -> Float[Array, "b q d"]:
+        return jnp.einsum("bhqk,hkd->bqd", values, self.out) + self.out_bias
+
+
+def _heads(x, kernel, bias):
+    return jnp.einsum("...ld,dhk->...hlk", x, kernel) + bias[:, None]
+
+
+def same_segment(query: Int[Array, "b q"], attended: Int[Array, "b l"]) -> Bool[Array, "b q l"]:
+    """A token sees those of its own segment; padding (segment 0) sees and is seen by nothing."""
+    return (query[:, :, None] == attended[:, None, :]) & (query[:, :, None] != 0)
+
+
+def causal(length: int) -> Bool[Array, "1 l l"]:
+    """A token sees itself and those before it."""
+    return jnp.tril(jnp.ones((1, length, length), bool))

@@ -1,0 +1,40 @@
+"""All that training changes, as data. Model, optimizer and settings stand outside."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from flaxformer_lite.types import Tokens
+
+
+class TrainState(NamedTuple):
+    """What a checkpoint holds of the model.
+
+    Attributes:
+      step: number of batches seen.
+      params: the model's parameters.
+      opt_state: the optimizer's moments.
+      skipped: updates skipped in a row because loss or gradient were not finite.
+      skipped_total: the same over the whole run.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    opt_state: Any
+    skipped: Int[Array, ""]
+    skipped_total: Int[Array, ""]
+
+
+def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """A new state, a function of the seed. Parameters still wear the names of their logical axes."""
+    one = jnp.ones((1, 1), jnp.int32)
+    tokens = Tokens(one, one, one - 1)
+    params = model.init(jax.random.key(seed), tokens, tokens, train=False)["params"]
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, params, optimizer.init(params), zero, zero)
