@@ -1,0 +1,47 @@
+"""Measure a trained model on a split of its data: loss, token accuracy, and the metrics of its config by decoding.
+
+Examples:
+  flaxformer-lite evaluate --workdir=runs/g2p --split=test
+  flaxformer-lite evaluate --workdir=runs/g2p --split=test --beam_size=5 --length_penalty=0.6 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+from flaxformer_lite.cli import search_flags
+from flaxformer_lite.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``evaluate``."""
+    search_flags.add_arguments(parser)
+    parser.add_argument(
+        "--split", choices=["validation", "test", "train"], default="validation", help="(default: validation)"
+    )
+    parser.add_argument("--max_examples", type=int, default=0, metavar="N", help="only the first N (default: all)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates; returns the exit code."""
+    if arguments.max_examples < 0:
+        raise InputError(f"--max_examples={arguments.max_examples}: must be at least 0 (all)")
+    import flaxformer_lite  # here, because the model's libraries take seconds to import
+    from flaxformer_lite.evaluate import evaluate_split
+
+    predictor = flaxformer_lite.load(arguments.workdir, step=arguments.step)
+    decode = search_flags.decode_config(predictor.config, arguments)
+    found = evaluate_split(predictor, arguments.split, decode, arguments.max_examples)
+    if arguments.json:
+        what = {"workdir": arguments.workdir, "step": predictor.step, "split": arguments.split}
+        print(json.dumps({**what, "decode": dataclasses.asdict(decode), "metrics": found}, indent=2))
+    else:
+        search = f"beam {decode.beam_size}, length penalty {decode.length_penalty}"
+        print(f"{arguments.split}, step {predictor.step}, {search if decode.method == 'beam' else 'greedy'}\n")
+        width = max(map(len, found), default=0)
+        for name, value in found.items():
+            print(f"{name:<{width}}  {value:10.4f}")
+    return 0
