@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 from flaxformer_lite.errors import full_disk_named
 
@@ -59,9 +59,9 @@ class Report:
         self._first_step = 0  # TensorBoard forgets what earlier files say of steps from here on
         folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Records metrics of one step."""
-        values = {name: float(value) for name, value in metrics.items()}  # a device's scalars become plain numbers
+        values = {name: float(value) for name, value in metrics.items()}  # NumPy scalars too
         line = {"step": step} | {name: value if math.isfinite(value) else None for name, value in values.items()}
         with full_disk_named(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

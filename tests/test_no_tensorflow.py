@@ -1,0 +1,40 @@
+"""TensorFlow is neither asked for nor imported, from the flags to the last checkpoint."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+
+_TRAIN = """
+import importlib, pkgutil, sys
+import flaxformer_lite
+for module in pkgutil.walk_packages(flaxformer_lite.__path__, "flaxformer_lite."):
+    importlib.import_module(module.name)
+from flaxformer_lite.cli.main import main
+code = main(["train", "--config=configs/tiny.py", f"--workdir={sys.argv[1]}", "--config.train.steps=3",
+             "--config.optim.warmup_steps=1", "--config.train.eval_every=2", "--config.train.log_every=1",
+             "--config.eval.max_examples=8", "--config.data.reverse.examples=100"])
+assert code == 0, code
+code = main(["evaluate", f"--workdir={sys.argv[1]}", "--split=test"])
+assert code == 0, code
+found = [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "tensorflow_text", "torch")]
+assert not found, found
+"""
+
+
+def test_no_dependency_is_tensorflow(repository):
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = [line for group in groups for line in group]
+    names = {re.split(r"[\W]", line.replace("-", "_"))[0] for line in wanted}
+    assert "tensorflow_datasets" in names  # it works without TensorFlow; so the names were understood
+    assert not names & {"tensorflow", "tensorflow_cpu", "tensorflow_text", "tf_nightly", "torch", "seqio"}
+    assert importlib.util.find_spec("tensorflow") is None
+
+
+def test_training_imports_no_tensorflow(repository, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", _TRAIN, tmp_path / "run"], cwd=repository, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
