@@ -16,8 +16,9 @@ _COLOURS = {"train": "#4477aa", "eval": "#cc5533"}
 _TITLES = {
     "loss": "loss per target token",
     "tokens_per_second": "target tokens per second",
-    "wer": "word error rate",
-    "per": "phone error rate",
+    "wer": "word error rate (%)",
+    "per": "phone error rate (%)",
+    "exact_match": "exact match (%)",
     "bleu": "BLEU",
     "chrf": "chrF",
 }
