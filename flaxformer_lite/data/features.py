@@ -1,0 +1,160 @@
+"""From texts to the arrays of a batch. Pure NumPy, whole batches at a time."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Int32, Int64
+
+from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.types import Batch, SpecialIds, Tokens
+
+
+class Ragged(NamedTuple):
+    """Rows of different lengths, one behind the other.
+
+    Row i is ``ids[offsets[i]:offsets[i + 1]]``.
+    """
+
+    ids: Int32[np.ndarray, " tokens"]
+    offsets: Int64[np.ndarray, " rows_and_one"]
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " rows"]:
+        """Number of tokens of each row."""
+        return np.diff(self.offsets)
+
+
+class FitCounts(NamedTuple):
+    """What became of the examples that were too long."""
+
+    examples: int
+    dropped: int
+    truncated: int
+
+
+def tokenise(vocabulary: Vocabulary, texts: Iterable[str]) -> Ragged:
+    """The ids of texts, each closed by the end token.
+
+    Example:
+      With a = 4 and b = 5, ``["ab", "", "b"]`` gives ``ids [4 5 1 1 5 1]`` and ``offsets [0 3 4 6]``.
+    """
+    ids, offsets = array("i"), array("q", [0])
+    for text in texts:
+        ids.extend(vocabulary.encode(text))
+        ids.append(vocabulary.special.end)
+        offsets.append(len(ids))
+    return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64))
+
+
+def fit(
+    source: Ragged,
+    target: Ragged,
+    max_source_length: int,
+    max_target_length: int,
+    overlong: Literal["drop", "truncate"],
+) -> tuple[Ragged, Ragged, Int64[np.ndarray, " kept"], FitCounts]:
+    """Drops the examples that are too long, or cuts them; what is cut still closes with the end token.
+
+    Returns:
+      source and target, which examples they are of those given, and how many were dropped or truncated.
+
+    Raises:
+      InputError: nothing is left.
+
+    Example:
+      Sources ``[4 5 6 1]`` and ``[4 1]`` with a maximum of 3: dropping leaves ``[4 1]``, truncating ``[4 5 1]`` and
+      ``[4 1]``.
+    """
+    fits = (source.lengths <= max_source_length) & (target.lengths <= max_target_length)
+    overlong_examples = int(np.sum(~fits))
+    if overlong_examples == 0:
+        return source, target, np.arange(len(fits)), FitCounts(len(fits), dropped=0, truncated=0)
+    if overlong == "truncate":
+        counts = FitCounts(len(fits), dropped=0, truncated=overlong_examples)
+        source, target = _truncate(source, max_source_length), _truncate(target, max_target_length)
+        return source, target, np.arange(len(fits)), counts
+    if not fits.any():
+        raise InputError(
+            f"every one of {len(fits)} examples is too long: sources have {_span(source)} tokens "
+            f"(config.data.max_source_length={max_source_length}), targets {_span(target)} "
+            f"(config.data.max_target_length={max_target_length}), the end token included; raise these, or set "
+            "config.data.overlong='truncate'"
+        )
+    kept = np.flatnonzero(fits)
+    counts = FitCounts(len(fits), dropped=overlong_examples, truncated=0)
+    return _take(source, kept), _take(target, kept), kept, counts
+
+
+def pad(ragged: Ragged, indices: Int[np.ndarray, " b"], length: int, special: SpecialIds) -> Tokens:
+    """The rows of these indices as one array; an index of -1 is a row of padding alone.
+
+    Example:
+      Of ``[4 5 1]`` and ``[6 1]`` the rows ``[1, -1, 0]`` at length 4::
+
+          ids        segments   positions
+          6 1 0 0    1 1 0 0    0 1 0 0
+          0 0 0 0    0 0 0 0    0 0 0 0
+          4 5 1 0    1 1 1 0    0 1 2 0
+    """
+    starts = ragged.offsets[indices]
+    lengths = np.where(indices < 0, 0, ragged.offsets[indices + 1] - starts)
+    columns = np.arange(length, dtype=np.int32)
+    real = columns < lengths[:, None]
+    places = np.where(real, starts[:, None] + columns, 0)
+    return Tokens(
+        ids=np.where(real, ragged.ids[places], np.int32(special.pad)),
+        segments=real.astype(np.int32),
+        positions=np.where(real, columns, np.int32(0)),
+    )
+
+
+def cut_batch(
+    source: Ragged, target: Ragged, indices: Int[np.ndarray, " b"], shape: tuple[int, int], special: SpecialIds
+) -> Batch:
+    """The examples of these indices as one batch of padded ``shape`` (source length, target length).
+
+    Example:
+      A target ``[4 5 1]`` at length 4 becomes::
+
+          labels     4 5 1 0
+          target_in  2 4 5 0
+          weights    1 1 1 0
+    """
+    source_length, target_length = shape
+    labels = pad(target, indices, target_length, special)
+    shifted = np.empty_like(labels.ids)
+    shifted[:, 0] = special.begin
+    shifted[:, 1:] = labels.ids[:, :-1]
+    real = labels.segments > 0
+    return Batch(
+        source=pad(source, indices, source_length, special),
+        target_in=labels._replace(ids=np.where(real, shifted, np.int32(special.pad))),
+        labels=labels.ids,
+        weights=real.astype(np.float32),
+    )
+
+
+def _span(ragged: Ragged) -> str:
+    return f"{ragged.lengths.min()} to {ragged.lengths.max()}"
+
+
+def _truncate(ragged: Ragged, max_length: int) -> Ragged:
+    lengths = np.minimum(ragged.lengths, max_length)
+    cut = _slice(ragged, ragged.offsets[:-1], lengths)
+    cut.ids[cut.offsets[1:] - 1] = ragged.ids[ragged.offsets[1:] - 1]  # every row closes with the end token
+    return cut
+
+
+def _take(ragged: Ragged, rows: Int64[np.ndarray, " kept"]) -> Ragged:
+    return _slice(ragged, ragged.offsets[rows], ragged.lengths[rows])
+
+
+def _slice(ragged: Ragged, starts: Int64[np.ndarray, " rows"], lengths: Int64[np.ndarray, " rows"]) -> Ragged:
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    return Ragged(ragged.ids[places], offsets)
