@@ -11,7 +11,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import codecs
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from flaxformer_lite import report
 from flaxformer_lite.cli import search_flags
+from flaxformer_lite.data import text_files
 from flaxformer_lite.errors import InputError, full_disk_named
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _BATCHES_A_TIME = 16  # decoded before their lines are written: many enough to s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``decode``."""
     search_flags.add_arguments(parser)
-    parser.add_argument("--input", metavar="FILE", default="-", help="UTF-8 text (default: standard input)")
+    parser.add_argument("--input", metavar="FILE", default="-", help="UTF-8 text, may be .gz (default: standard input)")
     parser.add_argument("--output", metavar="FILE", default="-", help="where to write (default: standard output)")
     parser.add_argument("--n_best", type=int, metavar="N", help="write the N best lines for each line, best first")
     parser.add_argument("--scores", action="store_true", help="write each line as its score, a tab and the text")
@@ -66,28 +66,12 @@ def _format(predictions: Sequence[Prediction], n: int, scores: bool) -> str:
 
 
 def _read_lines(path: str) -> list[str]:
-    """All lines of a file, or of standard input for ``-``, without their line ends."""
-    name = "standard input" if path == "-" else path
-    if path == "-" and sys.stdin.isatty():
+    """All lines of a file, or of standard input for ``-``."""
+    if path != "-":
+        return text_files.read_lines(path)
+    if sys.stdin.isatty():
         report.say("reading lines from the keyboard; Ctrl-D ends them")
-    try:
-        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"--input={path}: {error.strerror}") from error
-    lines = content.removeprefix(codecs.BOM_UTF8).split(b"\n")  # not splitlines, which has many more line ends
-    if not lines[-1]:
-        lines.pop()
-    return [_decoded(line, f"{name}, line {number}") for number, line in enumerate(lines, start=1)]
-
-
-def _decoded(line: bytes, place: str) -> str:
-    try:
-        return line.removesuffix(b"\r").decode()
-    except UnicodeDecodeError as error:
-        byte = line[error.start]
-        raise InputError(
-            f"{place}: not UTF-8 (byte {byte:#04x} at position {error.start + 1}); save the text as UTF-8"
-        ) from error
+    return text_files.split_lines(sys.stdin.buffer.read(), "standard input")
 
 
 def _check_writable(path: str) -> None:

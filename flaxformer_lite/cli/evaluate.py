@@ -36,8 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     decode = search_flags.decode_config(predictor.config, arguments)
     found = evaluate_split(predictor, arguments.split, decode, arguments.max_examples)
     if arguments.json:
-        what = {"workdir": arguments.workdir, "step": predictor.step, "split": arguments.split}
-        print(json.dumps({**what, "decode": dataclasses.asdict(decode), "metrics": found}, indent=2))
+        settings = {
+            "workdir": arguments.workdir,
+            "step": predictor.step,
+            "split": arguments.split,
+            "max_examples": arguments.max_examples,
+            "decode": dataclasses.asdict(decode),
+        }
+        print(json.dumps({**settings, "metrics": found}, indent=2))
     else:
         search = f"beam {decode.beam_size}, length penalty {decode.length_penalty}"
         print(f"{arguments.split}, step {predictor.step}, {search if decode.method == 'beam' else 'greedy'}\n")

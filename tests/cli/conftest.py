@@ -1,0 +1,51 @@
+"""A predictor that needs no model: it says every line in capitals."""
+
+import dataclasses
+from typing import NamedTuple
+
+import pytest
+
+import flaxformer_lite
+from configs import base
+from flaxformer_lite import config as schema
+
+
+class _Prediction(NamedTuple):
+    text: str
+    score: float
+
+
+@dataclasses.dataclass
+class FakePredictor:
+    """Notes what it was asked."""
+
+    config: schema.Config
+    step: int = 700
+    asked: list = dataclasses.field(default_factory=list)
+
+    def n_best(self, lines, decode):
+        self.asked.append((list(lines), decode))
+        return [
+            [_Prediction(line.upper() + "!" * i, -float(i)) for i in range(decode.n_best)]
+            if line
+            else [_Prediction("", 0.0)]
+            for line in lines
+        ]
+
+
+@pytest.fixture
+def config() -> schema.Config:
+    return schema.from_dict(base.get_config().to_dict())
+
+
+@pytest.fixture
+def predictor(config, monkeypatch) -> FakePredictor:
+    """What ``flaxformer_lite.load`` gives in this test."""
+    fake = FakePredictor(config)
+
+    def load(workdir, step="best"):
+        fake.asked.append((workdir, step))
+        return fake
+
+    monkeypatch.setattr(flaxformer_lite, "load", load, raising=False)
+    return fake

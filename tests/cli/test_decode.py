@@ -1,0 +1,120 @@
+import io
+import os
+import sys
+
+import pytest
+
+from flaxformer_lite.cli import decode as command
+from flaxformer_lite.cli.main import main
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Writes the input file; gives its flag."""
+
+    def write(content: bytes) -> str:
+        (tmp_path / "words").write_bytes(content)
+        return f"--input={tmp_path / 'words'}"
+
+    return write
+
+
+def fails(capsys, *argv) -> str:
+    assert main(["decode", "--workdir=w", *argv]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_one_line_for_each_line_from_standard_input_to_output(predictor, monkeypatch, capsys):
+    content = "ab\n\nü x\r\ncd".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert main(["decode", "--workdir=runs/x", "--step=300"]) == 0
+    assert capsys.readouterr().out == "AB\n\nÜ X\nCD\n"
+    assert predictor.asked == [("runs/x", 300), (["ab", "", "ü x", "cd"], predictor.config.decode)]
+
+
+def test_files(predictor, words, tmp_path, capsys):
+    (tmp_path / "out").write_text("old")
+    assert main(["decode", "--workdir=w", words(b"ab\ncd\n"), f"--output={tmp_path / 'out'}"]) == 0
+    assert (tmp_path / "out").read_text() == "AB\nCD\n"
+    assert capsys.readouterr().out == ""
+    assert sorted(os.listdir(tmp_path)) == ["out", "words"]
+
+
+def test_n_best_and_scores_keep_as_many_lines_for_every_line(predictor, words, capsys):
+    assert main(["decode", "--workdir=w", words(b"ab\n\ncd\n"), "--n_best=3", "--scores"]) == 0
+    expected = ["0.0000\tAB", "-1.0000\tAB!", "-2.0000\tAB!!", "0.0000\t", "-inf\t", "-inf\t"]
+    expected += ["0.0000\tCD", "-1.0000\tCD!", "-2.0000\tCD!!"]
+    assert capsys.readouterr().out.replace("-0.0000", "0.0000").splitlines() == expected
+
+
+def test_a_line_break_in_a_hypothesis_makes_no_line(predictor, words, monkeypatch, capsys):
+    monkeypatch.setattr(predictor, "n_best", lambda lines, decode: [[command_prediction("a\nb\rc")] for _ in lines])
+    assert main(["decode", "--workdir=w", words(b"x\ny\n")]) == 0
+    assert capsys.readouterr().out == "a b c\n" * 2
+
+
+def command_prediction(text):
+    class Prediction:
+        score = -1.5
+
+    Prediction.text = text
+    return Prediction()
+
+
+def test_many_lines_are_decoded_in_chunks_and_in_order(predictor, words, capsys):
+    lines = [f"w{i}" for i in range(2 * command._BATCHES_A_TIME + 5)]
+    assert main(["decode", "--workdir=w", words("\n".join(lines).encode()), "--batch_size=2"]) == 0
+    assert capsys.readouterr().out.splitlines() == [line.upper() for line in lines]
+    chunks = [len(asked) for asked, _ in predictor.asked[1:]]
+    assert chunks == [2 * command._BATCHES_A_TIME, 5]
+
+
+def test_no_lines_are_no_lines(predictor, words, capsys):
+    assert main(["decode", "--workdir=w", words(b"")]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_bad_input_is_named_before_the_model_is_loaded(predictor, words, tmp_path, capsys):
+    assert "words:2: not valid UTF-8" in fails(capsys, words(b"ab\n\xff\xfe\n"))
+    assert "nowhere: there is no such file" in fails(capsys, f"--input={tmp_path / 'nowhere'}")
+    assert f"{tmp_path} is a directory" in fails(capsys, f"--input={tmp_path}")
+    fine = words(b"ab\n")
+    assert "cannot write there" in fails(capsys, fine, f"--output={tmp_path / 'no' / 'out'}")
+    assert "this is a folder" in fails(capsys, fine, f"--output={tmp_path}")
+    assert predictor.asked == []
+
+
+def test_a_failure_half_way_leaves_the_old_file(predictor, words, tmp_path, monkeypatch):
+    (tmp_path / "out").write_text("old")
+
+    def fail(lines, decode):
+        raise RuntimeError("half way")
+
+    monkeypatch.setattr(predictor, "n_best", fail)
+    with pytest.raises(RuntimeError, match="half way"):
+        main(["decode", "--workdir=w", words(b"ab\n"), f"--output={tmp_path / 'out'}"])
+    assert (tmp_path / "out").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["out", "words"]
+
+
+def test_links_and_devices_stay_what_they_are(predictor, words, tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    assert main(["decode", "--workdir=w", words(b"ab\n"), f"--output={tmp_path / 'link'}"]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "AB\n"
+    assert main(["decode", "--workdir=w", words(b"ab\n"), f"--output={os.devnull}"]) == 0
+    assert not os.path.isfile(os.devnull)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_named(predictor, words, capsys):
+    assert "/dev/full: the disk is full" in fails(capsys, words(b"ab\n"), "--output=/dev/full")
+
+
+def test_workdir_is_required(capsys):
+    assert main(["decode"]) == 2
+    assert "--workdir" in capsys.readouterr().err

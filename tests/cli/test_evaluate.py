@@ -1,0 +1,53 @@
+import dataclasses
+import json
+import sys
+import types
+
+import pytest
+
+from flaxformer_lite.cli.main import main
+
+
+@pytest.fixture
+def asked(monkeypatch, predictor):
+    """What ``evaluate_split`` was asked."""
+    calls = []
+
+    def evaluate_split(predictor, split, decode, max_examples):
+        calls.append((predictor, split, decode, max_examples))
+        return {"loss": 0.51234, "wer": 30.25}
+
+    module = types.ModuleType("flaxformer_lite.evaluate")
+    module.evaluate_split = evaluate_split
+    monkeypatch.setitem(sys.modules, "flaxformer_lite.evaluate", module)
+    return calls
+
+
+def test_table(asked, predictor, capsys):
+    assert main(["evaluate", "--workdir=w", "--split=test", "--beam_size=4", "--max_examples=9"]) == 0
+    decode = dataclasses.replace(predictor.config.decode, method="beam", beam_size=4)
+    assert asked == [(predictor, "test", decode, 9)]
+    shown = capsys.readouterr().out
+    assert "test, step 700, beam 4, length penalty 0.6" in shown
+    assert [line.split() for line in shown.splitlines()[-2:]] == [["loss", "0.5123"], ["wer", "30.2500"]]
+
+
+def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
+    assert main(["evaluate", "--workdir=w", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "workdir": "w",
+        "step": 700,
+        "split": "validation",
+        "max_examples": 0,
+        "decode": dataclasses.asdict(predictor.config.decode),
+        "metrics": {"loss": 0.51234, "wer": 30.25},
+    }
+
+
+@pytest.mark.parametrize("flag", ["--split=dev", "--max_examples=-1", "--max_examples=many", "--beam_size=0"])
+def test_bad_flags_end_in_one_line(asked, flag, capsys):
+    assert main(["evaluate", "--workdir=w", flag]) == 2
+    captured = capsys.readouterr()
+    assert flag.partition("=")[0] in captured.err
+    assert captured.err.count("\n") == 1
+    assert not asked
