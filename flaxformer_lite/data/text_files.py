@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from pathlib import Path
@@ -10,9 +11,7 @@ from flaxformer_lite.errors import InputError
 
 
 def read_lines(name: str) -> list[str]:
-    r"""The lines of a file, of one whose name ends in ``.gz`` unpacked.
-
-    Lines end in ``\n`` or ``\r\n`` and nowhere else (not at a form feed or U+2028, say); a byte order mark is left out.
+    """The lines of a file, of one whose name ends in ``.gz`` unpacked.
 
     Raises:
       InputError: the file cannot be read, is damaged or is not UTF-8; it names the file, and the line if it can.
@@ -21,14 +20,24 @@ def read_lines(name: str) -> list[str]:
 
 
 def split_lines(data: bytes, name: str) -> list[str]:
-    """The lines of a file's content; see ``read_lines``. The name is for the error alone."""
+    r"""The lines of UTF-8 text.
+
+    Lines end in ``\n`` or ``\r\n`` and nowhere else (not at a form feed or U+2028, say); a byte order mark is left out.
+
+    Args:
+      data: the text.
+      name: where it came from, for the message.
+
+    Raises:
+      InputError: it is not UTF-8.
+    """
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode()
     except UnicodeDecodeError as error:
-        # error.object is what followed the byte order mark, if there was one
-        line = error.object.count(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{name}:{line}: not valid UTF-8 ({error.object[error.start : error.end]!r}); convert it, such as by "
+            f"{name}:{line}: not valid UTF-8 ({data[error.start : error.end]!r}); convert it, such as by "
             "iconv -f latin1 -t utf8"
         ) from error
     lines = text.split("\n")
