@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=["validation", "test", "train"], default="validation", help="(default: validation)"
     )
-    parser.add_argument("--max_examples", type=int, default=0, metavar="N", help="only N, spread over the split (default: all)")
+    parser.add_argument(
+        "--max_examples", type=int, default=0, metavar="N", help="only N, spread over it (default: all)"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
 
 
