@@ -1,1 +1,25 @@
-"""Encoder-decoder models in JAX and Flax Linen: train, resume exactly, decode from the work folder."""
+"""Encoder-decoder models in JAX and Flax Linen: train, resume exactly, decode from the work folder.
+
+>>> import flaxformer_lite
+>>> model = flaxformer_lite.load("runs/g2p", step="best")  # doctest: +SKIP
+>>> model.decode(["flaxformer"])  # doctest: +SKIP
+['F L AE K S F AO R M ER']
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flaxformer_lite.predict import load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports ``load`` when it is asked for: it needs jax, and the command line's help does not."""
+    if name == "load":
+        from flaxformer_lite.predict import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,10 +31,15 @@ class TrainState(NamedTuple):
     skipped_total: Int[Array, ""]
 
 
-def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """A new state, a function of the seed. Parameters still wear the names of their logical axes."""
+def init_params(model: nn.Module, seed: int) -> Any:
+    """New parameters, a function of the seed. They still wear the names of their logical axes."""
     one = jnp.ones((1, 1), jnp.int32)
     tokens = Tokens(one, one, one - 1)
-    params = model.init(jax.random.key(seed), tokens, tokens, train=False)["params"]
+    return model.init(jax.random.key(seed), tokens, tokens, train=False)["params"]
+
+
+def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """The state before the first step."""
+    params = init_params(model, seed)
     zero = jnp.zeros((), jnp.int32)
     return TrainState(zero, params, optimizer.init(params), zero, zero)

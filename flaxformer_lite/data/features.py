@@ -76,7 +76,7 @@ def fit(
         return source, target, np.arange(len(fits)), FitCounts(len(fits), dropped=0, truncated=0)
     if overlong == "truncate":
         counts = FitCounts(len(fits), dropped=0, truncated=overlong_examples)
-        source, target = _truncate(source, max_source_length), _truncate(target, max_target_length)
+        source, target = truncate(source, max_source_length), truncate(target, max_target_length)
         return source, target, np.arange(len(fits)), counts
     if not fits.any():
         raise InputError(
@@ -143,7 +143,8 @@ def _span(ragged: Ragged) -> str:
     return f"{ragged.lengths.min()} to {ragged.lengths.max()}"
 
 
-def _truncate(ragged: Ragged, max_length: int) -> Ragged:
+def truncate(ragged: Ragged, max_length: int) -> Ragged:
+    """Cuts rows that are longer; they still close with the end token."""
     lengths = np.minimum(ragged.lengths, max_length)
     cut = _slice(ragged, ragged.offsets[:-1], lengths)
     cut.ids[cut.offsets[1:] - 1] = ragged.ids[ragged.offsets[1:] - 1]  # every row closes with the end token

@@ -8,7 +8,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import sentencepiece
 
@@ -24,6 +24,7 @@ _DEFAULT_PIECES = 8_000
 _MAX_SENTENCE_BYTES = 1_000_000  # SentencePiece leaves longer lines out of its training
 
 
+@runtime_checkable  # so that signatures with it can be checked in tests
 class Vocabulary(Protocol):
     """Turns text into ids and back. Every vocabulary has the same special ids, ``SPECIAL``."""
 

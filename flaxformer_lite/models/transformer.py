@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ class TransformerCache(NamedTuple):
     ancestry: Int[Array, "b m l"]
     position: Int[Array, "b m"]
 
-    def select(self, parents: Int[Array, "b m"]) -> Self:
+    def select(self, parents: Int[Array, "b m"]) -> TransformerCache:
         """Makes beam i go on from beam ``parents[:, i]``: its line of ancestors moves, keys and values stay."""
         return self._replace(
             ancestry=jnp.take_along_axis(self.ancestry, parents[:, :, None], axis=1),

@@ -1,0 +1,62 @@
+"""How good a model is: loss and token accuracy under teacher forcing, and the task's metrics by decoding."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from flaxformer_lite.announced import Announced
+from flaxformer_lite import metrics
+from flaxformer_lite.config import DecodeConfig, TrainConfig
+from flaxformer_lite.data import tasks
+from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
+from flaxformer_lite.data.tasks import Examples
+from flaxformer_lite.predict import Predictor
+from flaxformer_lite.sharding import MeshLayout
+from flaxformer_lite.steps import Sums, forward, make_loss
+
+
+class TeacherForced:
+    """Loss and token accuracy of a model on a data set."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig, dataset: Dataset, layout: MeshLayout):
+        self._dataset = dataset
+        self._layout = layout
+        self._rows = -(-config.batch_size // layout.shards) * layout.shards
+        run = jax.jit(partial(forward, model, make_loss(config), train=False))
+        self._forward = Announced(run, "evaluation")
+
+    def __call__(self, params: object) -> dict[str, float]:
+        """``loss`` per target token, in nats, and ``token_accuracy`` in percent."""
+        total = np.zeros(3)
+        for batch in eval_batches(self._dataset, self._rows):
+            sums: Sums = self._forward(params, self._layout.put(batch))
+            total += np.array(jax.device_get(sums))
+        loss, correct, weight = total
+        return {"loss": loss / weight, "token_accuracy": 100 * correct / weight}
+
+
+class Decoded(NamedTuple):
+    """What a model made of some examples."""
+
+    metrics: dict[str, float]
+    hypotheses: list[str]
+
+
+def decode_examples(predictor: Predictor, examples: Examples, decode: DecodeConfig) -> Decoded:
+    """Decodes sources and scores them with the metrics that the run's config names."""
+    hypotheses = predictor.decode(examples.sources, decode)
+    return Decoded(metrics.compute(predictor.config.eval.metrics, hypotheses, examples.references), hypotheses)
+
+
+def evaluate_split(predictor: Predictor, split: tasks.Split, decode: DecodeConfig, max_examples: int) -> dict[str, float]:
+    """All metrics of a trained model on one split of its data, or on ``max_examples`` spread evenly over it."""
+    config = predictor.config
+    examples = tasks.load(config.data, split, config.seed).sample(max_examples)
+    dataset, _ = make_dataset(examples, *predictor.vocabularies, config.data, "truncate")
+    forced = TeacherForced(predictor.model, config.train, dataset, predictor.layout)
+    return forced(predictor.params) | decode_examples(predictor, examples, decode).metrics

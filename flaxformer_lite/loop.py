@@ -1,0 +1,241 @@
+"""The training run, from the first word to the last checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flaxformer_lite.announced import Announced
+from flaxformer_lite import optim
+from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best
+from flaxformer_lite.config import Config
+from flaxformer_lite.data.pipeline import Prepared, load_training
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.evaluate import TeacherForced, decode_examples
+from flaxformer_lite.models.build import make_model
+from flaxformer_lite.predict import Predictor
+from flaxformer_lite.report import Report, format_duration, format_progress, say
+from flaxformer_lite.sharding import MeshLayout, make_layout
+from flaxformer_lite.steps import Health, Sums, TrainStep, make_loss
+from flaxformer_lite.train_state import init_state
+from flaxformer_lite.workdir import WorkDir
+
+
+def train(config: Config, path: Path) -> int:
+    """Trains, or goes on where the run in this folder stopped.
+
+    Args:
+      config: the run.
+      path: its work folder.
+
+    Returns:
+      The exit code: 0, or 128 + the signal that stopped the run.
+
+    Raises:
+      InputError: config, data or folder cannot work, before anything is compiled; or the disk is full, or training
+        diverged: then everything up to the last checkpoint is kept.
+    """
+    layout = make_layout(config)
+    data = load_training(config.data, config.seed)
+    folder = WorkDir(path)
+    folder.claim(config)
+    folder.save_vocabularies(data.source_vocabulary, data.target_vocabulary)
+
+    model = make_model(config, data.source_vocabulary.size, data.target_vocabulary.size)
+    schedule = optim.make_schedule(config.optim, config.train.steps)
+    step = TrainStep(model, optim.make_optimizer(config.optim, schedule), make_loss(config.train))
+    state = layout.init(lambda: init_state(model, step.optimizer, config.seed))
+    batches = data.train.batches(
+        config.train.batch_size, config.seed, jax.process_index(), jax.process_count(), config.data.prefetch
+    )
+    history: list[Evaluation] = []
+    _say_what(data, layout.whole(state).params)
+
+    with ExitStack() as stack:
+        checkpoints = Checkpoints(folder.checkpoints, config.train, config.eval.best_metric)
+        stack.callback(checkpoints.close)
+        if saved := checkpoints.restore(layout.whole(state)):
+            state, history = layout.spread(saved.state), saved.history
+            batches.set_state(saved.data)
+            say(f"going on from step {int(saved.state.step):,}, which {path} holds")
+        whole = layout.whole(state)
+        done = int(whole.step)
+
+        report = Report(path)
+        stack.callback(report.close)
+        report.rewind(done)
+        evaluate = Evaluator(config, data, layout.mesh_layout, report)
+        progress = Progress(config, schedule, report, int(whole.skipped))
+        update = Announced(layout.compile(step, jax.random.key(config.seed + 1)), "training step")
+
+        signals = stack.enter_context(_signals())
+        stack.enter_context(jax.transfer_guard("disallow"))
+        while done < config.train.steps and not signals and not _out_of_patience(config, history):
+            state, sums, health = update(state, layout.put(next(batches)))
+            done += 1
+            progress.add(done, sums, health)
+            evaluating = done % config.train.eval_every == 0 or done == config.train.steps
+            if evaluating or signals or done % config.train.save_every == 0:
+                progress.catch_up()
+                whole = layout.whole(state)
+                if evaluating:
+                    history = [*history, Evaluation(done, evaluate(done, whole.params))]
+                checkpoints.save(Saved(whole, batches.get_state(), history))
+                progress.reset_clock()
+        if signals and done % config.train.save_every:
+            checkpoints.save(Saved(layout.whole(state), batches.get_state(), history))
+    return _say_end(config, path, done, history, signals)
+
+
+class Evaluator:
+    """Evaluation in the middle of training: measures, records, shows samples, draws the curves."""
+
+    def __init__(self, config: Config, data: Prepared, layout: MeshLayout, report: Report):
+        vocabularies = (data.source_vocabulary, data.target_vocabulary)
+        self._config = config
+        self._report = report
+        self._examples = data.validation_examples.sample(config.eval.max_examples)
+        self._predictor = Predictor(config, vocabularies, {}, 0, layout)
+        self._forced = TeacherForced(self._predictor.model, config.train, data.validation, layout)
+
+    def __call__(self, step: int, params: Any) -> float:
+        """Returns the metric by which checkpoints are compared."""
+        start = time.monotonic()
+        self._predictor.params, self._predictor.step = params, step
+        decoded = decode_examples(self._predictor, self._examples, self._config.decode)
+        found = self._forced(params) | decoded.metrics
+        self._report.write(step, {f"eval/{name}": value for name, value in found.items()})
+        rows = zip(self._examples.sources, self._examples.references, decoded.hypotheses, strict=True)
+        shown = list(rows)[:: max(len(self._examples) // max(self._config.eval.samples, 1), 1)]
+        self._report.samples(step, [(s, r[0], h) for s, r, h in shown[: self._config.eval.samples]])
+        self._report.curves()
+        say(f"evaluation at step {step:,} ({format_duration(time.monotonic() - start)}): "
+            + "  ".join(f"{name} {value:.4g}" for name, value in found.items()))  # fmt: skip
+        return found[self._config.eval.best_metric]
+
+
+class Progress:
+    """What updates bring, read one step late so that the device never waits for the host."""
+
+    def __init__(self, config: Config, schedule: Callable[[int], Any], report: Report, skipped: int):
+        self._train = config.train
+        self._schedule = schedule
+        self._report = report
+        self._skipped = skipped
+        self._pending: tuple[int, Sums, Health] | None = None
+        self._sums = np.zeros(3)  # since the last line: loss, hits and tokens
+        self.reset_clock()
+
+    def add(self, step: int, sums: Sums, health: Health) -> None:
+        """Takes the results of update number ``step``, which may be still under way, and reads those before it."""
+        self.catch_up()
+        self._pending = step, sums, health
+
+    def catch_up(self) -> None:
+        """Waits for the last update and reads its results."""
+        if self._pending is None:
+            return
+        (step, *results), self._pending = self._pending, None
+        sums, health = jax.device_get(results)
+        self._watch(step, sums, health)
+        if health.applied:
+            self._sums += np.array(sums)
+        self._steps += 1
+        self._tokens += float(sums.weight)
+        if step % self._train.log_every == 0 or step == self._train.steps:
+            self._log(step, health)
+
+    def reset_clock(self) -> None:
+        """Begins to measure anew, so that evaluating and saving do not count as training."""
+        self._clock, self._steps, self._tokens = time.monotonic(), 0, 0.0
+
+    def _watch(self, step: int, sums: Sums, health: Health) -> None:
+        if health.applied:
+            self._skipped = 0
+            return
+        self._skipped += 1
+        say(f"step {step:,}: update skipped: loss {sums.loss / sums.weight}, gradient norm {health.gradient_norm}")
+        if self._skipped >= self._train.max_skipped:
+            raise InputError(
+                f"step {step:,}: loss or gradient was not finite for {self._skipped} updates in a row "
+                f"(config.train.max_skipped); the last checkpoint is good and none of these updates is in it; lower "
+                f"config.optim.learning_rate or config.optim.clip_norm and start in another work folder"
+            )
+
+    def _log(self, step: int, health: Health) -> None:
+        seconds = time.monotonic() - self._clock
+        loss, correct, weight = self._sums
+        with jax.transfer_guard("allow"):  # the schedule is jax's; its few numbers may go to the device
+            rate = float(self._schedule(step - 1))
+        values = {
+            "train/loss": loss / weight if weight else float("nan"),
+            "train/token_accuracy": 100 * correct / weight if weight else float("nan"),
+            "train/learning_rate": rate,
+            "train/gradient_norm": float(health.gradient_norm),
+            "train/tokens_per_second": self._tokens / seconds,
+        }
+        self._report.write(step, values)
+        left = (self._train.steps - step) * seconds / max(self._steps, 1)
+        say(format_progress(step, self._train.steps, values["train/loss"], rate, self._tokens / seconds, left))
+        self._sums = np.zeros(3)
+        self.reset_clock()
+
+
+def _out_of_patience(config: Config, history: list[Evaluation]) -> bool:
+    found = best(history, config.eval.best_metric)
+    since = [evaluation for evaluation in history if found and evaluation.step > found.step]
+    return 0 < config.train.patience <= len(since)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Gives a list that SIGINT and SIGTERM are put into; a second one stops the program at once."""
+    received: list[int] = []
+
+    def receive(number: int, _: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        say(f"{signal.Signals(number).name}: saving after this step …")
+
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield received
+        return
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say_what(data: Prepared, params: Any) -> None:
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}"
+    say(
+        f"{count:,} parameters on {devices}; {len(data.train.source.lengths):,} training and "
+        f"{len(data.validation_examples):,} validation examples; vocabularies of {data.source_vocabulary.size:,} and "
+        f"{data.target_vocabulary.size:,}"
+    )
+    for split, counts in (("training", data.train_counts), ("validation", data.validation_counts)):
+        if counts.dropped or counts.truncated:
+            say(f"{split}: {counts.dropped:,} examples dropped and {counts.truncated:,} truncated for their length")
+
+
+def _say_end(config: Config, path: Path, done: int, history: list[Evaluation], signals: list[int]) -> int:
+    if signals:
+        say(f"stopped and saved at step {done:,}; the same command goes on from there")
+        return 128 + signals[0]
+    if found := best(history, config.eval.best_metric):
+        metric = config.eval.best_metric
+        why = "" if done == config.train.steps else f" (no better {metric} in {config.train.patience} evaluations)"
+        say(f"done at step {done:,}{why}; best {metric} {found.value:.4g} at step {found.step:,}; all in {path}")
+    return 0

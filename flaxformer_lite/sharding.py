@@ -1,0 +1,198 @@
+"""Where arrays live: the one place that knows the mesh. A run is laid out by jit over a mesh, or by pmap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flaxformer_lite.config import Config, MeshConfig
+from flaxformer_lite.errors import InputError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = PartitionSpec(("data", "fsdp"))  # rows of a batch; every device of one tensor group has the same rows
+
+# Logical axis of a parameter → the mesh axis that divides it.
+RULES = {"embed": "fsdp", "heads": "tensor", "head_width": None, "mlp": "tensor", "vocab": "tensor"}
+
+Step = Callable[..., tuple[Any, ...]]  # (state, batch, key, reduce) → (state, …), as steps.TrainStep
+
+
+class Layout(Protocol):
+    """A way to run one program on many devices."""
+
+    shards: int  # into how many shares the rows of a batch are divided; batch sizes are multiples of it
+    mesh_layout: MeshLayout  # where what ``whole`` gives lies
+
+    def init(self, make_state: Callable[[], Any]) -> Any:
+        """Makes the state on the devices, each making its own part."""
+        ...
+
+    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any], tuple[Any, ...]]:
+        """The step as a function of (state, batch). Both must lie as this layout puts them; the state is used up."""
+        ...
+
+    def put(self, batch: Any) -> Any:
+        """Lays this process's rows of a batch (NumPy arrays) out over the devices."""
+        ...
+
+    def whole(self, state: Any) -> Any:
+        """The state as checkpoints and evaluation take it: global arrays of ``mesh_layout``."""
+        ...
+
+    def spread(self, state: Any) -> Any:
+        """The inverse of ``whole``."""
+        ...
+
+
+def make_layout(config: Config) -> Layout:
+    """The layout that ``parallel.mode`` names, over all devices."""
+    layout = PmapLayout() if config.parallel.mode == "pmap" else MeshLayout(config.mesh)
+    if config.train.batch_size % layout.shards:
+        raise InputError(
+            f"config.train.batch_size={config.train.batch_size} must be a multiple of the {layout.shards} shares of a "
+            f"batch (config.mesh.data times config.mesh.fsdp)"
+        )
+    return layout
+
+
+class MeshLayout:
+    """``jit`` over a mesh (data, fsdp, tensor): rows divided by data and fsdp, parameters by ``RULES``."""
+
+    def __init__(self, config: MeshConfig):
+        devices = jax.devices()
+        sizes = mesh_sizes(config, len(devices))
+        self.mesh = Mesh(np.asarray(devices).reshape(sizes), AXES)
+        self.shards = sizes[0] * sizes[1]
+        self.mesh_layout = self
+
+    def init(self, make_state: Callable[[], Any]) -> Any:
+        """Makes each parameter where it will live; no device ever holds them all."""
+        shardings = self._shardings(make_state)
+        return jax.jit(lambda: nn.meta.unbox(make_state()), out_shardings=shardings)()
+
+    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any], tuple[Any, ...]]:
+        """Compiles for global arrays: the compiler itself puts in what devices must tell one another."""
+        run = partial(step, reduce=lambda sums: sums)
+        return jax.jit(lambda state, batch: run(state, batch, jax.random.fold_in(key, state.step)), donate_argnums=0)
+
+    def put(self, batch: Any) -> Any:
+        """Makes global arrays of every process's rows."""
+        rows = NamedSharding(self.mesh, BATCH)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), batch)
+
+    def whole(self, state: Any) -> Any:
+        """Global arrays are whole as they are."""
+        return state
+
+    def spread(self, state: Any) -> Any:
+        """Global arrays are spread as they are."""
+        return state
+
+    def replicate(self, tree: Any) -> Any:
+        """A copy on every device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def replicated(self, shapes: Any) -> Any:
+        """The same of shapes alone, for what is yet to be read."""
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+
+    def _shardings(self, make_state: Callable[[], Any]) -> Any:
+        boxed = jax.eval_shape(make_state)
+        names = nn.get_partition_spec(boxed)
+        shapes = nn.meta.unbox(boxed)
+        return jax.tree.map_with_path(
+            lambda path, spec, shape: NamedSharding(self.mesh, self._spec(jax.tree_util.keystr(path), spec, shape.shape)),
+            names,
+            shapes,
+            is_leaf=lambda x: isinstance(x, PartitionSpec),
+        )
+
+    def _spec(self, name: str, logical: PartitionSpec, shape: tuple[int, ...]) -> PartitionSpec:
+        axes = [RULES[axis] if axis is not None else None for axis in logical]
+        used = [axis for axis in axes if axis is not None]
+        if len(set(used)) < len(used):
+            raise InputError(f"{name} with axes {tuple(logical)}: two of them are divided by the same mesh axis, {axes}")
+        for axis, mesh_axis, size in zip(logical, axes, shape, strict=False):
+            if mesh_axis is not None and size % self.mesh.shape[mesh_axis]:
+                raise InputError(
+                    f"{name}: its axis {axis!r} of size {size} cannot be divided by "
+                    f"config.mesh.{mesh_axis}={self.mesh.shape[mesh_axis]}"
+                )
+        return PartitionSpec(*axes)
+
+
+class PmapLayout:
+    """``pmap``: every device has the whole state and its share of the rows (plain data parallelism).
+
+    Each device draws its own dropout masks, so with dropout a run under pmap is another run than one under jit; with
+    none they have the same losses.
+    """
+
+    def __init__(self):
+        self.shards = jax.device_count()
+        self.mesh_layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
+        self._devices = jax.local_devices()
+        self._each = NamedSharding(Mesh(np.asarray(self._devices), AXES[:1]), PartitionSpec(AXES[0]))
+
+    def init(self, make_state: Callable[[], Any]) -> Any:
+        """Makes the state once and copies it."""
+        return self.spread(jax.jit(lambda: nn.meta.unbox(make_state()))())
+
+    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any], tuple[Any, ...]]:
+        """Compiles for one device's rows; sums over rows are added over the devices."""
+        run = partial(step, reduce=partial(jax.lax.psum, axis_name=AXES[0]))
+
+        def own(state: Any, batch: Any) -> Any:
+            mine = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXES[0]))
+            return run(state, batch, mine)
+
+        parallel = jax.pmap(own, axis_name=AXES[0], donate_argnums=0)
+
+        def first_of_sums(state: Any, batch: Any) -> tuple[Any, ...]:
+            state, *rest = parallel(state, batch)
+            return state, *_first(rest)
+
+        return first_of_sums
+
+    def put(self, batch: Any) -> Any:
+        """Adds a leading axis of devices."""
+        count = len(self._devices)
+        shares = jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), batch)
+        return jax.device_put(shares, self._each)
+
+    def whole(self, state: Any) -> Any:
+        """The first device's copy, laid out over the mesh."""
+        return self.mesh_layout.replicate(_first(state))
+
+    def spread(self, state: Any) -> Any:
+        """A copy for each device."""
+        count = len(self._devices)
+        copies = jax.tree.map(lambda x: np.broadcast_to(np.asarray(x)[None], (count, *x.shape)), state)
+        return jax.device_put(copies, self._each)
+
+
+def _first(stacked: Any) -> Any:
+    return jax.tree.map(lambda x: x.addressable_shards[0].data[0], stacked)
+
+
+def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, int, int]:
+    """The mesh with its one inferred size filled in.
+
+    Raises:
+      InputError: it does not fit the number of devices.
+    """
+    sizes = [config.data, config.fsdp, config.tensor]
+    if -1 in sizes:
+        others = -int(np.prod(sizes))
+        sizes[sizes.index(-1)] = max(devices // others, 1)
+    if np.prod(sizes) != devices:
+        named = ", ".join(f"config.mesh.{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
+        raise InputError(f"{named} make a mesh of {int(np.prod(sizes))} devices, but there are {devices}")
+    return sizes[0], sizes[1], sizes[2]

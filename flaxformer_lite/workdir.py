@@ -1,0 +1,81 @@
+"""The work folder of a run: its resolved config and vocabularies, all that decoding needs beside the checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from flaxformer_lite import config as schema
+from flaxformer_lite.config import Config
+from flaxformer_lite.data import vocabulary
+from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.errors import InputError, full_disk_named
+
+# What may change between two starts of one run: where it is computed, not what.
+_WHERE = ("mesh", "parallel")
+
+
+class WorkDir:
+    """A folder and the names of the files in it."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self._config = self.path / "config.json"
+        self._vocabularies = (self.path / "source.vocabulary.json", self.path / "target.vocabulary.json")
+
+    def claim(self, config: Config) -> bool:
+        """Makes the folder this config's own; returns whether it was so already.
+
+        Raises:
+          InputError: it holds a run of another config (the message is the difference), or cannot be written.
+        """
+        if not self._config.exists():
+            with full_disk_named(self.path):
+                try:
+                    self.path.mkdir(parents=True, exist_ok=True)
+                except (FileExistsError, NotADirectoryError, PermissionError) as error:
+                    raise InputError(f"--workdir={self.path}: cannot make this folder: {error.strerror}") from error
+            self._write(self._config, schema.to_dict(config))
+            return False
+        saved, given = (self._without_where(schema.to_dict(c)) for c in (self.config(), config))
+        if lines := schema.difference(saved, given):
+            raise InputError(
+                f"--workdir={self.path} holds a run with another config (there → here):\n  "
+                + "\n  ".join(lines)
+                + "\nname another folder for this run, or undo the difference to go on with that one"
+            )
+        return True
+
+    def config(self) -> Config:
+        """The config of the run that lies here."""
+        return schema.from_dict(self._read(self._config))
+
+    def save_vocabularies(self, source: Vocabulary, target: Vocabulary) -> None:
+        """Keeps what maps text to ids."""
+        for path, kept in zip(self._vocabularies, (source, target), strict=True):
+            self._write(path, kept.to_json())
+
+    def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
+        """The source and the target vocabulary."""
+        source, target = (vocabulary.from_json(self._read(path)) for path in self._vocabularies)
+        return source, target
+
+    def _without_where(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if key not in _WHERE}
+
+    def _write(self, path: Path, values: dict[str, Any]) -> None:
+        draft = path.with_suffix(".partial")
+        with full_disk_named(path):
+            draft.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            os.replace(draft, path)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"--workdir={self.path}: there is no {path.name}; is it the work folder of a run?") from error
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); restore it from a copy") from error
