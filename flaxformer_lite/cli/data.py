@@ -10,8 +10,9 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from flaxformer_lite.cli import configuration
 from flaxformer_lite.errors import InputError
@@ -205,10 +206,10 @@ def _example(source: str, target: str, vocabularies: _Vocabularies, train: Datas
     yield f"                {vocabularies.target.decode(batch.labels[0])!r}"
 
 
-def _names(vocabulary: Vocabulary, ids: Iterable[int]) -> list[str]:
+def _names(vocabulary: Vocabulary, ids: Iterable[SupportsIndex]) -> list[str]:
     """What each id stands for, blanks and control characters made visible."""
     special = {i: f"<{name}>" for name, i in vocabulary.special._asdict().items()}
-    return [special.get(i) or repr(vocabulary.decode([i]))[1:-1].replace(" ", "␣") for i in map(int, ids)]
+    return [special.get(i) or repr(vocabulary.decode([i]))[1:-1].replace(" ", "␣") for i in map(operator.index, ids)]
 
 
 def _columns(rows: Mapping[str, Iterable[object]]) -> Iterator[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, SupportsIndex, runtime_checkable
 
 import sentencepiece
 
@@ -42,7 +43,7 @@ class Vocabulary(Protocol):
         """The ids of a text, without special ones except for what is unknown."""
         ...
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of ids: ends before the first end id, leaves out pad and begin."""
         ...
 
@@ -61,7 +62,7 @@ class ByteVocabulary:
         """Each byte, shifted behind the special ids."""
         return [byte + _FIRST for byte in text.encode()]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of bytes; what is not UTF-8 is shown by the replacement character."""
         unknown = UNKNOWN_SIGN.encode()
         data = b"".join(unknown if i == SPECIAL.unknown else bytes([i - _FIRST]) for i in _until_end(ids))
@@ -95,7 +96,7 @@ class _TableVocabulary:
         get = self._ids.get
         return [get(entry, SPECIAL.unknown) for entry in self.split(text)]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         return self.separator.join(
             UNKNOWN_SIGN if i == SPECIAL.unknown else self.entries[i - _FIRST] for i in _until_end(ids)
         )
@@ -158,7 +159,7 @@ class SentencePieceVocabulary:
         ids = self._ids
         return [ids[piece] for piece in self._processor.encode(text)]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of pieces, blanks as SentencePiece puts them."""
         return self._processor.decode([self._pieces[i] for i in _until_end(ids)])
 
@@ -209,12 +210,12 @@ def from_json(values: dict[str, Any]) -> Vocabulary:
     raise InputError(f"this is not a saved vocabulary: {str(values)[:100]}")
 
 
-def _until_end(ids: Iterable[int]) -> Iterable[int]:
-    for i in ids:
+def _until_end(ids: Iterable[SupportsIndex]) -> Iterator[int]:
+    for i in map(operator.index, ids):
         if i == SPECIAL.end:
             return
         if i not in (SPECIAL.pad, SPECIAL.begin):
-            yield int(i)
+            yield i
 
 
 def _require_size(config: VocabularyConfig, smallest: int) -> None:

@@ -1,0 +1,62 @@
+"""Buckets hold every example once, and waste no more padding than any other cuts would."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from flaxformer_lite.data.buckets import choose_buckets
+
+
+def _padded(source, target, groups):
+    return sum(len(group) * (source[group].max() + target[group].max()) for group in groups if len(group))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_cuts_waste_less(count, seed):
+    random = np.random.default_rng(seed)
+    source, target = random.integers(1, 9, size=30), random.integers(1, 7, size=30)
+    buckets = choose_buckets(source, target, count)
+    longest = np.maximum(source, target)
+    # All ways to cut the lengths at most count - 1 times.
+    best = min(
+        _padded(source, target, [np.flatnonzero((low < longest) & (longest <= high)) for low, high in ends])
+        for cuts in itertools.combinations_with_replacement(range(1, 9), count - 1)
+        for ends in [list(itertools.pairwise([0, *cuts, 8]))]
+    )
+    assert _padded(source, target, buckets.members) == best
+    assert len(buckets.shapes) <= count
+
+
+def test_each_example_is_in_one_bucket_that_holds_it():
+    random = np.random.default_rng(5)
+    source, target = random.integers(1, 40, size=500), random.integers(1, 30, size=500)
+    buckets = choose_buckets(source, target, 4)
+    assert sorted(np.concatenate(buckets.members)) == list(range(500))
+    for (source_length, target_length), members in zip(buckets.shapes, buckets.members, strict=True):
+        assert source[members].max() == source_length
+        assert target[members].max() == target_length
+        assert (np.diff(members) > 0).all()
+    assert list(map(max, buckets.shapes)) == sorted(map(max, buckets.shapes))
+
+
+def test_no_more_buckets_than_lengths():
+    buckets = choose_buckets(np.array([3, 5, 3, 5, 5]), np.array([2, 4, 2, 4, 4]), 7)
+    assert buckets.shapes == ((3, 2), (5, 4))
+    assert [members.tolist() for members in buckets.members] == [[0, 2], [1, 3, 4]]
+
+
+def test_a_bucket_that_saves_nothing_is_not_made():
+    # Lengths 4 and 5 by their longer sides, but one shape either way: the second shape would be a compile for nothing.
+    assert len(choose_buckets(np.array([4, 4]), np.array([4, 5]), 2).shapes) == 2
+    assert len(choose_buckets(np.array([5, 5]), np.array([2, 2]), 2).shapes) == 1
+
+
+def test_millions_of_examples_take_seconds():
+    random = np.random.default_rng(0)
+    source, target = random.integers(1, 300, size=(2, 1_000_000))
+    start = time.perf_counter()
+    choose_buckets(source, target, 6)
+    assert time.perf_counter() - start < 5
