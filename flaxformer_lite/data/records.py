@@ -39,9 +39,8 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         reason = str(error).strip().splitlines()
         raise InputError(
             f"config.data.tfds.name={name!r} is not prepared in {where}, and cannot be here: {type(error).__name__}: "
-            f"{reason[0] if reason else 'no reason given'}\n"
-            f"Prepare it on a machine with a network and TensorFlow: tfds build {name} --file_format={_FILE_FORMAT}"
-            f"{option}\nand set config.data.tfds.data_dir to where that has put it."
+            f"{reason[0] if reason else 'no reason given'}; prepare it on a machine with a network and TensorFlow "
+            f"(tfds build {name} --file_format={_FILE_FORMAT}{option}) and set config.data.tfds.data_dir to where that has put it"
         ) from error
     return builder
 
@@ -81,7 +80,7 @@ def read_texts(builder: tfds.core.DatasetBuilder, split: str, features: Sequence
     Raises:
       InputError: there is no such split or text feature, or the files are of another format.
     """
-    known = list(_text_features(builder.info.features))
+    known = sorted(_text_features(builder.info.features))
     for feature in features:
         if feature not in known:
             raise InputError(

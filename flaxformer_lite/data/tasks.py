@@ -101,6 +101,13 @@ def _tfds(config: TfdsConfig, split: Split) -> Examples:
     sources, targets = records.read_texts(builder, split, features)
     if not sources:
         raise InputError(f"config.data.tfds.name={config.name!r}: its {split} split is empty")
+    for i, (source, references) in enumerate(zip(sources, targets, strict=True)):
+        if len(source) != 1 or not references:
+            raise InputError(
+                f"config.data.tfds.name={config.name!r}: example {i} of its {split} split has {len(source)} texts in "
+                f"feature {features[0]!r} and {len(references)} in {features[1]!r}; one source and at least one "
+                "reference are needed"
+            )
     return Examples([source for (source,) in sources], targets)
 
 

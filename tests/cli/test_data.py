@@ -1,0 +1,61 @@
+"""What the command says of the data is what the data are."""
+
+import re
+
+import pytest
+
+from flaxformer_lite.cli import main as cli
+
+
+@pytest.fixture
+def flags(repository):
+    return ["data", f"--config={repository / 'configs' / 'base.py'}", "--config.data.reverse.examples=400"]
+
+
+def _lines(capsys, arguments):
+    assert cli.main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out.splitlines()
+
+
+def test_it_counts(flags, capsys):
+    lines = _lines(capsys, [*flags, "--config.data.max_source_length=8"])
+    rows = [re.split(r" {2,}", line.strip()) for line in lines]
+    train = next(row for row in rows if row[0] == "train")
+    validation = next(row for row in rows if row[0] == "validation")
+    assert train[1:3] == ["400", "400"]
+    assert validation[1:3] == ["40", "40"]
+    dropped = int(train[3].split()[0])
+    assert 80 < dropped < 160  # lengths of 8, 9 and 10 of 1 to 10, and the end token
+    assert (train[4], validation[3]) == ("0 (0.0 %)", "0 (0.0 %)")
+    assert int(validation[4].split()[0]) > 0
+    assert ["source", "character", "14", "0 (0.0 %)", "0 (0.0 %)"] in rows
+    assert next(row for row in rows if row[0] == "all")[1] == f"{400 - dropped}"
+    shares = [row[2] for row in rows if re.match(r"\d+ \+ \d+$", row[0])]
+    assert sum(float(share.removesuffix(" %")) for share in shares) == pytest.approx(100, abs=0.3)
+
+
+def test_it_shows_examples_as_text_and_arrays(flags, capsys):
+    text = "\n".join(_lines(capsys, [*flags, "--examples=2", "--config.data.reverse.alphabet=a b"]))
+    shown = re.findall(r"Source  '(.*)'\nTarget  '(.*)'", text)
+    assert len(shown) == 2
+    assert re.findall(r"Back to text  '(.*)'\n +'(.*)'", text) == shown
+    assert all(source[::-1] == target for source, target in shown)
+    assert re.search(r"target_in +<begin>.*\n +ids +2 .*\n +segments +1 .*\n +positions +0 ", text)
+    assert re.search(r"labels .*<end>.*\n +ids .*\n +weights ", text)
+
+
+def test_it_says_what_becomes_of_an_example_that_is_too_long(flags, capsys):
+    arguments = [*flags, "--examples=1", "--config.data.reverse.min_length=10"]
+    arguments += ["--config.data.max_target_length=5", "--config.data.overlong=truncate"]
+    text = "\n".join(_lines(capsys, arguments))
+    assert "too long with 11 and 11 tokens: truncate" in text
+    source, target = re.search(r"Back to text  '(.*)'\n +'(.*)'", text).groups()
+    assert target == source[::-1][:4]
+
+
+@pytest.mark.parametrize("examples", ["-1", "many"])
+def test_a_wrong_number_of_examples(flags, capsys, examples):
+    assert cli.main([*flags, f"--examples={examples}"]) == 2
+    assert "--examples" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""CMUdict: its splits, its alternatives, with stress and without."""
+
+import collections
+import subprocess
+import sys
+
+import pytest
+
+from flaxformer_lite.config import CmudictConfig
+from flaxformer_lite.data import cmudict
+from flaxformer_lite.errors import InputError
+
+_TEXT = """\
+'bout B AW1 T
+lead L EH1 D
+lead(2) L IY1 D # to guide
+aalborg AO1 L B AO0 R G # place, danish
+record R EH1 K ER0 D
+record(2) R IH0 K AO1 R D
+record(3) R IH1 K AO1 R D
+"""
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """A dictionary of 40 words in place of the real one."""
+    file = tmp_path / "cmudict.dict"
+    file.write_text(_TEXT + "".join(f"word{i} W ER1 D\n" for i in range(36)), encoding="utf-8")
+    monkeypatch.setattr(cmudict, "_dictionary_file", lambda: file)
+    return str(tmp_path / "prepared")
+
+
+def test_parse():
+    assert cmudict.parse(_TEXT) == {
+        "'bout": ["B AW1 T"],
+        "lead": ["L EH1 D", "L IY1 D"],
+        "aalborg": ["AO1 L B AO0 R G"],
+        "record": ["R EH1 K ER0 D", "R IH0 K AO1 R D", "R IH1 K AO1 R D"],
+    }
+
+
+def test_the_published_splits():
+    found = cmudict.parse(cmudict._dictionary_file().read_text("utf-8"))
+    sizes = collections.Counter(cmudict.split_of(index) for index in range(len(found)))
+    assert sizes == {"train": 107_146, "validation": 6_302, "test": 12_604}
+    assert all(p and p == p.strip() and "#" not in p for these in found.values() for p in these)
+    assert not [word for word in found if "(" in word or "#" in word]
+
+
+def test_load(small):
+    words, pronunciations = cmudict.load(CmudictConfig(keep_stress=False, data_dir=small), "train")
+    assert words == ["'bout", "lead", "aalborg", "record", *(f"word{i}" for i in [*range(13), *range(16, 33)])]
+    assert pronunciations[:4] == [
+        ("B AW T",),
+        ("L EH D", "L IY D"),
+        ("AO L B AO R G",),
+        ("R EH K ER D", "R IH K AO R D"),  # two of three differed in stress alone
+    ]
+    with_stress = CmudictConfig(keep_stress=True, data_dir=small)
+    assert cmudict.load(with_stress, "train")[1][3] == ("R EH1 K ER0 D", "R IH0 K AO1 R D", "R IH1 K AO1 R D")
+    assert cmudict.load(with_stress, "test")[0] == ["word13", "word14", "word33", "word34"]
+    assert cmudict.load(with_stress, "validation") == (["word15", "word35"], [("W ER1 D",)] * 2)
+
+
+def test_it_is_prepared_once_into_the_cache_and_says_so(small, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = CmudictConfig(keep_stress=False, data_dir="")
+    cmudict.load(config, "test")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Preparing data set cmudict")
+    assert captured.err.count("\n") == 1
+    assert str(tmp_path / "cache" / "flaxformer_lite") in captured.err
+    cmudict.load(config, "train")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_cannot_be_written(small, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"config\.data\.cmudict\.data_dir=.*file"):
+        cmudict.load(CmudictConfig(keep_stress=False, data_dir=str(tmp_path / "file")), "test")
+
+
+@pytest.mark.slow
+def test_processes_that_start_together(tmp_path):
+    code = (
+        "import sys\n"
+        "from flaxformer_lite.config import CmudictConfig\n"
+        "from flaxformer_lite.data import cmudict\n"
+        f"words, _ = cmudict.load(CmudictConfig(False, {str(tmp_path)!r}), 'validation')\n"
+        "assert not {'tensorflow', 'cmudict'} & sys.modules.keys()\n"
+        "print(len(words))\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0] for process in processes] == ["6302\n", "6302\n"]
+    assert len(list((tmp_path / "cmudict").iterdir())) == 1  # nothing half made is left
