@@ -40,7 +40,7 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         raise InputError(
             f"config.data.tfds.name={name!r} is not prepared in {where}, and cannot be here: {type(error).__name__}: "
             f"{reason[0] if reason else 'no reason given'}; prepare it on a machine with a network and TensorFlow "
-            f"(tfds build {name} --file_format={_FILE_FORMAT}{option}) and set config.data.tfds.data_dir to where that has put it"
+            f"(tfds build {name} --file_format={_FILE_FORMAT}{option}) and set config.data.tfds.data_dir to its folder"
         ) from error
     return builder
 
@@ -51,19 +51,17 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
     Several processes may do so at once: each writes into a folder of its own, and whoever is first to finish gives it
     the final name.
     """
-    if builder.info.splits:
-        return
-    print(f"Preparing data set {builder.info.full_name} in {builder.data_path} (once)", file=sys.stderr, flush=True)
-    config = tfds.download.DownloadConfig(try_download_gcs=False)
-    try:
-        with _quiet():
-            builder.download_and_prepare(download_config=config, file_format=_FILE_FORMAT)
-    except OSError:
-        if not builder.data_path.exists():  # or else another process was faster
-            raise
-    finally:
-        if not builder.info.splits and builder.data_path.exists():
-            builder.info.read_from_directory(builder.data_path)
+    if not builder.data_path.exists():
+        print(f"Preparing data set {builder.info.full_name} in {builder.data_path} (once)", file=sys.stderr, flush=True)
+        config = tfds.download.DownloadConfig(try_download_gcs=False)
+        try:
+            with _quiet():
+                builder.download_and_prepare(download_config=config, file_format=_FILE_FORMAT)
+        except OSError:
+            if not builder.data_path.exists():  # or else another process was faster
+                raise
+    if not builder.info.splits:  # the builder was made before the data were
+        builder.info.read_from_directory(builder.data_path)
 
 
 def read_texts(builder: tfds.core.DatasetBuilder, split: str, features: Sequence[str]) -> list[list[tuple[str, ...]]]:
