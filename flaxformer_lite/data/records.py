@@ -38,7 +38,7 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         option = f" --data_dir={data_dir}" if data_dir else ""
         reason = str(error).strip().splitlines()
         raise InputError(
-            f"config.data.tfds.name={name!r} is not prepared in {where}, and cannot be here: {type(error).__name__}: "
+            f"config.data.tfds.name={name!r} is not prepared as ArrayRecord in {where}, nor can be: {type(error).__name__}: "
             f"{reason[0] if reason else 'no reason given'}; prepare it on a machine with a network and TensorFlow "
             f"(tfds build {name} --file_format={_FILE_FORMAT}{option}) and set config.data.tfds.data_dir to its folder"
         ) from error
@@ -76,7 +76,7 @@ def read_texts(builder: tfds.core.DatasetBuilder, split: str, features: Sequence
       for each feature the texts of each example.
 
     Raises:
-      InputError: there is no such split or text feature, or the files are of another format.
+      InputError: there is no such split or text feature.
     """
     known = sorted(_text_features(builder.info.features))
     for feature in features:
@@ -89,13 +89,7 @@ def read_texts(builder: tfds.core.DatasetBuilder, split: str, features: Sequence
             f"{builder.info.full_name} has no split {split!r}; its splits: {', '.join(builder.info.splits)}"
         )
     untyped: Any = builder  # TFDS's annotations forget that a data source has __getitems__
-    try:
-        source = untyped.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-    except NotImplementedError as error:
-        raise InputError(
-            f"{builder.info.full_name} in {builder.data_path} is not stored as ArrayRecord, so it cannot be read "
-            f"without TensorFlow; prepare it with tfds build --file_format={_FILE_FORMAT}"
-        ) from error
+    source = untyped.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
     # Parsed here rather than by TFDS, which makes an array of every text and takes four times as long.
     columns: list[list[tuple[str, ...]]] = [[] for _ in features]
     parse = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]  (made at run time)
