@@ -34,9 +34,10 @@ def get_config() -> ConfigDict:
     config.model.num_layers = 3
 
     config.optim.learning_rate = 2e-3
+    config.optim.schedule = "linear"
     config.optim.warmup_steps = 1_000
 
-    config.train.steps = 6_000
+    config.train.steps = 12_000
     config.train.batch_size = 128
     config.train.eval_every = 1_000
     config.train.save_every = 500

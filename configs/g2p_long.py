@@ -17,17 +17,14 @@ def get_config() -> ConfigDict:
     """What differs from configs/g2p.py."""
     config = g2p.get_config()
 
-    config.model.width = 256
-    config.model.mlp_width = 1024
     config.model.num_layers = 4
-    config.model.dropout = 0.2
 
-    config.optim.learning_rate = 1e-3
-    config.optim.warmup_steps = 4_000
+    config.optim.learning_rate = 1.5e-3
+    config.optim.warmup_steps = 2_000
 
-    config.train.steps = 60_000
+    config.train.steps = 32_000
     config.train.eval_every = 2_000
-    config.train.save_every = 2_000
+    config.train.save_every = 1_000
 
     config.decode.method = "beam"
     return config

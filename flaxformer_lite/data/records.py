@@ -39,7 +39,8 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         reason = str(error).strip().splitlines()
         raise InputError(
             f"config.data.tfds.name={name!r} is not prepared as ArrayRecord in {where}, nor can be: "
-            f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}; prepare it on a machine with network and TensorFlow "
+            f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}; "
+            "prepare it on a machine with a network and TensorFlow "
             f"(tfds build {name} --file_format={_FILE_FORMAT}{option}) and set config.data.tfds.data_dir to its folder"
         ) from error
     return builder
