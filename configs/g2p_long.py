@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.optim.learning_rate = 1.5e-3
     config.optim.warmup_steps = 2_000
 
-    config.train.steps = 32_000
+    config.train.steps = 26_000
     config.train.eval_every = 2_000
     config.train.save_every = 1_000
 
