@@ -17,13 +17,11 @@ def get_config() -> ConfigDict:
     """What differs from configs/g2p.py."""
     config = g2p.get_config()
 
-    config.model.num_layers = 4
-
     config.optim.learning_rate = 1.5e-3
     config.optim.warmup_steps = 2_000
 
-    config.train.steps = 26_000
-    config.train.eval_every = 2_000
+    config.train.steps = 20_000
+    config.train.eval_every = 4_000
     config.train.save_every = 1_000
 
     config.decode.method = "beam"
