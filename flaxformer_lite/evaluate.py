@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from flaxformer_lite.announced import Announced
 from flaxformer_lite import metrics
+from flaxformer_lite.announced import Announced
 from flaxformer_lite.config import DecodeConfig, TrainConfig
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
@@ -53,7 +53,9 @@ def decode_examples(predictor: Predictor, examples: Examples, decode: DecodeConf
     return Decoded(metrics.compute(predictor.config.eval.metrics, hypotheses, examples.references), hypotheses)
 
 
-def evaluate_split(predictor: Predictor, split: tasks.Split, decode: DecodeConfig, max_examples: int) -> dict[str, float]:
+def evaluate_split(
+    predictor: Predictor, split: tasks.Split, decode: DecodeConfig, max_examples: int
+) -> dict[str, float]:
     """All metrics of a trained model on one split of its data, or on ``max_examples`` spread evenly over it."""
     config = predictor.config
     examples = tasks.load(config.data, split, config.seed).sample(max_examples)

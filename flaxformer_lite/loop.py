@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from flaxformer_lite.announced import Announced
 from flaxformer_lite import optim
+from flaxformer_lite.announced import Announced
 from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best
 from flaxformer_lite.config import Config
 from flaxformer_lite.data.pipeline import Prepared, load_training

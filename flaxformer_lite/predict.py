@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from flaxformer_lite.announced import Announced
 from flaxformer_lite import checkpoint
+from flaxformer_lite.announced import Announced
 from flaxformer_lite.config import Config, DecodeConfig, MeshConfig
 from flaxformer_lite.data.features import Ragged, pad, tokenise, truncate
 from flaxformer_lite.data.vocabulary import Vocabulary

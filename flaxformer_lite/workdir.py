@@ -76,6 +76,8 @@ class WorkDir:
         try:
             return json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
-            raise InputError(f"--workdir={self.path}: there is no {path.name}; is it the work folder of a run?") from error
+            raise InputError(
+                f"--workdir={self.path}: there is no {path.name}; is it the work folder of a run?"
+            ) from error
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read ({error}); restore it from a copy") from error

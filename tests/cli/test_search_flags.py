@@ -47,7 +47,9 @@ def test_the_folders_n_best_gives_way_to_fewer_beams(config):
     assert decode_config(own, "--method=greedy").n_best == 1
 
 
-@pytest.mark.parametrize("flag", ["--n_best=6", "--beam_size=0", "--length_penalty=-1.5", "--batch_size=0", "--n_best=0"])
+@pytest.mark.parametrize(
+    "flag", ["--n_best=6", "--beam_size=0", "--length_penalty=-1.5", "--batch_size=0", "--n_best=0"]
+)
 def test_what_cannot_be_names_the_flag(config, flag):
     with pytest.raises(InputError, match=f"^{flag}: ") as error:
         decode_config(config, flag)
