@@ -199,7 +199,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def known_keys(kind: type = Config, prefix: str = "") -> list[str]:
+def known_keys(kind: Any = Config, prefix: str = "") -> list[str]:
     """All dotted keys, such as ``model.num_layers``."""
     keys = []
     for name, hint in typing.get_type_hints(kind).items():

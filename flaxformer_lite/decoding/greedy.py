@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,10 @@ class Greedy:
     The score of the one hypothesis is its log-probability.
     """
 
-    beam_size: ClassVar[int] = 1
+    @property
+    def beam_size(self) -> int:
+        """One hypothesis a source."""
+        return 1
 
     def __call__(
         self, step: Step, cache: Cache, encoded: Any, limits: Int[Array, " b"], max_length: int, special: SpecialIds
