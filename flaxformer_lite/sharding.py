@@ -18,7 +18,7 @@ AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))  # rows of a batch; every device of one tensor group has the same rows
 
 # Logical axis of a parameter → the mesh axis that divides it.
-RULES = {"embed": "fsdp", "heads": "tensor", "head_width": None, "mlp": "tensor", "vocab": "tensor"}
+RULES = {"embed": "fsdp", "heads": "tensor", "head_width": None, "mlp": "tensor", "vocab": "tensor", "length": None}
 
 Step = Callable[..., tuple[Any, ...]]  # (state, batch, key, reduce) → (state, …), as steps.TrainStep
 
@@ -108,7 +108,9 @@ class MeshLayout:
         names = nn.get_partition_spec(boxed)
         shapes = nn.meta.unbox(boxed)
         return jax.tree.map_with_path(
-            lambda path, spec, shape: NamedSharding(self.mesh, self._spec(jax.tree_util.keystr(path), spec, shape.shape)),
+            lambda path, spec, shape: NamedSharding(
+                self.mesh, self._spec(jax.tree_util.keystr(path), spec, shape.shape)
+            ),
             names,
             shapes,
             is_leaf=lambda x: isinstance(x, PartitionSpec),
@@ -118,7 +120,9 @@ class MeshLayout:
         axes = [RULES[axis] if axis is not None else None for axis in logical]
         used = [axis for axis in axes if axis is not None]
         if len(set(used)) < len(used):
-            raise InputError(f"{name} with axes {tuple(logical)}: two of them are divided by the same mesh axis, {axes}")
+            raise InputError(
+                f"{name} with axes {tuple(logical)}: two of them are divided by the same mesh axis, {axes}"
+            )
         for axis, mesh_axis, size in zip(logical, axes, shape, strict=False):
             if mesh_axis is not None and size % self.mesh.shape[mesh_axis]:
                 raise InputError(

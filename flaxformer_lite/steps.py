@@ -46,7 +46,7 @@ def make_loss(config: TrainConfig) -> Callable[..., losses.Loss]:
 
 def forward(model: nn.Module, loss: Callable[..., losses.Loss], params: Any, batch: Batch, **apply: Any) -> Sums:
     """Loss and hits of a batch under teacher forcing."""
-    logits = model.apply({"params": params}, batch.source, batch.target_in, **apply)
+    logits: Any = model.apply({"params": params}, batch.source, batch.target_in, **apply)
     total, weight = loss(logits, batch.labels, batch.weights)
     return Sums(total, ((logits.argmax(-1) == batch.labels) * batch.weights).sum(), weight)
 

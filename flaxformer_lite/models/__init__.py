@@ -1,0 +1,1 @@
+"""The models and the parts that they are made of."""

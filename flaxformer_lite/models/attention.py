@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -9,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.models.layers import Dropout
+from flaxformer_lite.models.layers import Dropout, named
+from flaxformer_lite.types import AnyArray
 
 NEVER = -1e9  # a logit that no softmax gives weight to, yet finite: a row of padding alone yields no NaN
 
@@ -33,22 +35,20 @@ class MultiHeadAttention(nn.Module):
     dropout: float
 
     def setup(self):
-        inward = (self.width, self.num_heads, self.width // self.num_heads)
-        into = nn.with_logical_partitioning(
-            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=0, out_axis=(1, 2)),
-            ("embed", "heads", "head_width"),
+        heads = (self.num_heads, self.width // self.num_heads)
+        glorot = partial(nn.initializers.variance_scaling, 1.0, "fan_avg", "uniform")
+        zeros = nn.initializers.zeros
+        kernel = named(glorot(in_axis=0, out_axis=(1, 2)), "embed", "heads", "head_width")
+        bias = named(zeros, "heads", "head_width")
+        self.query, self.key, self.value = (
+            self.param(name, kernel, (self.width, *heads)) for name in ("query", "key", "value")
         )
-        zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("heads", "head_width"))
-        self.query, self.key, self.value = (self.param(name, into, inward) for name in ("query", "key", "value"))
         self.query_bias, self.key_bias, self.value_bias = (
-            self.param(f"{name}_bias", zeros, inward[1:]) for name in ("query", "key", "value")
+            self.param(f"{name}_bias", bias, heads) for name in ("query", "key", "value")
         )
-        out = nn.with_logical_partitioning(
-            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=(0, 1), out_axis=2),
-            ("heads", "head_width", "embed"),
-        )
-        self.out = self.param("out", out, inward[1:] + inward[:1])
-        self.out_bias = self.param("out_bias", nn.with_logical_partitioning(nn.initializers.zeros, ("embed",)), inward[:1])
+        out = named(glorot(in_axis=(0, 1), out_axis=2), "heads", "head_width", "embed")
+        self.out = self.param("out", out, (*heads, self.width))
+        self.out_bias = self.param("out_bias", named(zeros, "embed"), (self.width,))
         self.drop = Dropout(self.dropout)
 
     def project(self, x: Float[Array, "*b l d"]) -> KeyValue:
@@ -72,8 +72,9 @@ class MultiHeadAttention(nn.Module):
         ``mask[b, m, j, l]``: hypothesis m goes back to what beam j wrote at place l. So nothing is copied when
         hypotheses change places; the keys of all beams are read either way.
         """
-        queries = self._queries(x)
-        logits = jnp.einsum("bjhmk,bjhlk->bjhml", jnp.broadcast_to(queries[:, None], (*mask.shape[:1], mask.shape[2], *queries.shape[1:])), attended.keys)
+        queries = self._queries(x)[:, None]
+        per_beam = jnp.broadcast_to(queries, attended.keys.shape[:2] + queries.shape[2:])  # or XLA transposes all keys
+        logits = jnp.einsum("bjhmk,bjhlk->bjhml", per_beam, attended.keys)
         weights = self._weights(logits, jnp.moveaxis(mask, 2, 1)[:, :, None], axis=(1, 4), train=False)
         return self._merge(jnp.einsum("bjhml,bjhlk->bjhmk", weights, attended.values).sum(1))
 
@@ -92,7 +93,7 @@ def _heads(x, kernel, bias):
     return jnp.einsum("...ld,dhk->...hlk", x, kernel) + bias[:, None]
 
 
-def same_segment(query: Int[Array, "b q"], attended: Int[Array, "b l"]) -> Bool[Array, "b q l"]:
+def same_segment(query: Int[AnyArray, "b q"], attended: Int[AnyArray, "b l"]) -> Bool[Array, "b q l"]:
     """A token sees those of its own segment; padding (segment 0) sees and is seen by nothing."""
     return (query[:, :, None] == attended[:, None, :]) & (query[:, :, None] != 0)
 

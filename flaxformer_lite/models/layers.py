@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
+
+from flaxformer_lite.types import AnyArray
 
 KERNEL = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")  # Glorot & Bengio (2010)
+
+
+def named(initializer: nn.initializers.Initializer, *axes: str) -> Any:
+    """An initialiser whose parameter carries the names of its logical axes until ``nn.meta.unbox`` takes them off."""
+    return nn.with_logical_partitioning(initializer, axes)
 
 
 class Dropout(nn.Module):
@@ -32,10 +39,11 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - self.rate), 0)
 
 
-def _index(shape: tuple[int, ...]) -> Int[Array, "..."]:
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    places = [jax.lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in range(len(shape))]
-    return sum((place * jnp.uint32(stride) for place, stride in zip(places, strides, strict=True)), jnp.uint32(0))
+def _index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    index = jnp.zeros(shape, jnp.uint32)
+    for axis, size in enumerate(shape):  # along each axis an iota, of which every device can make its own part
+        index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+    return index
 
 
 def _mix(h: Array) -> Array:
@@ -57,8 +65,8 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        kernel = self.param("kernel", nn.with_logical_partitioning(KERNEL, self.axes), (x.shape[-1], self.features))
-        bias = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:]), (self.features,))
+        kernel = self.param("kernel", named(KERNEL, *self.axes), (x.shape[-1], self.features))
+        bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,))
         return x @ kernel + bias
 
 
@@ -69,10 +77,8 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        ones = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
-        zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("embed",))
-        scale = self.param("scale", ones, x.shape[-1:])
-        bias = self.param("bias", zeros, x.shape[-1:])
+        scale = self.param("scale", named(nn.initializers.ones, "embed"), x.shape[-1:])
+        bias = self.param("bias", named(nn.initializers.zeros, "embed"), x.shape[-1:])
         x32 = x.astype(jnp.float32)
         centred = x32 - x32.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
@@ -120,16 +126,22 @@ class Embedding(nn.Module):
     """A table of vectors, read by id on the way in and compared with on the way out.
 
     Vectors have length 1 in expectation, so inputs are scaled by ``√d`` (Vaswani et al. 2017, section 3.4).
+
+    Attributes:
+      size: number of vectors.
+      width: of each.
+      axis: logical axis of that number: ``vocab``, or ``length`` for vectors of positions.
     """
 
     size: int
     width: int
+    axis: str = "vocab"
 
     def setup(self):
-        init = nn.initializers.normal(self.width**-0.5)
-        self.table = self.param("table", nn.with_logical_partitioning(init, ("vocab", "embed")), (self.size, self.width))
+        initializer = named(nn.initializers.normal(self.width**-0.5), self.axis, "embed")
+        self.table = self.param("table", initializer, (self.size, self.width))
 
-    def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+    def __call__(self, ids: Int[AnyArray, "*b"]) -> Float[Array, "*b d"]:
         """The vectors of tokens."""
         return self.table[ids] * self.width**0.5
 

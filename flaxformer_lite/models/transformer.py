@@ -12,14 +12,14 @@ from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.models.attention import KeyValue, MultiHeadAttention, causal, same_segment
 from flaxformer_lite.models.layers import Dense, Dropout, Embedding, FeedForward, LayerNorm, Residual
 from flaxformer_lite.models.positions import sinusoidal
-from flaxformer_lite.types import Tokens
+from flaxformer_lite.types import AnyArray, Tokens
 
 
 class Encoded(NamedTuple):
     """What the decoder knows of the sources: each decoder layer's keys and values of them."""
 
     layers: tuple[KeyValue, ...]
-    segments: Int[Array, "b s"]
+    segments: Int[AnyArray, "b s"]
 
 
 class TransformerCache(NamedTuple):
@@ -158,8 +158,8 @@ class Transformer(nn.Module):
         if c.share_embeddings == "none":
             self.output = Dense(self.target_size, ("embed", "vocab"))
         if c.positions == "learned":
-            self.source_positions = Embedding(self.max_length, c.width)
-            self.target_positions = Embedding(self.max_length, c.width)
+            self.source_positions = Embedding(self.max_length, c.width, axis="length")
+            self.target_positions = Embedding(self.max_length, c.width, axis="length")
         self.encoder_layers = [EncoderLayer(c) for _ in range(c.num_layers)]
         self.decoder_layers = [DecoderLayer(c) for _ in range(c.num_decoder_layers)]
         if c.norm == "before":
@@ -219,7 +219,7 @@ class Transformer(nn.Module):
             layers.append(past)
         return self._logits(x), cache._replace(layers=tuple(layers), position=cache.position + 1)
 
-    def _positions(self, positions: Int[Array, "b l"], side: str) -> Float[Array, "b l d"]:
+    def _positions(self, positions: Int[AnyArray, "b l"], side: str) -> Float[Array, "b l d"]:
         if self.config.positions == "sinusoidal":
             return sinusoidal(positions, self.config.width)
         return (self.source_positions if side == "source" else self.target_positions)(positions)
