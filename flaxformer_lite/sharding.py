@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ RULES = {"embed": "fsdp", "heads": "tensor", "head_width": None, "mlp": "tensor"
 Step = Callable[..., tuple[Any, ...]]  # (state, batch, key, reduce) → (state, …), as steps.TrainStep
 
 
+@runtime_checkable  # so that the tests' run-time checks can ask
 class Layout(Protocol):
     """A way to run one program on many devices."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from flaxformer_lite.types import Cache, Hypotheses, SpecialIds, Step
 NEVER = -1e9
 
 
+@runtime_checkable  # so that the tests' run-time checks can ask
 class Search(Protocol):
     """A way to look for the target of each source, as one loop on the device."""
 
