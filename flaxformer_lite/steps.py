@@ -75,7 +75,7 @@ class TrainStep(NamedTuple):
         gradients, sums = jax.grad(summed_loss, has_aux=True)(state.params)
         gradients, sums = reduce((gradients, sums))
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), gradients)
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         good = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
         updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
