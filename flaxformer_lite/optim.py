@@ -9,20 +9,22 @@ from flaxformer_lite.config import OptimConfig
 
 
 def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
-    """The learning rate of update i (0-based): a linear rise over the warm-up, then the named fall.
+    """The learning rate of update i (0-based): a linear rise to the peak at i = warmup, then the named fall.
 
-    ``inverse_sqrt`` is the schedule of Vaswani et al. (2017, equation 3), told by its peak: peak · √(warmup / i).
-    ``cosine`` and ``linear`` reach 0 at the last step.
+    ``inverse_sqrt`` is the schedule of Vaswani et al. (2017, equation 3), told by its peak: peak · √(warmup / i), and
+    peak · √(1 / (i + 1)) where there is no warm-up. ``cosine`` and ``linear`` reach 0 at i = steps, when training is
+    over.
     """
     peak, warmup = config.learning_rate, config.warmup_steps
     after = max(steps - warmup, 1)
-    falls = {
-        "inverse_sqrt": lambda i: peak * jnp.sqrt(max(warmup, 1) / (i + max(warmup, 1))),
+    scale = max(warmup, 1)
+    falls = {  # from the peak, as functions of i - warmup
+        "inverse_sqrt": lambda i: peak * jnp.sqrt(scale / jnp.maximum(i + scale, 1)),  # computed in the warm-up too
         "cosine": optax.cosine_decay_schedule(peak, after),
         "linear": optax.linear_schedule(peak, 0.0, after),
         "constant": optax.constant_schedule(peak),
     }
-    rise = lambda i: peak * (i + 1) / (warmup + 1)  # noqa: E731 - the first update is not wasted on a rate of 0
+    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)  # not from 0, which would waste the first update
     return optax.join_schedules([rise, falls[config.schedule]], [warmup])
 
 
