@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.decoding.search import NEVER, lengths_of, next_log_probs
+from flaxformer_lite.decoding.search import NEVER, lengths_of, next_log_probs, top_k
 from flaxformer_lite.types import Cache, Hypotheses, SpecialIds, Step
 
 
@@ -153,24 +153,6 @@ def _best(log_probs: Float[Array, "b m"], gains: Float[Array, "b m v"]) -> _Cont
         tokens=jnp.take_along_axis(tokens.reshape(b, -1), chosen, axis=1),
         log_probs=totals,
     )
-
-
-def top_k(values: Float[Array, "b m v"], k: int) -> tuple[Float[Array, "b m c"], Int[Array, "b m c"]]:
-    """The k largest values of each row and where they are, as ``jax.lax.top_k``, but fast over large vocabularies.
-
-    The k largest lie in those k runs of neighbours whose maxima are largest; so most of the row is only looked at for
-    its maxima (measured on one CPU core, 64 rows, k = 8: 8k tokens in 0.15 ms for 0.7, 32k in 0.45 for 2.5).
-    """
-    *rows, v = values.shape
-    run = 64
-    if v < 4 * run * k:
-        largest, where = jax.lax.top_k(values, k)
-        return largest, where
-    runs = jnp.pad(values, [(0, 0), (0, 0), (0, -v % run)], constant_values=-jnp.inf).reshape(*rows, -1, run)
-    _, best_runs = jax.lax.top_k(runs.max(axis=-1), k)
-    candidates = jnp.take_along_axis(runs, best_runs[..., None], axis=-2).reshape(*rows, k * run)
-    largest, where = jax.lax.top_k(candidates, k)
-    return largest, jnp.take_along_axis(best_runs, where // run, axis=-1) * run + where % run
 
 
 def _rows(ids: Int[Array, "b c t"], which: Int[Array, "b k"]) -> Int[Array, "b k t"]:

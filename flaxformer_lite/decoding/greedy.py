@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.decoding.search import lengths_of, next_log_probs
+from flaxformer_lite.decoding.search import lengths_of, next_log_probs, top_k
 from flaxformer_lite.types import Cache, Hypotheses, SpecialIds, Step
 
 
@@ -55,8 +55,7 @@ class Greedy:
         def advance(state: _State) -> _State:
             logits, cache = step(state.token, state.cache, encoded)
             log_probs = next_log_probs(logits, jnp.zeros(b, bool), special)
-            likeliest = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
-            gain = jnp.take_along_axis(log_probs, likeliest[..., None], axis=-1)[..., 0]
+            gain, likeliest = (best[..., 0] for best in top_k(log_probs, 1))
             done = state.done[:, None]
             token = jnp.where(done, special.pad, likeliest)
             length = state.length + 1

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.decoding.beam import BeamSearch, length_penalty, top_k
+from flaxformer_lite.decoding.beam import BeamSearch, length_penalty
 from flaxformer_lite.decoding.greedy import Greedy
 from flaxformer_lite.decoding.search import NEVER
 from tests.decoding.fake_models import (
@@ -175,14 +175,6 @@ def test_tokens_of_probability_0_make_no_nan():
     found = search(table, jnp.zeros((2, 1)), [4, 5], 5, BeamSearch(3, 0.6))
     for row in range(2):
         assert_finds(found, row, [(0.0, (4, SPECIAL.end))])
-
-
-@pytest.mark.parametrize("v", [5, 767, 768, 1001])
-def test_top_k_over_any_vocabulary(v):
-    values = jnp.asarray(np.random.default_rng(v).permutation(2 * 4 * v).reshape(2, 4, v), jnp.float32)
-    largest, where = top_k(values, 3)
-    np.testing.assert_array_equal(where, np.argsort(-values, axis=-1)[..., :3])
-    np.testing.assert_array_equal(largest, np.take_along_axis(np.asarray(values), np.asarray(where), axis=-1))
 
 
 @pytest.mark.parametrize(("beam_size", "alpha"), [(0, 0.6), (2, -0.1)])
