@@ -17,12 +17,11 @@ def get_config() -> ConfigDict:
     """What differs from configs/g2p.py."""
     config = g2p.get_config()
 
-    config.optim.learning_rate = 1.5e-3
-    config.optim.warmup_steps = 2_000
+    config.data.buckets = 6
 
-    config.train.steps = 20_000
-    config.train.eval_every = 4_000
+    config.model.dropout = 0.05
+
+    config.train.steps = 23_000
+    config.train.eval_every = 4_600
     config.train.save_every = 1_000
-
-    config.decode.method = "beam"
     return config
