@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.models.layers import Dropout, named
+from flaxformer_lite.models.layers import Dropout, named, product
 from flaxformer_lite.types import AnyArray
 
 NEVER = -1e9  # a logit that no softmax gives weight to, yet finite: a row of padding alone yields no NaN
 
 
 class KeyValue(NamedTuple):
-    """Keys and values, head by head."""
+    """Keys and values, head by head; keys lie so that products with queries need not transpose them."""
 
-    keys: Float[Array, "*b h l k"]
+    keys: Float[Array, "*b h k l"]
     values: Float[Array, "*b h l k"]
 
 
@@ -53,14 +53,15 @@ class MultiHeadAttention(nn.Module):
 
     def project(self, x: Float[Array, "*b l d"]) -> KeyValue:
         """Keys and values of x."""
-        return KeyValue(_heads(x, self.key, self.key_bias), _heads(x, self.value, self.value_bias))
+        keys = _heads(x, self.key, self.key_bias)
+        return KeyValue(jnp.swapaxes(keys, -1, -2), _heads(x, self.value, self.value_bias))
 
     def __call__(
         self, x: Float[Array, "b q d"], attended: KeyValue, mask: Bool[Array, "b #q l"], train: bool
     ) -> Float[Array, "b q d"]:
         """For each query in x, the mean of the values weighted by how well their keys fit, where mask allows."""
         queries = self._queries(x)
-        logits = jnp.einsum("bhqk,bhlk->bhql", queries, attended.keys)
+        logits = jnp.einsum("bhqk,bhkl->bhql", queries, attended.keys)
         weights = self._weights(logits, mask[:, None], axis=-1, train=train)
         return self._merge(jnp.einsum("bhql,bhlk->bhqk", weights, attended.values))
 
@@ -74,7 +75,7 @@ class MultiHeadAttention(nn.Module):
         """
         queries = self._queries(x)[:, None]
         per_beam = jnp.broadcast_to(queries, attended.keys.shape[:2] + queries.shape[2:])  # or XLA transposes all keys
-        logits = jnp.einsum("bjhmk,bjhlk->bjhml", per_beam, attended.keys)
+        logits = jnp.einsum("bjhmk,bjhkl->bjhml", per_beam, attended.keys)
         weights = self._weights(logits, jnp.moveaxis(mask, 2, 1)[:, :, None], axis=(1, 4), train=False)
         return self._merge(jnp.einsum("bjhml,bjhlk->bjhmk", weights, attended.values).sum(1))
 
@@ -86,11 +87,12 @@ class MultiHeadAttention(nn.Module):
         return self.drop(weights, train)
 
     def _merge(self, values: Float[Array, "b h q k"]) -> Float[Array, "b q d"]:
-        return jnp.einsum("bhqk,hkd->bqd", values, self.out) + self.out_bias
+        b, _, q, _ = values.shape
+        return product(jnp.moveaxis(values, 1, 2).reshape(b, q, -1), self.out.reshape(-1, self.width)) + self.out_bias
 
 
 def _heads(x, kernel, bias):
-    return jnp.einsum("...ld,dhk->...hlk", x, kernel) + bias[:, None]
+    return jnp.moveaxis(product(x, kernel) + bias, -2, -3)
 
 
 def same_segment(query: Int[AnyArray, "b q"], attended: Int[AnyArray, "b l"]) -> Bool[Array, "b q l"]:

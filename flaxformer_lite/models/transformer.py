@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -26,7 +27,8 @@ class TransformerCache(NamedTuple):
     """What hypotheses have said so far.
 
     Attributes:
-      layers: for each decoder layer the keys and values that beam m wrote at place l: ``[b, m, h, l, k]``.
+      layers: for each decoder layer the keys and values that beam m wrote at place l: ``[b, m, h, k, l]``
+        and ``[b, m, h, l, k]``.
       ancestry: which beam wrote the token at place l of the hypothesis that is now in beam m.
       position: number of tokens read.
     """
@@ -120,12 +122,10 @@ class DecoderLayer(nn.Module):
 
 
 def _write(past: KeyValue, new: KeyValue, position: Int[Array, "b m"]) -> KeyValue:
-    b, m = (jnp.arange(size) for size in position.shape)
+    b, m = jnp.ix_(*(jnp.arange(size) for size in position.shape))
     return KeyValue(
-        *(
-            kept.at[b[:, None], m[None, :], :, position].set(added[:, :, :, 0])
-            for kept, added in zip(past, new, strict=True)
-        )
+        keys=past.keys.at[b, m, :, :, position].set(new.keys[..., 0]),
+        values=past.values.at[b, m, :, position].set(new.values[..., 0, :]),
     )
 
 
@@ -196,10 +196,14 @@ class Transformer(nn.Module):
 
     def init_cache(self, encoded: Encoded, beams: int, max_length: int) -> TransformerCache:
         """Room for ``max_length`` tokens of ``beams`` hypotheses a source."""
-        batch, heads, _, head_width = encoded.layers[0].keys.shape
-        empty = jnp.zeros((batch, beams, heads, max_length, head_width), encoded.layers[0].keys.dtype)
+        batch, heads, head_width, _ = encoded.layers[0].keys.shape
+        room = partial(jnp.zeros, dtype=encoded.layers[0].keys.dtype)
+        empty = KeyValue(
+            keys=room((batch, beams, heads, head_width, max_length)),
+            values=room((batch, beams, heads, max_length, head_width)),
+        )
         return TransformerCache(
-            layers=tuple(KeyValue(empty, empty) for _ in encoded.layers),
+            layers=tuple(empty for _ in encoded.layers),
             ancestry=jnp.broadcast_to(jnp.arange(beams)[:, None], (batch, beams, max_length)),
             position=jnp.zeros((batch, beams), jnp.int32),
         )
