@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,10 +63,15 @@ def make_layout(config: Config) -> Layout:
 
 
 class MeshLayout:
-    """``jit`` over a mesh (data, fsdp, tensor): rows divided by data and fsdp, parameters by ``RULES``."""
+    """``jit`` over a mesh (data, fsdp, tensor): rows divided by data and fsdp, parameters by ``RULES``.
 
-    def __init__(self, config: MeshConfig):
-        devices = jax.devices()
+    Args:
+      config: the sizes of the mesh.
+      devices: those that make it up; all there are, unless given.
+    """
+
+    def __init__(self, config: MeshConfig, devices: Sequence[jax.Device] = ()):
+        devices = devices or jax.devices()
         sizes = mesh_sizes(config, len(devices))
         self.mesh = Mesh(np.asarray(devices).reshape(sizes), AXES)
         self.shards = sizes[0] * sizes[1]
