@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
 
     config.model.dropout = 0.05
 
-    config.train.steps = 23_000
-    config.train.eval_every = 4_600
+    config.train.steps = 21_000
+    config.train.eval_every = 3_000
     config.train.save_every = 1_000
     return config
