@@ -48,7 +48,9 @@ def forward(model: nn.Module, loss: Callable[..., losses.Loss], params: Any, bat
     """Loss and hits of a batch under teacher forcing."""
     logits: Any = model.apply({"params": params}, batch.source, batch.target_in, **apply)
     total, weight = loss(logits, batch.labels, batch.weights)
-    return Sums(total, ((logits.argmax(-1) == batch.labels) * batch.weights).sum(), weight)
+    of_labels = jnp.take_along_axis(logits, batch.labels[..., None], axis=-1)[..., 0]
+    hits = of_labels >= logits.max(-1)  # no argmax: on a CPU, that is a sixteenth of a training step
+    return Sums(total, (hits * batch.weights).sum(), weight)
 
 
 class TrainStep(NamedTuple):
