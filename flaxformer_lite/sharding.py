@@ -70,7 +70,7 @@ class MeshLayout:
       devices: those that make it up; all there are, unless given.
     """
 
-    def __init__(self, config: MeshConfig, devices: Sequence[jax.Device] = ()):
+    def __init__(self, config: MeshConfig, devices: Sequence[Any] = ()):
         devices = devices or jax.devices()
         sizes = mesh_sizes(config, len(devices))
         self.mesh = Mesh(np.asarray(devices).reshape(sizes), AXES)
