@@ -133,7 +133,7 @@ class MeshLayout:
             if mesh_axis is not None and size % self.mesh.shape[mesh_axis]:
                 raise InputError(
                     f"{name}: its axis {axis!r} of size {size} cannot be divided by "
-                    f"config.mesh.{mesh_axis}={self.mesh.shape[mesh_axis]}"
+                    f"config.mesh.{mesh_axis}={self.mesh.shape[mesh_axis]}; set that to a divisor of {size}"
                 )
         return PartitionSpec(*axes)
 
