@@ -17,7 +17,7 @@ from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.predict import Predictor
 from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.steps import Sums, forward, make_loss
+from flaxformer_lite.steps import Sums, evaluation_step, make_loss
 
 
 class TeacherForced:
@@ -27,14 +27,14 @@ class TeacherForced:
         self._dataset = dataset
         self._layout = layout
         self._rows = -(-config.batch_size // layout.shards) * layout.shards
-        run = jax.jit(partial(forward, model, make_loss(config), train=False))
-        self._forward = Announced(run, "evaluation")
+        run = jax.jit(partial(evaluation_step, model, make_loss(config)))
+        self._step = Announced(run, "evaluation")
 
     def __call__(self, params: object) -> dict[str, float]:
         """``loss`` per target token, in nats, and ``token_accuracy`` in percent."""
         total = np.zeros(3)
         for batch in eval_batches(self._dataset, self._rows):
-            sums: Sums = self._forward(params, self._layout.put(batch))
+            sums: Sums = self._step(params, self._layout.put(batch))
             total += np.array(jax.device_get(sums))
         loss, correct, weight = total
         return {"loss": loss / weight, "token_accuracy": 100 * correct / weight}

@@ -44,9 +44,12 @@ def make_loss(config: TrainConfig) -> Callable[..., losses.Loss]:
     return lambda logits, labels, weights: loss(logits, labels, weights, config.label_smoothing)
 
 
-def forward(model: nn.Module, loss: Callable[..., losses.Loss], params: Any, batch: Batch, **apply: Any) -> Sums:
+def evaluation_step(model: nn.Module, loss: Callable[..., losses.Loss], params: Any, batch: Batch) -> Sums:
     """Loss and hits of a batch under teacher forcing."""
-    logits: Any = model.apply({"params": params}, batch.source, batch.target_in, **apply)
+    return _sums(model.apply({"params": params}, batch.source, batch.target_in, train=False), batch, loss)
+
+
+def _sums(logits: Any, batch: Batch, loss: Callable[..., losses.Loss]) -> Sums:
     total, weight = loss(logits, batch.labels, batch.weights)
     of_labels = jnp.take_along_axis(logits, batch.labels[..., None], axis=-1)[..., 0]
     hits = of_labels >= logits.max(-1)  # no argmax: on a CPU, that is a sixteenth of a training step
@@ -71,7 +74,9 @@ class TrainStep(NamedTuple):
         """Applies one update, or skips it where loss or gradient are not finite."""
 
         def summed_loss(params: Any) -> tuple[Array, Sums]:
-            sums = forward(self.model, self.loss, params, batch, train=True, rngs={"dropout": key})
+            rngs = {"dropout": key}
+            logits = self.model.apply({"params": params}, batch.source, batch.target_in, train=True, rngs=rngs)
+            sums = _sums(logits, batch, self.loss)
             return sums.loss, sums
 
         gradients, sums = jax.grad(summed_loss, has_aux=True)(state.params)

@@ -12,7 +12,7 @@ import pytest
 from configs import base
 from flaxformer_lite import losses
 from flaxformer_lite.config import from_dict
-from flaxformer_lite.steps import Sums, TrainStep, forward, make_loss
+from flaxformer_lite.steps import Sums, TrainStep, evaluation_step, make_loss
 from flaxformer_lite.train_state import TrainState, init_state
 from flaxformer_lite.types import Batch, Tokens
 from tests.test_sharding import make_batch
@@ -145,13 +145,13 @@ def test_a_batch_of_nothing_changes_nothing():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), new, before)
 
 
-def test_forward_counts_hits_where_there_is_weight():
+def test_evaluation_step_counts_hits_where_there_is_weight():
     batch = _batch()
     params = init_state(_Pairs(), optax.sgd(1.0), 0).params
     logits: Any = _Pairs().apply({"params": params}, batch.source, batch.target_in, train=False)
     right = logits.argmax(-1)
     for labels, expected in ((right, batch.weights.sum()), ((right + 1) % 24, 0)):
-        sums = forward(_Pairs(), _loss, params, batch._replace(labels=labels), train=False)
+        sums = evaluation_step(_Pairs(), _loss, params, batch._replace(labels=labels))
         assert (sums.correct, sums.weight) == (expected, batch.weights.sum())
 
 

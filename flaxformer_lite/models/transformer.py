@@ -30,7 +30,7 @@ class TransformerCache(NamedTuple):
       layers: for each decoder layer the keys and values that beam m wrote at place l: ``[b, m, h, k, l]``
         and ``[b, m, h, l, k]``.
       ancestry: which beam wrote the token at place l of the hypothesis that is now in beam m.
-      position: number of tokens read.
+      position: number of tokens read; all hypotheses of one source stand at the same place, as every search keeps them.
     """
 
     layers: tuple[KeyValue, ...]
