@@ -1,11 +1,22 @@
-"""Checkpoints of a run: written by Orbax in the background, each whole or not there at all."""
+"""Checkpoints of a run: written by Orbax in the background, each whole or not there at all.
+
+Orbax reads an array with a flipped byte as if nothing were wrong, so checksums lie beside the arrays.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
+import logging
+import math
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
@@ -30,17 +41,24 @@ class Saved(NamedTuple):
       state: parameters, moments, step and counters.
       data: the data iterator's position.
       history: the best metric at every evaluation so far; patience and the best are read off it.
+      sums: loss, hits and tokens since the last line of the log, which the next one will tell the mean of.
     """
 
     state: TrainState
     data: dict[str, Any]
     history: list[Evaluation]
+    sums: list[float]
 
 
-def best(history: list[Evaluation], metric: str) -> Evaluation | None:
-    """The best evaluation, the earliest of equals."""
+def ranked(history: Sequence[Evaluation], metric: str) -> list[Evaluation]:
+    """The evaluations from best to worst, the earliest of equals first; what is not a number is worst."""
     sign = 1 if lower_is_better(metric) else -1
-    return min(history, key=lambda evaluation: sign * evaluation.value, default=None)
+    return sorted(history, key=lambda e: (math.isnan(e.value), sign * e.value, e.step))
+
+
+def best(history: Sequence[Evaluation], metric: str) -> Evaluation | None:
+    """The best evaluation, the earliest of equals."""
+    return next(iter(ranked(history, metric)), None)
 
 
 class Checkpoints:
@@ -48,17 +66,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, config: TrainConfig, metric: str):
         self._folder = folder
-        keep: list[managers.PreservationPolicy] = [managers.LatestN(config.keep_latest)]
-        if config.keep_best:
-            sign = -1 if lower_is_better(metric) else 1
-            keep.append(
-                managers.BestN(
-                    get_metric_fn=lambda metrics: sign * metrics["value"], n=config.keep_best, keep_checkpoints_without_metrics=False
-                )
-            )
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
-        )
+        self._kept = _Kept(config.keep_latest, config.keep_best, metric)
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._kept, cleanup_tmp_directories=True)
         with full_disk_named(folder):
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -67,26 +76,31 @@ class Checkpoints:
 
         Does nothing where this step is saved already. A failed write is raised by the next ``save`` or by ``close``.
         """
-        step = int(saved.state.step)
+        step = int(jax.device_get(saved.state.step))
         if step in self._manager.all_steps():
             return
-        now = [evaluation.value for evaluation in saved.history if evaluation.step == step]
+        self._kept.history = saved.history
         state = saved.state._asdict()
+        params = state.pop("params")  # by itself, so that decoding reads no more
+        run = {"data": saved.data, "history": saved.history, "sums": saved.sums}
+        checksums = {"params": _checksum(params), "training": _checksum(state), "run": _checksum_of_text(run)}
         with full_disk_named(self._folder):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    params=ocp.args.StandardSave(state.pop("params")),  # by itself, so that decoding reads no more
+                    params=ocp.args.StandardSave(params),
                     training=ocp.args.StandardSave(state),
-                    run=ocp.args.JsonSave({"data": saved.data, "history": saved.history}),
+                    run=ocp.args.JsonSave(run | {"checksums": checksums}),
                 ),
-                metrics={"value": now[0]} if now else None,
             )
 
     def restore(self, like: TrainState) -> Saved | None:
-        """The newest sound checkpoint, laid out ``like`` a given state; None if there is none.
+        """The newest sound checkpoint; None if there is none.
 
         Damaged ones are said, set aside under another name, and passed over.
+
+        Args:
+          like: the state as ``jax.ShapeDtypeStruct`` with shardings: where it shall be.
 
         Raises:
           InputError: there are checkpoints, but none is sound.
@@ -94,19 +108,25 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                return self._restore(step, like)
+                saved = self._restore(step, like)
             except Exception as error:  # whatever a damaged file makes its reader raise
-                aside = self._folder / f"damaged.{step}"
-                say(f"checkpoint {self._folder / str(step)} is damaged ({_summary(error)}); set aside as {aside.name}")
-                (self._folder / str(step)).rename(aside)
-                self._manager.reload()
+                self._set_aside(step, error)
+            else:
+                self._kept.history = saved.history
+                return saved
         if steps:
             raise InputError(f"{self._folder}: no sound checkpoint is left; remove the work folder to start anew")
         return None
 
+    def close(self) -> None:
+        """Waits until everything is written."""
+        with full_disk_named(self._folder):
+            self._manager.wait_until_finished()
+            self._manager.close()
+
     def _restore(self, step: int, like: TrainState) -> Saved:
-        state = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-        found = self._manager.restore(
+        state = like._asdict()
+        found: Any = self._manager.restore(
             step,
             args=ocp.args.Composite(
                 params=ocp.args.StandardRestore(state.pop("params")),
@@ -114,14 +134,39 @@ class Checkpoints:
                 run=ocp.args.JsonRestore(),
             ),
         )
-        history = [Evaluation(*evaluation) for evaluation in found.run["history"]]
-        return Saved(TrainState(params=found.params, **found.training), found.run["data"], history)
+        run = dict(found.run)
+        checksums = run.pop("checksums")
+        _verify(checksums["params"], _checksum(found.params), "parameters")
+        _verify(checksums["training"], _checksum(found.training), "optimizer's moments")
+        _verify(checksums["run"], _checksum_of_text(run), "run's record")
+        history = [Evaluation(*evaluation) for evaluation in run["history"]]
+        return Saved(TrainState(params=found.params, **found.training), run["data"], history, run["sums"])
 
-    def close(self) -> None:
-        """Waits until everything is written."""
-        with full_disk_named(self._folder):
-            self._manager.wait_until_finished()
-            self._manager.close()
+    def _set_aside(self, step: int, error: Exception) -> None:
+        names = (f"damaged.{step}" + ".again" * times for times in itertools.count())
+        aside = next(place for name in names if not (place := self._folder / name).exists())
+        damaged = self._folder / str(step)
+        say(f"checkpoint {damaged} is damaged ({_summary(error)}); set aside as {aside.name}")
+        damaged.rename(aside)
+        self._manager.reload()
+
+
+class _Kept(managers.PreservationPolicy):
+    """Which checkpoints stay: the latest ones, and the best by the history that lies in the checkpoints themselves."""
+
+    def __init__(self, latest: int, best: int, metric: str):
+        self.history: list[Evaluation] = []
+        self._latest = latest
+        self._best = best
+        self._metric = metric
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """One answer for each of Orbax's checkpoints, which are in the order of their steps."""
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        evaluated = [evaluation for evaluation in self.history if evaluation.step in steps]
+        best = [evaluation.step for evaluation in ranked(evaluated, self._metric)[: self._best]]
+        return [step in best or step in steps[-self._latest :] for step in steps]
 
 
 def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tuple[int, Any]:
@@ -139,11 +184,14 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there are no checkpoints; has the run been trained?")
-    with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with quiet_orbax(), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
         steps = _order(manager, which, metric)
         for step in steps:
             try:
-                found = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))
+                args = ocp.args.Composite(params=ocp.args.StandardRestore(like), run=ocp.args.JsonRestore())
+                found: Any = manager.restore(step, args=args)
+                _verify(found.run["checksums"]["params"], _checksum(found.params), "parameters")
                 return step, found.params
             except Exception as error:  # whatever a damaged file makes its reader raise
                 if step == which:
@@ -152,6 +200,18 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
     if not steps:
         raise InputError(f"{folder}: there are no checkpoints yet")
     raise InputError(f"{folder}: no sound checkpoint is left of steps {sorted(steps)}")
+
+
+@contextlib.contextmanager
+def quiet_orbax() -> Iterator[None]:
+    """Keeps Orbax from telling people of its inner affairs; what fails it raises anyway."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _order(manager: ocp.CheckpointManager, which: str | int, metric: str) -> list[int]:
@@ -163,17 +223,39 @@ def _order(manager: ocp.CheckpointManager, which: str | int, metric: str) -> lis
         return [which]
     if which == "latest":
         return steps
-    evaluated = [Evaluation(step, metrics["value"]) for step in steps if (metrics := _metrics(manager, step))]
-    sign = 1 if lower_is_better(metric) else -1
-    ranked = [evaluation.step for evaluation in sorted(evaluated, key=lambda e: (sign * e.value, e.step))]
-    return ranked + [step for step in steps if step not in ranked]
+    best = [evaluation.step for evaluation in ranked(_history(manager, steps), metric) if evaluation.step in steps]
+    return best + [step for step in steps if step not in best]
 
 
-def _metrics(manager: ocp.CheckpointManager, step: int) -> dict[str, float] | None:
-    try:
-        return manager.metrics(step)
-    except Exception:  # a damaged file; restoring this step will say so
-        return None
+def _history(manager: ocp.CheckpointManager, steps: Sequence[int]) -> list[Evaluation]:
+    """The history that the first of these checkpoints holds whose record can be read."""
+    for step in steps:
+        try:
+            found: Any = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
+            return [Evaluation(*evaluation) for evaluation in found.run["history"]]
+        except Exception:  # a damaged file; restoring this step will say so
+            continue
+    return []
+
+
+def _checksum(tree: Any) -> int | None:
+    """CRC-32 of all arrays, however they are laid out; None where this process does not hold them whole."""
+    checksum = 0
+    for leaf in jax.tree.leaves(tree):
+        if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            return None
+        whole = np.ascontiguousarray(jax.device_get(leaf))
+        checksum = zlib.crc32(whole.reshape(-1).view(np.uint8).data, checksum)
+    return checksum
+
+
+def _checksum_of_text(values: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+def _verify(kept: int | None, found: int | None, what: str) -> None:
+    if kept is not None and found is not None and kept != found:
+        raise ValueError(f"the {what} do not match their checksum")
 
 
 def _summary(error: Exception) -> str:

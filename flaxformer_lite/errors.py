@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +21,11 @@ def full_disk_named(path: Path) -> Iterator[None]:
     """Turns a full disk into an ``InputError`` that names what was being written."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"{path}: the disk is full ({error.strerror}); make room and run the same again"
-            ) from error
+    except Exception as error:
+        # Libraries written in other languages raise errors of their own, in which the system's words stand.
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                raise InputError(
+                    f"{path}: the disk is full ({os.strerror(number)}); make room and run the same again"
+                ) from error
         raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from flaxformer_lite import optim
 from flaxformer_lite.announced import Announced
-from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best
+from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best, quiet_orbax
 from flaxformer_lite.config import Config
 from flaxformer_lite.data.pipeline import Prepared, load_training
 from flaxformer_lite.errors import InputError
@@ -45,35 +46,38 @@ def train(config: Config, path: Path) -> int:
     """
     layout = make_layout(config)
     data = load_training(config.data, config.seed)
-    folder = WorkDir(path)
-    folder.claim(config)
-    folder.save_vocabularies(data.source_vocabulary, data.target_vocabulary)
-
     model = make_model(config, data.source_vocabulary.size, data.target_vocabulary.size)
     schedule = optim.make_schedule(config.optim, config.train.steps)
     step = TrainStep(model, optim.make_optimizer(config.optim, schedule), make_loss(config.train))
-    state = layout.init(lambda: init_state(model, step.optimizer, config.seed))
+    make_state = partial(init_state, model, step.optimizer, config.seed)
+    shapes = layout.shapes(make_state)
     batches = data.train.batches(
         config.train.batch_size, config.seed, jax.process_index(), jax.process_count(), config.data.prefetch
     )
-    history: list[Evaluation] = []
-    _say_what(data, layout.whole(state).params)
+    folder = WorkDir(path)
+    folder.claim(config)
+    folder.save_vocabularies(data.source_vocabulary, data.target_vocabulary)
+    _say_what(data, shapes.params)
 
     with ExitStack() as stack:
+        stack.enter_context(quiet_orbax())
         checkpoints = Checkpoints(folder.checkpoints, config.train, config.eval.best_metric)
         stack.callback(checkpoints.close)
-        if saved := checkpoints.restore(layout.whole(state)):
-            state, history = layout.spread(saved.state), saved.history
+        if saved := checkpoints.restore(shapes):
+            state, history, logged = layout.spread(saved.state), saved.history, saved.sums
             batches.set_state(saved.data)
-            say(f"going on from step {int(saved.state.step):,}, which {path} holds")
-        whole = layout.whole(state)
-        done = int(whole.step)
+            done, skipped = int(saved.state.step), int(saved.state.skipped)
+            say(f"going on from step {done:,}, which {path} holds")
+        else:
+            state, history, logged = layout.init(make_state), [], [0.0, 0.0, 0.0]
+            done, skipped = 0, 0
+        del saved  # or the state would be held twice
 
         report = Report(path)
         stack.callback(report.close)
         report.rewind(done)
         evaluate = Evaluator(config, data, layout.mesh_layout, report)
-        progress = Progress(config, schedule, report, int(whole.skipped))
+        progress = Progress(config, schedule, report, skipped, logged)
         update = Announced(layout.compile(step, jax.random.key(config.seed + 1)), "training step")
 
         signals = stack.enter_context(_signals())
@@ -83,15 +87,14 @@ def train(config: Config, path: Path) -> int:
             done += 1
             progress.add(done, sums, health)
             evaluating = done % config.train.eval_every == 0 or done == config.train.steps
-            if evaluating or signals or done % config.train.save_every == 0:
+            if evaluating or done % config.train.save_every == 0:
                 progress.catch_up()
-                whole = layout.whole(state)
                 if evaluating:
-                    history = [*history, Evaluation(done, evaluate(done, whole.params))]
-                checkpoints.save(Saved(whole, batches.get_state(), history))
+                    history = [*history, Evaluation(done, evaluate(done, layout.whole(state).params))]
+                checkpoints.save(Saved(layout.whole(state), batches.get_state(), history, progress.sums))
                 progress.reset_clock()
-        if signals and done % config.train.save_every:
-            checkpoints.save(Saved(layout.whole(state), batches.get_state(), history))
+        progress.catch_up()
+        checkpoints.save(Saved(layout.whole(state), batches.get_state(), history, progress.sums))
     return _say_end(config, path, done, history, signals)
 
 
@@ -125,14 +128,21 @@ class Evaluator:
 class Progress:
     """What updates bring, read one step late so that the device never waits for the host."""
 
-    def __init__(self, config: Config, schedule: Callable[[int], Any], report: Report, skipped: int):
+    def __init__(
+        self, config: Config, schedule: Callable[[int], Any], report: Report, skipped: int, sums: Sequence[float]
+    ):
         self._train = config.train
         self._schedule = schedule
         self._report = report
         self._skipped = skipped
         self._pending: tuple[int, Sums, Health] | None = None
-        self._sums = np.zeros(3)  # since the last line: loss, hits and tokens
+        self._sums = np.array(sums)  # since the last line: loss, hits and tokens
         self.reset_clock()
+
+    @property
+    def sums(self) -> list[float]:
+        """Loss, hits and tokens of the updates read since the last line of the log."""
+        return self._sums.tolist()
 
     def add(self, step: int, sums: Sums, health: Health) -> None:
         """Takes the results of update number ``step``, which may be still under way, and reads those before it."""

@@ -30,6 +30,10 @@ class Layout(Protocol):
     shards: int  # into how many shares the rows of a batch are divided; batch sizes are multiples of it
     mesh_layout: MeshLayout  # where what ``whole`` gives lies
 
+    def shapes(self, make_state: Callable[[], Any]) -> Any:
+        """What ``whole(init(make_state))`` would be, as ``jax.ShapeDtypeStruct``: nothing is made."""
+        ...
+
     def init(self, make_state: Callable[[], Any]) -> Any:
         """Makes the state on the devices, each making its own part."""
         ...
@@ -77,9 +81,23 @@ class MeshLayout:
         self.shards = sizes[0] * sizes[1]
         self.mesh_layout = self
 
+    def shapes(self, make_state: Callable[[], Any]) -> Any:
+        """Every array as its logical axes say."""
+        boxed = jax.eval_shape(make_state)
+        return jax.tree.map_with_path(
+            lambda path, axes, array: jax.ShapeDtypeStruct(
+                array.shape,
+                array.dtype,
+                sharding=NamedSharding(self.mesh, self._spec(jax.tree_util.keystr(path), axes, array.shape)),
+            ),
+            nn.get_partition_spec(boxed),
+            nn.meta.unbox(boxed),
+            is_leaf=lambda x: isinstance(x, PartitionSpec),
+        )
+
     def init(self, make_state: Callable[[], Any]) -> Any:
         """Makes each parameter where it will live; no device ever holds them all."""
-        shardings = self._shardings(make_state)
+        shardings = jax.tree.map(lambda array: array.sharding, self.shapes(make_state))
         return jax.jit(lambda: nn.meta.unbox(make_state()), out_shardings=shardings)()
 
     def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any], tuple[Any, ...]]:
@@ -109,19 +127,6 @@ class MeshLayout:
         everywhere = NamedSharding(self.mesh, PartitionSpec())
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
 
-    def _shardings(self, make_state: Callable[[], Any]) -> Any:
-        boxed = jax.eval_shape(make_state)
-        names = nn.get_partition_spec(boxed)
-        shapes = nn.meta.unbox(boxed)
-        return jax.tree.map_with_path(
-            lambda path, spec, shape: NamedSharding(
-                self.mesh, self._spec(jax.tree_util.keystr(path), spec, shape.shape)
-            ),
-            names,
-            shapes,
-            is_leaf=lambda x: isinstance(x, PartitionSpec),
-        )
-
     def _spec(self, name: str, logical: PartitionSpec, shape: tuple[int, ...]) -> PartitionSpec:
         axes = [RULES[axis] if axis is not None else None for axis in logical]
         used = [axis for axis in axes if axis is not None]
@@ -150,6 +155,10 @@ class PmapLayout:
         self.mesh_layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
         self._devices = jax.local_devices()
         self._each = NamedSharding(Mesh(np.asarray(self._devices), AXES[:1]), PartitionSpec(AXES[0]))
+
+    def shapes(self, make_state: Callable[[], Any]) -> Any:
+        """Every array whole on every device."""
+        return self.mesh_layout.replicated(nn.meta.unbox(jax.eval_shape(make_state)))
 
     def init(self, make_state: Callable[[], Any]) -> Any:
         """Makes the state once and copies it."""

@@ -54,9 +54,19 @@ class WorkDir:
         return schema.from_dict(self._read(self._config))
 
     def save_vocabularies(self, source: Vocabulary, target: Vocabulary) -> None:
-        """Keeps what maps text to ids."""
+        """Keeps what maps text to ids.
+
+        Raises:
+          InputError: other vocabularies lie here: the training data are no longer those that the run began with.
+        """
         for path, kept in zip(self._vocabularies, (source, target), strict=True):
-            self._write(path, kept.to_json())
+            values = kept.to_json()
+            if path.exists() and self._read(path) != json.loads(json.dumps(values)):
+                raise InputError(
+                    f"{path} is not the vocabulary that the training data give now: they have changed since this run "
+                    "began; name another folder for a run on these data"
+                )
+            self._write(path, values)
 
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
         """The source and the target vocabulary."""
@@ -74,10 +84,13 @@ class WorkDir:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            return json.loads(path.read_text("utf-8"))
+            values = json.loads(path.read_text("utf-8"))
         except FileNotFoundError as error:
             raise InputError(
                 f"--workdir={self.path}: there is no {path.name}; is it the work folder of a run?"
             ) from error
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read ({error}); restore it from a copy") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: cannot be read (it has no JSON object); restore it from a copy")
+        return values

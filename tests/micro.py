@@ -1,0 +1,51 @@
+"""The smallest run that has every part, for tests of the spine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import pytest
+
+from configs import tiny
+from flaxformer_lite import config as schema
+
+_SMALL = {
+    "data.reverse.examples": 200,
+    "data.reverse.max_length": 5,
+    "data.buckets": 1,
+    "model.width": 16,
+    "model.num_heads": 2,
+    "model.mlp_width": 24,
+    "model.num_layers": 1,
+    "model.dropout": 0.1,
+    "optim.warmup_steps": 3,
+    "train.steps": 12,
+    "train.batch_size": 8,
+    "train.log_every": 5,  # falls on other steps than saving and evaluating do
+    "train.eval_every": 4,
+    "train.save_every": 3,
+    "eval.max_examples": 8,
+    "decode.batch_size": 8,
+}
+
+
+def micro(changes: Mapping[str, Any] | None = None) -> schema.Config:
+    """``configs/tiny.py`` made smaller still; ``changes`` go by dotted keys."""
+    values = tiny.get_config()
+    values.update_from_flattened_dict(_SMALL | dict(changes or {}))
+    return schema.from_dict(values.to_dict())
+
+
+def flags(config: schema.Config) -> list[str]:
+    """The command line's flags that make this config of ``configs/tiny.py``."""
+    lines = schema.difference(tiny.get_config().to_dict(), schema.to_dict(config))
+    changes = (line.partition(": ") for line in lines)
+    return ["--config=configs/tiny.py", *(f"--config.{key}={text.rpartition(' → ')[2]}" for key, _, text in changes)]
+
+
+def use_devices(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Lets only the first of the fake devices be seen: programs for one of them compile several times as fast."""
+    devices = jax.devices()[:count]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    monkeypatch.setattr(jax, "device_count", lambda: count)
