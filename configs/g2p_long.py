@@ -19,6 +19,8 @@ def get_config() -> ConfigDict:
 
     config.data.buckets = 6
 
+    config.optim.learning_rate = 2e-3
+
     config.model.dropout = 0.05
 
     config.train.steps = 21_000
