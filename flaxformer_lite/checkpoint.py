@@ -6,14 +6,17 @@ Orbax reads an array with a flipped byte as if nothing were wrong, so checksums 
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import logging
 import math
+import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -25,6 +28,8 @@ from flaxformer_lite.errors import InputError, full_disk_named
 from flaxformer_lite.metrics import lower_is_better
 from flaxformer_lite.report import say
 from flaxformer_lite.train_state import TrainState
+
+Found = TypeVar("Found")
 
 
 class Evaluation(NamedTuple):
@@ -67,7 +72,12 @@ class Checkpoints:
     def __init__(self, folder: Path, config: TrainConfig, metric: str):
         self._folder = folder
         self._kept = _Kept(config.keep_latest, config.keep_best, metric)
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._kept, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._kept,
+            cleanup_tmp_directories=True,
+            # Where a folder cannot be made, threads that were to write into it would wait for it for five minutes.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+        )
         with full_disk_named(folder):
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -106,17 +116,14 @@ class Checkpoints:
           InputError: there are checkpoints, but none is sound.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                saved = self._restore(step, like)
-            except Exception as error:  # whatever a damaged file makes its reader raise
-                self._set_aside(step, error)
-            else:
-                self._kept.history = saved.history
-                return saved
-        if steps:
+        found = _first_sound(steps, partial(self._restore, like=like), self._set_aside)
+        if steps and not found:
             raise InputError(f"{self._folder}: no sound checkpoint is left; remove the work folder to start anew")
-        return None
+        if not found:
+            return None
+        saved = found[1]
+        self._kept.history = saved.history
+        return saved
 
     def close(self) -> None:
         """Waits until everything is written."""
@@ -142,11 +149,11 @@ class Checkpoints:
         history = [Evaluation(*evaluation) for evaluation in run["history"]]
         return Saved(TrainState(params=found.params, **found.training), run["data"], history, run["sums"])
 
-    def _set_aside(self, step: int, error: Exception) -> None:
+    def _set_aside(self, step: int, why: str) -> None:
         names = (f"damaged.{step}" + ".again" * times for times in itertools.count())
         aside = next(place for name in names if not (place := self._folder / name).exists())
         damaged = self._folder / str(step)
-        say(f"checkpoint {damaged} is damaged ({_summary(error)}); set aside as {aside.name}")
+        say(f"checkpoint {damaged} is damaged ({why}); set aside as {aside.name}")
         damaged.rename(aside)
         self._manager.reload()
 
@@ -186,32 +193,55 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
         raise InputError(f"{folder}: there are no checkpoints; has the run been trained?")
     options = ocp.CheckpointManagerOptions(read_only=True)
     with quiet_orbax(), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+
+        def read(step: int) -> Any:
+            args = ocp.args.Composite(params=ocp.args.StandardRestore(like), run=ocp.args.JsonRestore())
+            found: Any = manager.restore(step, args=args)
+            _verify(found.run["checksums"]["params"], _checksum(found.params), "parameters")
+            return found.params
+
+        def pass_over(step: int, why: str) -> None:
+            if step == which:
+                raise InputError(f"checkpoint {folder / str(step)} is damaged ({why})")
+            say(f"checkpoint {folder / str(step)} is damaged ({why}); passed over")
+
         steps = _order(manager, which, metric)
-        for step in steps:
-            try:
-                args = ocp.args.Composite(params=ocp.args.StandardRestore(like), run=ocp.args.JsonRestore())
-                found: Any = manager.restore(step, args=args)
-                _verify(found.run["checksums"]["params"], _checksum(found.params), "parameters")
-                return step, found.params
-            except Exception as error:  # whatever a damaged file makes its reader raise
-                if step == which:
-                    raise InputError(f"checkpoint {folder / str(step)} is damaged ({_summary(error)})") from error
-                say(f"checkpoint {folder / str(step)} is damaged ({_summary(error)}); passed over")
+        found = _first_sound(steps, read, pass_over)
     if not steps:
         raise InputError(f"{folder}: there are no checkpoints yet")
-    raise InputError(f"{folder}: no sound checkpoint is left of steps {sorted(steps)}")
+    if not found:
+        raise InputError(f"{folder}: no sound checkpoint is left of steps {sorted(steps)}")
+    return found
 
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Keeps Orbax from telling people of its inner affairs; what fails it raises anyway."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Keeps Orbax, and what it leaves unfinished where it fails, from telling people so: failures are raised anyway."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [logger.level for logger in loggers], sys.unraisablehook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
     try:
         yield
     finally:
-        logger.setLevel(level)
+        sys.unraisablehook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _first_sound(
+    steps: Sequence[int], read: Callable[[int], Found], damaged: Callable[[int, str], None]
+) -> tuple[int, Found] | None:
+    """The first of these checkpoints that can be read; ``damaged`` is told of each before it, and why."""
+    for step in steps:
+        try:
+            return step, read(step)
+        except Exception as error:  # whatever a damaged file makes its reader raise
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        gc.collect()  # what was left unfinished complains when it is collected: now, while nobody hears it
+        damaged(step, why)
+    return None
 
 
 def _order(manager: ocp.CheckpointManager, which: str | int, metric: str) -> list[int]:
@@ -256,7 +286,3 @@ def _checksum_of_text(values: dict[str, Any]) -> int:
 def _verify(kept: int | None, found: int | None, what: str) -> None:
     if kept is not None and found is not None and kept != found:
         raise ValueError(f"the {what} do not match their checksum")
-
-
-def _summary(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

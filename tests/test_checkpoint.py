@@ -1,0 +1,337 @@
+"""Checkpoints of a small state that no model belongs to: damaged, moved, and on a disk that is full."""
+
+import os
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, quiet_orbax, ranked, restore_params
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.sharding import PmapLayout
+from flaxformer_lite.train_state import TrainState
+from tests.micro import micro
+
+TRAIN = micro({"train.keep_latest": 3}).train
+
+
+def make_state(step: int) -> TrainState:
+    """Parameters and moments that differ from step to step; one array is of a type that NumPy has not."""
+    random = np.random.default_rng(step)
+    params = {"a": random.normal(size=(16, 24)), "b": {"c": random.normal(size=8)}}
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    moments = ({"mean": params["a"].astype(jnp.bfloat16)}, jnp.asarray(step, jnp.int32))
+    return TrainState(jnp.asarray(step, jnp.int32), params, moments, jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32))
+
+
+def make_saved(step: int) -> Saved:
+    history = [Evaluation(s, 1.0 / s) for s in range(10, step + 1, 10)]
+    return Saved(make_state(step), {"next_index": step}, history, [0.1 * step, 2.0, 3.0])
+
+
+def shapes(state, sharding=None):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding or x.sharding), state)
+
+
+def equal(left, right):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), left, right)
+
+
+def write(folder, steps):
+    checkpoints = Checkpoints(folder, TRAIN, "loss")
+    for step in steps:
+        checkpoints.save(make_saved(step))
+    checkpoints.close()
+
+
+def go_on(folder):
+    """What a run that is started again finds."""
+    checkpoints = Checkpoints(folder, TRAIN, "loss")
+    try:
+        return checkpoints.restore(shapes(make_state(0)))
+    finally:
+        checkpoints.close()
+
+
+def decode(folder, which="latest"):
+    return restore_params(folder, which, "loss", shapes(make_state(0).params))
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with quiet_orbax():
+        yield
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written") / "checkpoints"
+    write(folder, [10, 20, 30])
+    return folder
+
+
+@pytest.fixture
+def folder(written, tmp_path):
+    """Checkpoints of steps 10, 20 and 30, to do with as one likes."""
+    return shutil.copytree(written, tmp_path / "checkpoints")
+
+
+def test_what_goes_in_comes_out(folder):
+    found = go_on(folder)
+    equal(found.state, make_state(30))
+    assert found[1:] == make_saved(30)[1:]
+    for step in (10, 20, 30):
+        number, params = decode(folder, step)
+        assert number == step
+        equal(params, make_state(step).params)
+
+
+def test_nothing_is_there_yet(tmp_path):
+    assert go_on(tmp_path / "new") is None
+    with pytest.raises(InputError, match=r"new: there are no checkpoints yet"):
+        decode(tmp_path / "new")
+    with pytest.raises(InputError, match=r"nowhere: there are no checkpoints; has the run been trained\?"):
+        decode(tmp_path / "nowhere")
+
+
+def test_the_best_is_known_from_the_folder_alone(tmp_path):
+    values = {10: 3.0, 20: 1.0, 30: float("nan"), 40: 1.0, 50: 2.0}
+    for start in (10, 30):  # stopped and started again between
+        checkpoints = Checkpoints(tmp_path / "c", micro({"train.keep_best": 2}).train, "loss")
+        if start == 30:
+            checkpoints.restore(shapes(make_state(0)))
+        for step in [step for step in values if start <= step < start + 20 or start == 30 <= step]:
+            history = [Evaluation(s, value) for s, value in values.items() if s <= step]
+            checkpoints.save(make_saved(step)._replace(history=history))
+        checkpoints.close()
+    assert sorted(int(path.name) for path in (tmp_path / "c").iterdir()) == [20, 40, 50]  # the latest are 40 and 50
+    assert decode(tmp_path / "c", "best")[0] == 20
+    assert decode(tmp_path / "c", "latest")[0] == 50
+    with pytest.raises(InputError, match=r"no checkpoint of step 30; there are \[20, 40, 50\]"):
+        decode(tmp_path / "c", 30)
+
+
+def test_ranking():
+    history = [Evaluation(1, 5.0), Evaluation(2, float("nan")), Evaluation(3, 7.0), Evaluation(4, 5.0)]
+    assert [e.step for e in ranked(history, "wer")] == [1, 4, 3, 2]
+    assert [e.step for e in ranked(history, "bleu")] == [3, 1, 4, 2]
+
+
+def test_without_an_evaluation_the_latest_is_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    for step in (1, 2):
+        checkpoints.save(make_saved(step))
+    checkpoints.close()
+    assert decode(tmp_path / "c", "best")[0] == 2
+
+
+def test_saving_a_step_twice_is_one_checkpoint(tmp_path):
+    write(tmp_path / "c", [10, 10])
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["10"]
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def largest(folder):
+    return max(files_of(folder), key=lambda path: path.stat().st_size)
+
+
+DAMAGES = {
+    "parameters cut short": lambda c: os.truncate(largest(c / "params" / "ocdbt.process_0"), 500),
+    "parameters gone": lambda c: largest(c / "params" / "ocdbt.process_0").unlink(),
+    "folder of parameters gone": lambda c: shutil.rmtree(c / "params"),
+    "index emptied": lambda c: os.truncate(c / "params" / "manifest.ocdbt", 0),
+    "names emptied": lambda c: os.truncate(c / "params" / "_METADATA", 0),
+    "record emptied": lambda c: os.truncate(c / "run" / "metadata", 0),
+    "record gone": lambda c: shutil.rmtree(c / "run"),
+    "an empty folder": lambda c: (shutil.rmtree(c), c.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_falls_back_to_the_newest_sound_one_and_says_so(damage, folder, capsys):
+    DAMAGES[damage](folder / "30")
+    step, params = decode(folder)
+    assert step == 20
+    equal(params, make_state(20).params)
+    assert f"checkpoint {folder}/30 is damaged (" in capsys.readouterr().err
+    with pytest.raises(InputError, match="30 is damaged"):
+        decode(folder, 30)
+    equal(go_on(folder).state, make_state(20))
+    said = capsys.readouterr().err
+    assert f"checkpoint {folder}/30 is damaged (" in said
+    assert "set aside as damaged.30" in said
+    write(folder, [30])  # the run comes by again
+    equal(go_on(folder).state, make_state(30))
+    assert "damaged" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("emptied", ["_CHECKPOINT_METADATA", "commit_success.txt"])
+def test_what_holds_nothing_that_is_needed_may_be_damaged(emptied, folder):
+    os.truncate(folder / "30" / emptied, 0)
+    equal(go_on(folder).state, make_state(30))
+
+
+def test_a_flipped_bit_is_never_taken_for_a_value(folder, capsys):
+    """Wherever a bit flips, what is read is what was written, or an older checkpoint."""
+    random = np.random.default_rng(0)
+    found = []
+    for path in files_of(folder / "30"):
+        if path.parent.name != "d" and path.name not in ("metadata", "manifest.ocdbt"):
+            continue
+        content = path.read_bytes()
+        for place in random.integers(len(content), size=3):
+            path.write_bytes(
+                content[:place] + bytes([content[place] ^ 1 << int(random.integers(8))]) + content[place + 1 :]
+            )
+            saved = go_on(folder)
+            step = int(saved.state.step)
+            equal(saved.state, make_state(step))
+            assert saved[1:] == make_saved(step)[1:]
+            found.append(step)
+            if step == 20:  # it was set aside; the damaged file is there
+                (folder / "damaged.30").rename(folder / "30")
+        path.write_bytes(content)
+    assert set(found) == {20, 30}
+    assert "do not match their checksum" in capsys.readouterr().err
+
+
+def test_both_older_ones_may_be_damaged_too(folder, capsys):
+    for step in (20, 30):
+        os.truncate(folder / str(step) / "run" / "metadata", 0)
+    equal(go_on(folder).state, make_state(10))
+    write(folder, [20])
+    os.truncate(folder / "20" / "run" / "metadata", 0)
+    os.truncate(folder / "10" / "run" / "metadata", 0)
+    with pytest.raises(InputError, match="no sound checkpoint is left of steps"):
+        decode(folder)
+    with pytest.raises(InputError, match=r"no sound checkpoint is left; remove the work folder to start anew"):
+        go_on(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "damaged.10",
+        "damaged.20",
+        "damaged.20.again",
+        "damaged.30",
+    ]
+
+
+def test_what_a_kill_left_half_written_is_no_checkpoint(folder, capsys):
+    half = folder / "40.orbax-checkpoint-tmp"
+    shutil.copytree(folder / "30" / "params", half / "params.orbax-checkpoint-tmp")
+    assert decode(folder)[0] == 30
+    assert decode(folder, "best")[0] == 30
+    equal(go_on(folder).state, make_state(30))
+    assert not half.exists()
+    write(folder, [40])
+    assert decode(folder)[0] == 40
+    assert capsys.readouterr().err == ""
+
+
+def mesh(*sizes):
+    count = int(np.prod(sizes))
+    return Mesh(np.asarray(jax.devices()[:count]).reshape(sizes), ("x", "y"))
+
+
+PLACES = {
+    "one device": NamedSharding(mesh(1, 1), PartitionSpec()),
+    "eight copies": NamedSharding(mesh(8, 1), PartitionSpec()),
+    "eight parts": NamedSharding(mesh(8, 1), PartitionSpec("x")),
+    "four parts, twice": NamedSharding(mesh(4, 2), PartitionSpec("x")),
+}
+
+
+@pytest.mark.parametrize("after", PLACES)
+@pytest.mark.parametrize("before", PLACES)
+def test_other_devices_read_the_same_values(before, after, tmp_path):
+    def places(name):
+        alone = NamedSharding(PLACES[name].mesh, PartitionSpec())
+        return jax.tree.map(lambda x: PLACES[name] if x.ndim else alone, make_state(7))
+
+    saved = make_saved(7)
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    checkpoints.save(saved._replace(state=jax.device_put(saved.state, places(before))))
+    checkpoints.close()
+    like = jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), saved.state, places(after)
+    )
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    found = checkpoints.restore(like)
+    checkpoints.close()
+    equal(found.state, saved.state)
+    assert found.state.params["a"].sharding == PLACES[after]
+    equal(restore_params(tmp_path / "c", 7, "loss", like.params)[1], saved.state.params)
+
+
+def test_a_run_may_go_from_pmap_to_jit_and_back(tmp_path):
+    pmap, state = PmapLayout(), make_state(7)
+    copies = pmap.spread(state)
+    assert copies.params["a"].shape == (8, 16, 24)
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    checkpoints.save(make_saved(7)._replace(state=pmap.whole(copies)))
+    checkpoints.close()
+    equal(go_on(tmp_path / "c").state, state)
+    like = pmap.shapes(lambda: state)
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    equal(pmap.spread(checkpoints.restore(like).state), copies)
+    checkpoints.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 300 kB, which is three checkpoints."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield tmp_path
+    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_is_one_message_and_leaves_earlier_checkpoints_whole(small_disk, capfd):
+    folder = small_disk / "checkpoints"
+    checkpoints = Checkpoints(folder, micro({"train.keep_latest": 100}).train, "loss")
+
+    def fill():
+        for step in range(1, 100):
+            checkpoints.save(make_saved(step))
+
+    with pytest.raises(InputError, match=rf"^{folder}: the disk is full \(No space left on device\); make room"):
+        fill()
+    checkpoints.close()
+    step, params = decode(folder)
+    assert step > 1
+    equal(params, make_state(step).params)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_full_disk_is_told_at_the_end_too(small_disk, capfd):
+    checkpoints = Checkpoints(small_disk / "checkpoints", TRAIN, "loss")
+    with (small_disk / "other").open("wb") as file:
+        file.write(bytes(240_000))
+    checkpoints.save(make_saved(1))
+    with pytest.raises(InputError, match="checkpoints: the disk is full"):
+        checkpoints.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_write_that_fails_later_is_not_silent(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    checkpoints.save(make_saved(1))
+    checkpoints._manager.wait_until_finished()
+    shutil.rmtree(tmp_path / "c")
+    (tmp_path / "c").write_text("no folder any more")
+
+    def save_and_close():
+        checkpoints.save(make_saved(2))
+        checkpoints.close()
+
+    with pytest.raises(Exception, match="Not a directory"):
+        save_and_close()
