@@ -75,7 +75,7 @@ class Predictor:
         sources = self._fit(tokenise(self._source, lines))
         spoken = np.array([bool(line.strip()) for line in lines], bool)
         rows = -(-decode.batch_size // self.layout.shards) * self.layout.shards
-        lengths = np.array([self._bucket(length) for length in sources.lengths], int)
+        lengths = self._buckets(sources.lengths)
         for length in np.unique(lengths[spoken]):
             members = np.flatnonzero(spoken & (lengths == length))
             members = members[np.argsort(sources.lengths[members], kind="stable")]  # batches that end together
@@ -95,21 +95,19 @@ class Predictor:
             f"positions reach to; the rest of them is not read")  # fmt: skip
         return truncate(sources, longest)
 
-    def _bucket(self, length: int) -> int:
-        bucket = _SMALLEST_BUCKET
-        while bucket < length:
-            bucket *= 2
-        return min(bucket, self.model.max_length) if self.config.model.positions == "learned" else bucket
+    def _buckets(self, lengths: np.ndarray) -> np.ndarray:
+        buckets = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST_BUCKET))).astype(int)
+        return np.minimum(buckets, self.model.max_length) if self.config.model.positions == "learned" else buckets
 
     def _search(self, sources: Ragged, batch: np.ndarray, length: int, rows: int, decode: DecodeConfig) -> Hypotheses:
         filled = np.pad(batch, (0, rows - len(batch)), constant_values=-1)
         tokens = pad(sources, filled, length, self._source.special)
-        limits = self._limit(np.array([*sources.lengths[batch], *[0] * (rows - len(batch))]), decode)
-        limits[len(batch) :] = 0
-        arguments = self.layout.put((tokens, limits.astype(np.int32)))
+        limits = np.zeros(rows, np.int32)
+        limits[: len(batch)] = self._limits(sources.lengths[batch], decode)
+        arguments = self.layout.put((tokens, limits))
         return jax.device_get(self._searcher(rows, length, decode)(self.params, arguments))
 
-    def _limit(self, lengths: np.ndarray, decode: DecodeConfig) -> np.ndarray:
+    def _limits(self, lengths: np.ndarray, decode: DecodeConfig) -> np.ndarray:
         limits = np.ceil(decode.max_length_ratio * lengths).astype(int) + decode.max_length_offset
         return np.minimum(limits, self.model.max_length) if self.config.model.positions == "learned" else limits
 
@@ -118,7 +116,7 @@ class Predictor:
         shape = (rows, length, decode)
         if shape not in self._compiled:
             search = make_search(decode)
-            longest = int(self._limit(np.array(length), decode))
+            longest = int(self._limits(np.array([length]), decode)[0])
             run = jax.jit(partial(search_batch, self.model, search, longest, self._target.special))
             self._compiled[shape] = Announced(run, f"{decode.method} search")
         return self._compiled[shape]
