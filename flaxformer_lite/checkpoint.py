@@ -191,7 +191,7 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there are no checkpoints; has the run been trained?")
-    options = ocp.CheckpointManagerOptions(read_only=True)
+    options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
     with quiet_orbax(), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
 
         def read(step: int) -> Any:

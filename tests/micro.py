@@ -36,11 +36,10 @@ def micro(changes: Mapping[str, Any] | None = None) -> schema.Config:
     return schema.from_dict(values.to_dict())
 
 
-def flags(config: schema.Config) -> list[str]:
-    """The command line's flags that make this config of ``configs/tiny.py``."""
-    lines = schema.difference(tiny.get_config().to_dict(), schema.to_dict(config))
-    changes = (line.partition(": ") for line in lines)
-    return ["--config=configs/tiny.py", *(f"--config.{key}={text.rpartition(' → ')[2]}" for key, _, text in changes)]
+def flags(changes: Mapping[str, Any] | None = None) -> list[str]:
+    """The same as the command line says it."""
+    values = _SMALL | dict(changes or {})
+    return ["--config=configs/tiny.py", *(f"--config.{key}={value}" for key, value in values.items())]
 
 
 def use_devices(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

@@ -154,7 +154,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, code, place, runs, whole, 
     owner, method = place
     original = getattr(owner, method)
 
-    signals = iter([number])
+    signals, before = iter([number]), signal.getsignal(number)
 
     def stop_at_eight(self, step, *rest):
         if number_of(step) == 8:
@@ -168,7 +168,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, code, place, runs, whole, 
     said = capsys.readouterr().err
     assert f"{number.name}: saving" in said
     assert "stopped and saved at step 8; the same command goes on from there" in said
-    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    assert signal.getsignal(number) == before
     assert runs.start("stopped") == 0
     assert "going on from step 8" in capsys.readouterr().err
     same(runs.record("stopped"), whole)
@@ -329,7 +329,7 @@ def test_pmap_trains_and_goes_on(runs, monkeypatch):
 
 def test_sigkill_at_a_random_moment(repository, tmp_path):
     """The real thing, evaluation and all: half-written files are passed over."""
-    trained = ["train", *flags(micro({"train.steps": 40, "train.eval_every": 20}))]
+    trained = ["train", *flags({"train.steps": 40, "train.eval_every": 20})]
     script = (
         "import sys; from flaxformer_lite.cli.main import main; sys.exit(max(main(a.split()) for a in sys.argv[1:]))"
     )
