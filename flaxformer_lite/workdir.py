@@ -85,7 +85,7 @@ class WorkDir:
     def _read(self, path: Path) -> dict[str, Any]:
         try:
             values = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(
                 f"--workdir={self.path}: there is no {path.name}; is it the work folder of a run?"
             ) from error

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, quiet_orb
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sharding import PmapLayout
 from flaxformer_lite.train_state import TrainState
-from tests.micro import micro
+from tests.micro import micro, small_disk
 
 TRAIN = micro({"train.keep_latest": 3}).train
 
@@ -284,19 +283,14 @@ def test_a_run_may_go_from_pmap_to_jit_and_back(tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a disk of 300 kB, which is three checkpoints."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield tmp_path
-    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+def disk(tmp_path):
+    """Room for three checkpoints."""
+    with small_disk(tmp_path / "disk", "300k") as folder:
+        yield folder
 
 
-def test_a_full_disk_is_one_message_and_leaves_earlier_checkpoints_whole(small_disk, capfd):
-    folder = small_disk / "checkpoints"
+def test_a_full_disk_is_one_message_and_leaves_earlier_checkpoints_whole(disk, capfd):
+    folder = disk / "checkpoints"
     checkpoints = Checkpoints(folder, micro({"train.keep_latest": 100}).train, "loss")
 
     def fill():
@@ -312,9 +306,9 @@ def test_a_full_disk_is_one_message_and_leaves_earlier_checkpoints_whole(small_d
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_full_disk_is_told_at_the_end_too(small_disk, capfd):
-    checkpoints = Checkpoints(small_disk / "checkpoints", TRAIN, "loss")
-    with (small_disk / "other").open("wb") as file:
+def test_a_full_disk_is_told_at_the_end_too(disk, capfd):
+    checkpoints = Checkpoints(disk / "checkpoints", TRAIN, "loss")
+    with (disk / "other").open("wb") as file:
         file.write(bytes(240_000))
     checkpoints.save(make_saved(1))
     with pytest.raises(InputError, match="checkpoints: the disk is full"):
