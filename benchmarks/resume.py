@@ -1,0 +1,144 @@
+"""Kills a training run at random moments and starts it again, then compares its end with that of a run left alone.
+
+One process trains without a break. Another is killed (SIGKILL) while it trains, evaluates or saves, and now and then
+while it starts up, and the same command is started again each time. At the end parameters, optimizer state, counters,
+data position and the history of evaluations must be the same, bit for bit; otherwise the exit code is 1.
+
+Examples:
+  python benchmarks/resume.py                                     # 20 kills of configs/tiny.py, about 10 minutes
+  python benchmarks/resume.py --kills=3 --seed=1
+  python benchmarks/resume.py --config=configs/g2p.py --kills=5 --config.train.steps=3000   # any flag of the config
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRESS = re.compile(r"step +([\d,]+)/([\d,]+) ")
+EVERY = 10  # steps from one line of progress to the next: a kill aims at one of them
+IN_START_UP = 0.25  # share of the kills
+
+
+class Alone(NamedTuple):
+    """How the run that nobody disturbed went."""
+
+    steps: int
+    start_up: float  # seconds until the first line of progress
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=ROOT / "configs/tiny.py", help="configs/tiny.py by default")
+    parser.add_argument("--kills", type=int, default=20, help="how often, %(default)s by default")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments, %(default)s by default")
+    arguments, overrides = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [sys.executable, str(ROOT / "train.py"), f"--config={arguments.config.resolve()}"]
+        command += [f"--config.train.log_every={EVERY}", *overrides, "--workdir"]
+        alone = leave_alone([*command, str(folder / "alone")])
+        print(
+            f"left alone: {alone.steps:,} steps in {alone.seconds:.0f} s, {alone.start_up:.0f} of them to start up",
+            flush=True,
+        )
+        moments = random.Random(arguments.seed)
+        for turn in range(arguments.kills):
+            target = alone.steps * moments.uniform(turn, turn + 1) / arguments.kills
+            early = moments.uniform(0, alone.start_up) if moments.random() < IN_START_UP else None
+            late = moments.uniform(0, 1)
+            when = kill([*command, str(folder / "killed")], target, early, late)
+            print(f"kill {turn + 1:2} of {arguments.kills}: {when}", flush=True)
+        run([*command, str(folder / "killed")])
+        differing = differences(*(last_checkpoint(folder / name) for name in ("alone", "killed")))
+    if differing:
+        sys.exit("NOT identical: " + ", ".join(differing))
+    print("identical: parameters, optimizer state, counters, data position and history, bit for bit")
+
+
+def leave_alone(command: list[str]) -> Alone:
+    """Trains from beginning to end."""
+    start, first, last = time.monotonic(), None, None
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if found := PROGRESS.match(line):
+                first, last = first or time.monotonic(), found
+    if process.returncode or not first or not last:
+        sys.exit(f"training failed with exit code {process.returncode}; try: {' '.join(command)}")
+    return Alone(number(last[2]), first - start, time.monotonic() - start)
+
+
+def kill(command: list[str], target: float, early: float | None, late: float) -> str:
+    """Goes on with the run, until it is killed.
+
+    Args:
+      command: starts the run, or goes on with it.
+      target: the step to wait for.
+      early: do not wait for it: kill after so many seconds.
+      late: kill so many seconds after that step.
+
+    Returns:
+      When that was.
+    """
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr
+        if early is None:
+            steps = (number(found[1]) for line in process.stderr if (found := PROGRESS.match(line)))
+            reached = next((step for step in steps if step >= target), None)
+            when = f"{late:.2f} s after step {reached}"
+            time.sleep(late)
+        else:
+            when = f"{early:.1f} s after its start"
+            time.sleep(early)
+        process.kill()
+    if process.returncode not in (-signal.SIGKILL, 0):
+        sys.exit(f"training failed with exit code {process.returncode} before it was killed; try: {' '.join(command)}")
+    return when if process.returncode else f"{when}: too late, it was done"
+
+
+def run(command: list[str]) -> None:
+    """Goes on with the run to its end."""
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=True, cwd=ROOT)
+
+
+def last_checkpoint(workdir: Path) -> dict[str, Any]:
+    """All that a checkpoint holds, by name, as bytes."""
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options) as manager:
+        found: Any = manager.restore(
+            manager.latest_step(),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(), training=ocp.args.StandardRestore(), run=ocp.args.JsonRestore()
+            ),
+        )
+    arrays = jax.tree_util.tree_leaves_with_path({"params": found.params, "training": found.training})
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in arrays}
+    return {name: np.asarray(leaf).tobytes() for name, leaf in named.items()} | dict(found.run)
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The names under which they do not hold the same."""
+    return [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+if __name__ == "__main__":
+    main()
