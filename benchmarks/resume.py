@@ -27,6 +27,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from flaxformer_lite.checkpoint import quiet_orbax
+
 ROOT = Path(__file__).resolve().parents[1]
 PROGRESS = re.compile(r"step +([\d,]+)/([\d,]+) ")
 EVERY = 10  # steps from one line of progress to the next: a kill aims at one of them
@@ -119,7 +121,8 @@ def run(command: list[str]) -> None:
 def last_checkpoint(workdir: Path) -> dict[str, Any]:
     """All that a checkpoint holds, by name, as bytes."""
     options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options) as manager:
+    folder = (workdir / "checkpoints").absolute()
+    with quiet_orbax(), ocp.CheckpointManager(folder, options=options) as manager:
         found: Any = manager.restore(
             manager.latest_step(),
             args=ocp.args.Composite(
