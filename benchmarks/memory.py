@@ -1,0 +1,59 @@
+"""Trains 1,100 steps and tells by how much the process grows over the last 1,000 of them. Linux only.
+
+It evaluates and saves every 50 steps, so that by step 100 all has been compiled and done once that a run does; what
+grows from there on would grow for ever. The exit code is 1 where that is more than 1 %.
+
+Examples:
+  python benchmarks/memory.py                                   # configs/tiny.py, about 2 minutes
+  python benchmarks/memory.py --config=configs/g2p.py           # any flag of `flaxformer-lite train` but --workdir
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRESS = re.compile(r"step +([\d,]+)/")
+FROM, TO = 100, 1_100  # steps
+LIMIT = 0.01
+EVERY = ("log_every", "eval_every", "save_every")
+
+
+def main() -> int:
+    flags = sys.argv[1:] or ["--config=configs/tiny.py"]
+    if flags[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    flags += [f"--config.train.steps={TO}", *(f"--config.train.{key}=50" for key in EVERY)]
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = watch([sys.executable, str(ROOT / "train.py"), *flags, f"--workdir={folder}/run"])
+    growth = sizes[TO] / sizes[FROM] - 1
+    for step in range(FROM, TO + 1, 100):
+        print(f"step {step:5,}  {sizes[step] / 2**20:8.1f} MiB")
+    print(json.dumps({"from": FROM, "to": TO, "bytes": [sizes[FROM], sizes[TO]], "growth": round(growth, 5)}))
+    return int(growth > LIMIT)
+
+
+def watch(command: list[str]) -> dict[int, int]:
+    """Runs a training command; returns the bytes that it held in memory at each line of progress, by step."""
+    sizes = {}
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            print(line, end="", file=sys.stderr, flush=True)
+            if progress := PROGRESS.match(line):
+                pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+                sizes[int(progress[1].replace(",", ""))] = pages * os.sysconf("SC_PAGE_SIZE")
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return sizes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
