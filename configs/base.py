@@ -67,15 +67,33 @@ def get_config() -> ConfigDict:
     data.prefetch = 8  # batches made ahead
 
     config.model = model = ConfigDict()
-    model.width = 256  # of embeddings and layers
-    model.num_heads = 4  # of each attention; divides the width
-    model.mlp_width = 1024  # hidden units of the feed-forward sublayer
+    model.encoder = "transformer"  # transformer | rnn
+    model.decoder = "transformer"  # transformer | rnn
+    model.width = 256  # of embeddings and layers; of a recurrent layer's state, in each direction
+    model.num_heads = 4  # of each attention of a Transformer; divides the width
+    model.mlp_width = 1024  # hidden units of a Transformer's feed-forward sublayer
     model.num_layers = 3  # of the encoder
     model.num_decoder_layers = model.get_oneway_ref("num_layers")  # the same unless set
     model.positions = "sinusoidal"  # sinusoidal | learned
     model.norm = "before"  # before | after: layer norm before each sublayer, or after its residual sum (the paper's)
     model.share_embeddings = "target"  # all: source, target and output | target: target and output | none
-    model.dropout = 0.1  # rate, of embeddings, attention weights, hidden units and each sublayer's output
+    model.dropout = 0.1  # rate, of embeddings, attention weights, hidden units and each layer's output
+    model.rnn = ConfigDict(
+        {
+            "cell": "lstm",  # elman (tanh) | lstm | gru (as cuDNN and PyTorch compute it) | gru2014 (as published)
+            "direction": "both",  # of the encoder: forward | backward (a reversed source) | both
+            "decoder": "bahdanau",  # sutskever: starts from the encoder's last state | cho: and reads it at each step
+            # | bahdanau: attends before a step, and the cell reads what it found | luong: attends after a step
+            "attention": "additive",  # additive | concat (the same formula) | dot | general: how well a source place fits
+            "input_feeding": False,  # luong: the cell also reads the last step's output
+            "bridge": "dense",  # encoder's last states → decoder's first: copy | dense (a layer with tanh)
+            "embedding_width": 0,  # of word vectors; 0: model.width
+            "attention_width": 0,  # hidden units of additive and concat attention; 0: model.width
+            "readout_width": 0,  # of what the output layer reads; 0: model.width
+            "residual_from": 0,  # this layer (1 is the lowest) and those above add their input to their output; 0: none
+            "variational_dropout": False,  # one mask for all steps of a sentence, on the recurrence too
+        }
+    )
 
     config.optim = optim = ConfigDict()
     optim.optimizer = "adam"  # adam | adamw
@@ -93,6 +111,16 @@ def get_config() -> ConfigDict:
     train.batch_size = 128  # examples a step, over all devices
     train.loss = "cross_entropy"  # cross_entropy | kl_divergence: less the smoothed labels' entropy, so 0 is perfect
     train.label_smoothing = 0.1  # probability spread evenly over the vocabulary
+    train.z_loss = 0.0  # times (log of the softmax's sum)², which keeps logits near 0; 1e-4 is usual
+    train.r_drop = 0.0  # times the divergence between two passes with other dropout (R-Drop); doubles the work
+    train.distill = ConfigDict(
+        {
+            "teachers": (),  # work folders of trained models with the same vocabularies; their mean is learned
+            "weight": 0.5,  # of the teachers against the labels, 0 to 1
+            "temperature": 1.0,  # by which both sides' logits are divided
+        }
+    )
+    train.ema_decay = 0.0  # of a moving average of the weights, which is then what is evaluated and decoded; 0: none
     train.log_every = 100  # steps
     train.eval_every = 1_000  # steps
     train.save_every = 1_000  # steps; a checkpoint is saved after each evaluation too
@@ -108,9 +136,24 @@ def get_config() -> ConfigDict:
     evaluation.samples = 3  # decodes shown at each evaluation
 
     config.decode = decode = ConfigDict()
-    decode.method = "greedy"  # greedy | beam
+    decode.method = "greedy"  # greedy | beam | sample | mbr: the sample that agrees best with the others
     decode.beam_size = 5  # hypotheses kept of each line; beam only
-    decode.length_penalty = 0.6  # alpha of Wu et al. (2016), equation 14: log P / ((5 + length) / 6)**alpha; 0: none
+    decode.convention = "google"  # google | hf | fairseq | marian: whose length penalty and end of the search
+    decode.length_penalty = 0.6  # alpha; google: log P / ((5 + length) / 6)**alpha; the others: log P / length**alpha
+    decode.early_stopping = "false"  # false | true | never; hf only, where they are the values of early_stopping
+    decode.beam_groups = 1  # groups of beams that keep apart (diverse beam search); divides beam_size
+    decode.diversity_penalty = 0.5  # nats off a token for each group before that took it in the same step
+    decode.samples = 16  # drawn for each line; sample and mbr
+    decode.temperature = 1.0  # of sampling: divides the logits
+    decode.top_k = 0  # samples among this many likeliest tokens; 0: all
+    decode.top_p = 1.0  # and among the likeliest that have this probability together
+    decode.min_p = 0.0  # and among those with this share of the likeliest one's probability
+    decode.utility = "chrf"  # chrf | bleu | edit_distance: how mbr measures agreement
+    decode.repetition_penalty = 1.0  # makes what was said less likely: a factor to its log-probability; 1: none
+    decode.no_repeat_ngram = 0  # never the same n tokens twice in an output; 0: allowed
+    decode.min_length = 0  # tokens before the output may end
+    decode.forbidden = ()  # tokens, as the target vocabulary writes them, that are never said
+    decode.ensemble = "probability"  # probability | log_probability: what several models' mean is taken of
     decode.n_best = 1  # hypotheses printed for each line
     decode.batch_size = 64  # lines decoded together
     decode.max_length_ratio = 2.0  # an output has at most ratio * (source tokens) + offset tokens

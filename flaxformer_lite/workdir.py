@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from flaxformer_lite import config as schema
+from flaxformer_lite import schema
 from flaxformer_lite.config import Config
 from flaxformer_lite.data import vocabulary
 from flaxformer_lite.data.vocabulary import Vocabulary

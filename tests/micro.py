@@ -10,7 +10,8 @@ import jax
 import pytest
 
 from configs import tiny
-from flaxformer_lite import config as schema
+from flaxformer_lite import schema
+from flaxformer_lite.config import Config
 
 _SMALL = {
     "data.reverse.examples": 200,
@@ -32,7 +33,7 @@ _SMALL = {
 }
 
 
-def micro(changes: Mapping[str, Any] | None = None) -> schema.Config:
+def micro(changes: Mapping[str, Any] | None = None) -> Config:
     """``configs/tiny.py`` made smaller still; ``changes`` go by dotted keys."""
     values = tiny.get_config()
     values.update_from_flattened_dict(_SMALL | dict(changes or {}))

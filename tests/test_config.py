@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flaxformer_lite import config as schema
+from flaxformer_lite import schema
 from flaxformer_lite.cli import configuration
 from flaxformer_lite.errors import InputError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
-_FOUNDATION = ("errors", "types", "config")
+_FOUNDATION = ("errors", "types", "config", "schema")
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves")
 _SPINE = ("report", "announced", "workdir", "train_state", "steps", "checkpoint", "predict", "evaluate", "loop")
 _EDGE = ("__init__", "cli", "interop")

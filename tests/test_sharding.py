@@ -9,10 +9,11 @@ import optax
 import pytest
 
 from configs import base
-from flaxformer_lite.config import Config, MeshConfig, ParallelConfig, from_dict
+from flaxformer_lite.config import Config, MeshConfig, ParallelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.losses import cross_entropy
 from flaxformer_lite.models.transformer import Transformer
+from flaxformer_lite.schema import from_dict
 from flaxformer_lite.sharding import Layout, MeshLayout, PmapLayout, make_layout
 from flaxformer_lite.steps import TrainStep
 from flaxformer_lite.train_state import TrainState, init_state

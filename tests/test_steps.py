@@ -11,7 +11,7 @@ import pytest
 
 from configs import base
 from flaxformer_lite import losses
-from flaxformer_lite.config import from_dict
+from flaxformer_lite.schema import from_dict
 from flaxformer_lite.steps import Sums, TrainStep, evaluation_step, make_loss
 from flaxformer_lite.train_state import TrainState, init_state
 from flaxformer_lite.types import Batch, Tokens

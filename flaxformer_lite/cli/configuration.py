@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxformer_lite import config as schema
+from flaxformer_lite import schema
 from flaxformer_lite.config import Config
 from flaxformer_lite.errors import InputError
 

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from flaxformer_lite import config as schema
+from flaxformer_lite import schema
 from flaxformer_lite.config import Config, DecodeConfig
 from flaxformer_lite.errors import InputError
 

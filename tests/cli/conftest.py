@@ -7,7 +7,8 @@ import pytest
 
 import flaxformer_lite
 from configs import base
-from flaxformer_lite import config as schema
+from flaxformer_lite import schema
+from flaxformer_lite.config import Config
 
 
 class _Prediction(NamedTuple):
@@ -19,7 +20,7 @@ class _Prediction(NamedTuple):
 class FakePredictor:
     """Notes what it was asked."""
 
-    config: schema.Config
+    config: Config
     step: int = 700
     asked: list = dataclasses.field(default_factory=list)
 
@@ -34,7 +35,7 @@ class FakePredictor:
 
 
 @pytest.fixture
-def config() -> schema.Config:
+def config() -> Config:
     return schema.from_dict(base.get_config().to_dict())
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from configs.base import get_config
-from flaxformer_lite.config import from_dict
 from flaxformer_lite.data import pipeline
 from flaxformer_lite.data.buckets import choose_buckets
 from flaxformer_lite.data.features import tokenise
@@ -15,6 +14,7 @@ from flaxformer_lite.data.pipeline import Dataset
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.data.vocabulary import SPECIAL, ByteVocabulary
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.schema import from_dict
 
 
 def _dataset(examples, buckets):

@@ -5,10 +5,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs.base import get_config
-from flaxformer_lite.config import from_dict
 from flaxformer_lite.data import records, tasks
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.schema import from_dict
 
 
 class TinyTranslate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
