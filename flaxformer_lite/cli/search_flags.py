@@ -17,7 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds ``--workdir``, ``--step`` and the flags of the search."""
     parser.add_argument("--workdir", metavar="FOLDER", required=True, help="the work folder of a training run")
     parser.add_argument(
-        "--step", type=_step, default="best", metavar="best|latest|N", help="which checkpoint (default: best)"
+        "--step",
+        type=_step,
+        default="best",
+        metavar="best|latest|average|N",
+        help="which checkpoint (default: best); average: what flaxformer-lite average made",
     )
     search = parser.add_argument_group("search", "what is not given is as the run's config says, under decode")
     search.add_argument("--method", choices=["greedy", "beam"], help="beam is implied by the flags that it alone has")
@@ -59,8 +63,8 @@ def decode_config(config: Config, arguments: argparse.Namespace) -> DecodeConfig
 
 
 def _step(text: str) -> str | int:
-    if text in ("best", "latest"):
+    if text in ("best", "latest", "average"):
         return text
     if text.isascii() and text.isdigit():
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest nor the number of a step")
+    raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest, average nor the number of a step")
