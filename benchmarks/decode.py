@@ -36,7 +36,7 @@ from measuring import (
 from flaxformer_lite.config import MeshConfig
 from flaxformer_lite.decoding.beam import BeamSearch
 from flaxformer_lite.decoding.greedy import Greedy
-from flaxformer_lite.models.transformer import Transformer
+from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.predict import search_batch
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.train_state import init_params
@@ -80,7 +80,7 @@ def measure(case: Case) -> Measured:
     """Times one search of one size."""
     size = SIZES[case.size]
     special = SpecialIds(pad=0, begin=1, unknown=2, end=size.vocabulary)  # an id that is never said
-    model = Transformer(size.model(), size.vocabulary, size.vocabulary, max(case.source, case.target))
+    model = EncoderDecoder(size.model(), size.vocabulary, size.vocabulary, max(case.source, case.target))
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
     params = layout.init(lambda: init_params(model, seed=0))
     limits = np.full(case.batch, case.target, np.int32)
@@ -108,7 +108,7 @@ def measure(case: Case) -> Measured:
     )
 
 
-def flops_of_step(model: Transformer, params: Any, batch: tuple[Tokens, jax.Array], case: Case) -> float:
+def flops_of_step(model: EncoderDecoder, params: Any, batch: tuple[Tokens, jax.Array], case: Case) -> float:
     """Operations of the model's step alone: the compiler counts the loop around it as one turn."""
 
     def start(params: Any) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -17,6 +18,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from configs import base
+from flaxformer_lite import schema
 from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.report import say
 from flaxformer_lite.types import Tokens
@@ -36,16 +39,13 @@ class Size:
 
     def model(self) -> ModelConfig:
         """The same as the library takes it."""
-        return ModelConfig(
+        return dataclasses.replace(
+            schema.from_dict(base.get_config().to_dict()).model,
             width=self.width,
             num_heads=self.heads,
             mlp_width=self.mlp_width,
             num_layers=self.layers,
             num_decoder_layers=self.layers,
-            positions="sinusoidal",
-            norm="before",
-            share_embeddings="target",
-            dropout=0.1,
         )
 
 

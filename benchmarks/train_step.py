@@ -33,7 +33,8 @@ from measuring import (
 
 from flaxformer_lite.config import MeshConfig, OptimConfig
 from flaxformer_lite.losses import cross_entropy
-from flaxformer_lite.models.transformer import Transformer
+from flaxformer_lite.models.encoder_decoder import EncoderDecoder
+from flaxformer_lite.objective import Criterion, OnePass
 from flaxformer_lite.optim import make_optimizer, make_schedule
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.steps import TrainStep
@@ -76,23 +77,24 @@ def main() -> None:
 def measure(case: Case) -> Measured:
     """Times the training step of one size."""
     size = SIZES[case.size]
-    model = Transformer(size.model(), size.vocabulary, size.vocabulary, max(case.source, case.target))
+    model = EncoderDecoder(size.model(), size.vocabulary, size.vocabulary, max(case.source, case.target))
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
     optimizer = make_optimizer(ADAM, make_schedule(ADAM, steps=100_000))
     state = layout.init(lambda: init_state(model, optimizer, seed=0))
     batch = layout.put(random_batch(case, size.vocabulary))
-    step = TrainStep(model, optimizer, partial(cross_entropy, smoothing=0.1))
+    criterion = Criterion(partial(cross_entropy, smoothing=0.1))
+    step = TrainStep(OnePass(model, criterion), optimizer)
 
     start = time.perf_counter()
     program: Any = layout.compile(step, jax.random.key(0))
-    run = program.lower(state, batch).compile()
+    run = program.lower((), state, batch).compile()
     compiled_at = time.perf_counter()
-    state, *_ = jax.block_until_ready(run(state, batch))
+    state, *_ = jax.block_until_ready(run((), state, batch))
     warm_at = time.perf_counter()
 
     def update() -> Any:
         nonlocal state  # the step uses the old one up
-        state, *rest = run(state, batch)
+        state, *rest = run((), state, batch)
         return state, rest
 
     return Measured(

@@ -82,9 +82,9 @@ def get_config() -> ConfigDict:
         {
             "cell": "lstm",  # elman (tanh) | lstm | gru (as cuDNN and PyTorch compute it) | gru2014 (as published)
             "direction": "both",  # of the encoder: forward | backward (a reversed source) | both
-            "decoder": "bahdanau",  # sutskever: starts from the encoder's last state | cho: and reads it at each step
-            # | bahdanau: attends before a step, and the cell reads what it found | luong: attends after a step
-            "attention": "additive",  # additive | concat (the same formula) | dot | general: how well a source place fits
+            "design": "bahdanau",  # sutskever | cho | bahdanau | luong: how the decoder knows of the source, which is
+            # as it starts from the encoder's last state; by that at each step; attending before it; attending after it
+            "attention": "additive",  # additive | concat (the same formula) | dot | general: how well a place fits
             "input_feeding": False,  # luong: the cell also reads the last step's output
             "bridge": "dense",  # encoder's last states → decoder's first: copy | dense (a layer with tanh)
             "embedding_width": 0,  # of word vectors; 0: model.width

@@ -77,7 +77,7 @@ class RnnConfig:
 
     cell: Literal["elman", "lstm", "gru", "gru2014"]
     direction: Literal["forward", "backward", "both"]
-    decoder: Literal["sutskever", "cho", "bahdanau", "luong"]
+    design: Literal["sutskever", "cho", "bahdanau", "luong"]
     attention: Literal["additive", "concat", "dot", "general"]
     input_feeding: bool
     bridge: Literal["copy", "dense"]

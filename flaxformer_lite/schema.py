@@ -157,7 +157,7 @@ def _check_model(model: ModelConfig, one_vocabulary: bool) -> None:
 
 
 def _check_rnn(model: ModelConfig) -> None:
-    rnn, attends = model.rnn, model.decoder == "rnn" and model.rnn.decoder in ("bahdanau", "luong")
+    rnn, attends = model.rnn, model.decoder == "rnn" and model.rnn.design in ("bahdanau", "luong")
     embedding, readout = rnn.embedding_width or model.width, rnn.readout_width or model.width
     _require(
         rnn.residual_from != 1,
@@ -177,9 +177,14 @@ def _check_rnn(model: ModelConfig) -> None:
         f"share_embeddings='none'",
     )
     _require(
-        not rnn.input_feeding or rnn.decoder == "luong",
+        rnn.design != "sutskever" or readout == model.width,
+        f"config.model.rnn.readout_width={readout}: config.model.rnn.design='sutskever' says its top layer, of "
+        f"config.model.width={model.width}; set it to 0",
+    )
+    _require(
+        not rnn.input_feeding or rnn.design == "luong",
         f"config.model.rnn.input_feeding=True feeds back what was attended after a step; "
-        f"config.model.rnn.decoder={rnn.decoder!r} does not attend there, 'luong' does",
+        f"config.model.rnn.design={rnn.design!r} does not attend there, 'luong' does",
     )
     _require(
         not attends or rnn.attention != "dot" or model.encoder != "rnn" or rnn.direction != "both",
@@ -189,7 +194,7 @@ def _check_rnn(model: ModelConfig) -> None:
     _require(
         rnn.bridge != "copy"
         or (model.encoder == "rnn" and rnn.direction != "both" and model.num_layers == model.num_decoder_layers),
-        f"config.model.rnn.bridge='copy' needs a recurrent encoder of one direction with as many layers as the decoder, "
+        f"config.model.rnn.bridge='copy' needs a recurrent encoder of one direction with as many layers as the other, "
         f"got config.model.encoder={model.encoder!r}, config.model.rnn.direction={rnn.direction!r}, "
         f"config.model.num_layers={model.num_layers}, config.model.num_decoder_layers={model.num_decoder_layers}; "
         f"bridge='dense' takes any",
@@ -209,7 +214,7 @@ def _check_training(config: Config) -> None:
     )
     _require(
         train.r_drop == 0 or config.model.dropout > 0,
-        f"config.train.r_drop={train.r_drop} compares two passes with other dropout: config.model.dropout must not be 0",
+        f"config.train.r_drop={train.r_drop} compares two passes with other dropout: set config.model.dropout above 0",
     )
     _require(
         config.eval.best_metric in ("loss", "token_accuracy", *config.eval.metrics),

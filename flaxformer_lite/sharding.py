@@ -18,7 +18,15 @@ AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))  # rows of a batch; every device of one tensor group has the same rows
 
 # Logical axis of a parameter → the mesh axis that divides it.
-RULES = {"embed": "fsdp", "heads": "tensor", "head_width": None, "mlp": "tensor", "vocab": "tensor", "length": None}
+RULES = {
+    "embed": "fsdp",
+    "heads": "tensor",
+    "head_width": None,
+    "mlp": "tensor",
+    "gates": None,
+    "vocab": "tensor",
+    "length": None,
+}
 
 Step = Callable[..., tuple[Any, ...]]  # (state, batch, key, reduce) → (state, …), as steps.TrainStep
 

@@ -28,10 +28,17 @@ class MultiHeadAttention(nn.Module):
 
     Keys and values are projected on their own (``project``), because what is attended outlives the query: a source
     is projected once, a hypothesis one token a step.
+
+    Attributes:
+      num_heads: divides the width.
+      width: of queries and of the result.
+      attended_width: of what is attended.
+      dropout: rate, of the weights.
     """
 
     num_heads: int
     width: int
+    attended_width: int
     dropout: float
 
     def setup(self):
@@ -40,9 +47,8 @@ class MultiHeadAttention(nn.Module):
         zeros = nn.initializers.zeros
         kernel = named(glorot(in_axis=0, out_axis=(1, 2)), "embed", "heads", "head_width")
         bias = named(zeros, "heads", "head_width")
-        self.query, self.key, self.value = (
-            self.param(name, kernel, (self.width, *heads)) for name in ("query", "key", "value")
-        )
+        self.query = self.param("query", kernel, (self.width, *heads))
+        self.key, self.value = (self.param(name, kernel, (self.attended_width, *heads)) for name in ("key", "value"))
         self.query_bias, self.key_bias, self.value_bias = (
             self.param(f"{name}_bias", bias, heads) for name in ("query", "key", "value")
         )
@@ -60,10 +66,15 @@ class MultiHeadAttention(nn.Module):
         self, x: Float[Array, "b q d"], attended: KeyValue, mask: Bool[Array, "b #q l"], train: bool
     ) -> Float[Array, "b q d"]:
         """For each query in x, the mean of the values weighted by how well their keys fit, where mask allows."""
-        queries = self._queries(x)
-        logits = jnp.einsum("bhqk,bhkl->bhql", queries, attended.keys)
-        weights = self._weights(logits, mask[:, None], axis=-1, train=train)
+        weights = self.weights(x, attended, mask, train)
         return self._merge(jnp.einsum("bhql,bhlk->bhqk", weights, attended.values))
+
+    def weights(
+        self, x: Float[Array, "b q d"], attended: KeyValue, mask: Bool[Array, "b #q l"], train: bool
+    ) -> Float[Array, "b h q l"]:
+        """How much of each place every query takes, head by head."""
+        logits = jnp.einsum("bhqk,bhkl->bhql", self._queries(x), attended.keys)
+        return self._weights(logits, mask[:, None], axis=-1, train=train)
 
     def over_beams(
         self, x: Float[Array, "b m d"], attended: KeyValue, mask: Bool[Array, "b m j l"]

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from flaxformer_lite.types import AnyArray
 
 
-def sinusoidal(positions: Int[AnyArray, "b l"], width: int) -> Float[Array, "b l d"]:
+def sinusoidal(positions: Int[AnyArray, "*b"], width: int) -> Float[Array, "*b d"]:
     """Sines and cosines of ``width / 2`` wavelengths from 2π to 10000 · 2π, interleaved.
 
     Vaswani et al. (2017), section 3.5. Any position has one: no largest length is built in.

@@ -1,4 +1,4 @@
-"""The Transformer encoder-decoder (Vaswani et al. 2017)."""
+"""Encoder and decoder of attention alone (Vaswani et al. 2017)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.models.attention import KeyValue, MultiHeadAttention, causal, same_segment
-from flaxformer_lite.models.layers import Dense, Dropout, Embedding, FeedForward, LayerNorm, Residual
+from flaxformer_lite.models.interface import Memory
+from flaxformer_lite.models.layers import Dropout, Embedding, FeedForward, LayerNorm, Residual
 from flaxformer_lite.models.positions import sinusoidal
 from flaxformer_lite.types import AnyArray, Tokens
 
@@ -52,7 +53,7 @@ class EncoderLayer(nn.Module):
 
     def setup(self):
         c = self.config
-        self.self_attention = MultiHeadAttention(c.num_heads, c.width, c.dropout)
+        self.self_attention = MultiHeadAttention(c.num_heads, c.width, c.width, c.dropout)
         self.self_attention_residual = Residual(c.norm, c.dropout)
         self.feed_forward = FeedForward(c.mlp_width, c.dropout)
         self.feed_forward_residual = Residual(c.norm, c.dropout)
@@ -70,12 +71,13 @@ class DecoderLayer(nn.Module):
     """Self-attention, attention to the source, and feed-forward."""
 
     config: ModelConfig
+    memory_width: int
 
     def setup(self):
         c = self.config
-        self.self_attention = MultiHeadAttention(c.num_heads, c.width, c.dropout)
+        self.self_attention = MultiHeadAttention(c.num_heads, c.width, c.width, c.dropout)
         self.self_attention_residual = Residual(c.norm, c.dropout)
-        self.cross_attention = MultiHeadAttention(c.num_heads, c.width, c.dropout)
+        self.cross_attention = MultiHeadAttention(c.num_heads, c.width, self.memory_width, c.dropout)
         self.cross_attention_residual = Residual(c.norm, c.dropout)
         self.feed_forward = FeedForward(c.mlp_width, c.dropout)
         self.feed_forward_residual = Residual(c.norm, c.dropout)
@@ -93,10 +95,18 @@ class DecoderLayer(nn.Module):
         train: bool,
     ) -> Float[Array, "b t d"]:
         """All places of the targets at once."""
-        y = self.self_attention_residual.enter(x)
-        y = self.self_attention(y, self.self_attention.project(y), mask, train)
-        x = self.self_attention_residual.add(x, y, train)
-        return self._rest(x, source, source_mask, train)
+        return self._rest(self._targets(x, mask, train), source, source_mask, train)
+
+    def source_weights(
+        self,
+        x: Float[Array, "b t d"],
+        mask: Bool[Array, "b t t"],
+        source: KeyValue,
+        source_mask: Bool[Array, "b #t s"],
+    ) -> Float[Array, "b t s"]:
+        """How much of each place of the source this layer reads, the mean of its heads."""
+        y = self.cross_attention_residual.enter(self._targets(x, mask, False))
+        return self.cross_attention.weights(y, source, source_mask, False).mean(1)
 
     def step(
         self,
@@ -112,6 +122,11 @@ class DecoderLayer(nn.Module):
         y = self.self_attention.over_beams(y, past, _own_past(cache))
         x = self.self_attention_residual.add(x, y, False)
         return self._rest(x, source, source_mask, False), past
+
+    def _targets(self, x, mask, train):
+        y = self.self_attention_residual.enter(x)
+        y = self.self_attention(y, self.self_attention.project(y), mask, train)
+        return self.self_attention_residual.add(x, y, train)
 
     def _rest(self, x, source, source_mask, train):
         y = self.cross_attention(self.cross_attention_residual.enter(x), source, source_mask, train)
@@ -135,64 +150,101 @@ def _own_past(cache: TransformerCache) -> Bool[Array, "b m j l"]:
     return (cache.ancestry[:, :, None, :] == jnp.arange(beams)[:, None]) & written[:, :, None, :]
 
 
-class Transformer(nn.Module):
-    """An encoder-decoder of attention alone; implements ``Seq2Seq``.
+def _masks(target_in: Tokens, encoded: Encoded) -> tuple[Bool[Array, "b t t"], Bool[Array, "b t s"]]:
+    own = same_segment(target_in.segments, target_in.segments) & causal(target_in.ids.shape[1])
+    return own, same_segment(target_in.segments, encoded.segments)
+
+
+class Positions(nn.Module):
+    """Adds to word vectors where in their sentence they stand."""
+
+    config: ModelConfig
+    max_length: int
+
+    def setup(self):
+        if self.config.positions == "learned":
+            self.vectors = Embedding(self.max_length, self.config.width, axis="length")
+
+    def __call__(self, x: Float[Array, "*b d"], positions: Int[AnyArray, "*b"]) -> Float[Array, "*b d"]:
+        """X and the vectors of the positions."""
+        learned = self.config.positions == "learned"
+        return x + (self.vectors(positions) if learned else sinusoidal(positions, self.config.width))
+
+
+class TransformerEncoder(nn.Module):
+    """Reads all places of the sources at once; implements ``Encoder``.
 
     Attributes:
       config: its sizes and kinds of parts.
-      source_size: entries of the source vocabulary.
-      target_size: entries of the target vocabulary.
       max_length: tokens that learned positions reach to; sinusoidal ones have no end.
     """
 
     config: ModelConfig
-    source_size: int
-    target_size: int
     max_length: int
 
     def setup(self):
         c = self.config
-        self.target_embedding = Embedding(self.target_size, c.width)
-        if c.share_embeddings != "all":
-            self.source_embedding = Embedding(self.source_size, c.width)
-        if c.share_embeddings == "none":
-            self.output = Dense(self.target_size, ("embed", "vocab"))
-        if c.positions == "learned":
-            self.source_positions = Embedding(self.max_length, c.width, axis="length")
-            self.target_positions = Embedding(self.max_length, c.width, axis="length")
-        self.encoder_layers = [EncoderLayer(c) for _ in range(c.num_layers)]
-        self.decoder_layers = [DecoderLayer(c) for _ in range(c.num_decoder_layers)]
+        self.positions = Positions(c, self.max_length)
+        self.layers = [EncoderLayer(c) for _ in range(c.num_layers)]
         if c.norm == "before":
-            self.encoder_norm = LayerNorm()
-            self.decoder_norm = LayerNorm()
+            self.norm = LayerNorm()
         self.drop = Dropout(c.dropout)
 
-    def __call__(self, source: Tokens, target_in: Tokens, train: bool) -> Float[Array, "b t v"]:
-        """Logits of the whole target: ``decode`` after ``encode``. Makes every parameter, so ``init`` calls it."""
-        return self.decode(target_in, self.encode(source, train=train), train=train)
-
-    def encode(self, source: Tokens, *, train: bool) -> Encoded:
-        """Reads the sources once, up to each decoder layer's keys and values of them."""
-        shared = self.config.share_embeddings == "all"
-        x = self.target_embedding(source.ids) if shared else self.source_embedding(source.ids)
-        x = x + self._positions(source.positions, "source")
-        x = self.drop(x, train)
+    def __call__(self, x: Float[Array, "b s d"], source: Tokens, train: bool) -> Memory:
+        """Reads word vectors x of the tokens ``source``; their mean is the summary."""
+        x = self.drop(self.positions(x, source.positions), train)
         mask = same_segment(source.segments, source.segments)
-        for layer in self.encoder_layers:
+        for layer in self.layers:
             x = layer(x, mask, train)
         if self.config.norm == "before":
-            x = self.encoder_norm(x)
-        return Encoded(tuple(layer.project_source(x) for layer in self.decoder_layers), source.segments)
+            x = self.norm(x)
+        inside = (source.segments != 0)[..., None].astype(x.dtype)
+        mean = (x * inside).sum(1) / jnp.maximum(inside.sum(1), 1)
+        return Memory(x, source.segments, ((mean,),))
 
-    def decode(self, target_in: Tokens, encoded: Encoded, *, train: bool) -> Float[Array, "b t v"]:
-        """Logits of the token after each of ``target_in``, all places at once."""
-        x = self.target_embedding(target_in.ids) + self._positions(target_in.positions, "target")
-        x = self.drop(x, train)
-        mask = same_segment(target_in.segments, target_in.segments) & causal(x.shape[1])
-        source_mask = same_segment(target_in.segments, encoded.segments)
-        for layer, source in zip(self.decoder_layers, encoded.layers, strict=True):
+
+class TransformerDecoder(nn.Module):
+    """Writes with all earlier places in sight; implements ``Decoder``.
+
+    Attributes:
+      config: its sizes and kinds of parts.
+      memory_width: of what the encoder says of each place.
+      max_length: tokens that learned positions reach to; sinusoidal ones have no end.
+    """
+
+    config: ModelConfig
+    memory_width: int
+    max_length: int
+
+    def setup(self):
+        c = self.config
+        self.positions = Positions(c, self.max_length)
+        self.layers = [DecoderLayer(c, self.memory_width) for _ in range(c.num_decoder_layers)]
+        if c.norm == "before":
+            self.norm = LayerNorm()
+        self.drop = Dropout(c.dropout)
+
+    def read(self, memory: Memory) -> Encoded:
+        """Each layer's keys and values of the sources."""
+        return Encoded(tuple(layer.project_source(memory.states) for layer in self.layers), memory.segments)
+
+    def __call__(
+        self, x: Float[Array, "b t d"], target_in: Tokens, encoded: Encoded, train: bool
+    ) -> Float[Array, "b t d"]:
+        """All places of the targets at once."""
+        mask, source_mask = _masks(target_in, encoded)
+        x = self.drop(self.positions(x, target_in.positions), train)
+        for layer, source in zip(self.layers, encoded.layers, strict=True):
             x = layer(x, mask, source, source_mask, train)
-        return self._logits(x)
+        return self._finish(x)
+
+    def attention(self, x: Float[Array, "b t d"], target_in: Tokens, encoded: Encoded) -> Float[Array, "b t s"]:
+        """How much of each place of the source every place of the targets reads in the highest layer."""
+        mask, source_mask = _masks(target_in, encoded)
+        x = self.positions(x, target_in.positions)
+        for layer, source in zip(self.layers[:-1], encoded.layers[:-1], strict=True):
+            x = layer(x, mask, source, source_mask, False)
+        return self.layers[-1].source_weights(x, mask, encoded.layers[-1], source_mask)
 
     def init_cache(self, encoded: Encoded, beams: int, max_length: int) -> TransformerCache:
         """Room for ``max_length`` tokens of ``beams`` hypotheses a source."""
@@ -209,26 +261,19 @@ class Transformer(nn.Module):
         )
 
     def step(
-        self, token: Int[Array, "b m"], cache: TransformerCache, encoded: Encoded
-    ) -> tuple[Float[Array, "b m v"], TransformerCache]:
-        """Logits of the token after ``token``, and the cache with it written at its hypothesis' position."""
-        own = jnp.arange(token.shape[1])[None, :, None]
+        self, x: Float[Array, "b m d"], cache: TransformerCache, encoded: Encoded
+    ) -> tuple[Float[Array, "b m d"], TransformerCache]:
+        """The next place of each hypothesis, and the cache with it written."""
+        own = jnp.arange(x.shape[1])[None, :, None]
         here = jnp.arange(cache.ancestry.shape[2]) == cache.position[:, :, None]
         cache = cache._replace(ancestry=jnp.where(here, own, cache.ancestry))
-        x = self.target_embedding(token) + self._positions(cache.position, "target")
+        x = self.positions(x, cache.position)
         source_mask = (encoded.segments != 0)[:, None, :]
         layers = []
-        for layer, past, source in zip(self.decoder_layers, cache.layers, encoded.layers, strict=True):
+        for layer, past, source in zip(self.layers, cache.layers, encoded.layers, strict=True):
             x, past = layer.step(x, past, cache, source, source_mask)
             layers.append(past)
-        return self._logits(x), cache._replace(layers=tuple(layers), position=cache.position + 1)
+        return self._finish(x), cache._replace(layers=tuple(layers), position=cache.position + 1)
 
-    def _positions(self, positions: Int[AnyArray, "b l"], side: str) -> Float[Array, "b l d"]:
-        if self.config.positions == "sinusoidal":
-            return sinusoidal(positions, self.config.width)
-        return (self.source_positions if side == "source" else self.target_positions)(positions)
-
-    def _logits(self, x: Float[Array, "b t d"]) -> Float[Array, "b t v"]:
-        if self.config.norm == "before":
-            x = self.decoder_norm(x)
-        return self.output(x) if self.config.share_embeddings == "none" else self.target_embedding.logits(x)
+    def _finish(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        return self.norm(x) if self.config.norm == "before" else x

@@ -41,6 +41,7 @@ class Subject:
 
         self._logits = jax.jit(lambda params, *tokens: model.apply({"params": params}, *tokens, train=False))
         self._encode = jax.jit(lambda params, x: model.apply({"params": params}, x, train=False, method="encode"))
+        self._attention = jax.jit(bound("attention"))
         self._init_cache = bound("init_cache")
         self._step = jax.jit(bound("step"))
         self._gradients = jax.jit(jax.grad(self._loss, has_aux=True))
@@ -51,6 +52,10 @@ class Subject:
 
     def encode(self, source: Tokens) -> Any:
         return self._encode(self.params, source)
+
+    def attention(self, source: Tokens, target: Tokens) -> np.ndarray:
+        """Of each place of the target to each of the source."""
+        return np.asarray(self._attention(self.params, target, self.encode(source)))
 
     def init_cache(self, encoded: Any, beams: int, max_length: int) -> Cache:
         return self._init_cache(self.params, encoded, beams, max_length)
@@ -214,7 +219,20 @@ def _packed(tokens: Tokens, orders: tuple[list[int], ...]) -> Tokens:
     return Tokens(*(np.stack(field).astype(np.int32) for field in zip(*rows, strict=True)))
 
 
+def check_attention(subject: Subject) -> None:
+    """Its weights are shares of the source's real tokens, or there are none."""
+    weights = subject.attention(SOURCE, TARGET)
+    assert weights.shape in ((2, 5, 7), (2, 5, 0))
+    if weights.size:
+        weights = weights[TARGET.segments != 0]
+        inside = SOURCE.segments[[0] * 2 + [1] * 3] != 0
+        assert (weights[~inside] == 0).all()
+        assert (weights[inside] > 0).all()
+        np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+
+
 CHECKS = (
+    check_attention,
     check_shapes,
     check_steps_equal_decode,
     check_ids_in_padding,

@@ -15,18 +15,25 @@ Parts = Mapping[str, Any]
 def logits(params: Parts, config: ModelConfig, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Logits [t, v] of the token after each of ``target`` [t], given ``source`` [s]; section 3."""
     inputs = "target_embedding" if config.share_embeddings == "all" else "source_embedding"
-    x = embed(params[inputs], source) + positions(params, config, "source", len(source))
-    for layer in range(config.num_layers):
-        x = encoder_layer(params[f"encoder_layers_{layer}"], config.norm, x)
-    memory = layer_norm(params["encoder_norm"], x) if config.norm == "before" else x
-
-    x = embed(params["target_embedding"], target) + positions(params, config, "target", len(target))
-    for layer in range(config.num_decoder_layers):
-        x = decoder_layer(params[f"decoder_layers_{layer}"], config.norm, x, memory)
-    x = layer_norm(params["decoder_norm"], x) if config.norm == "before" else x
+    memory = encode(params["encoder"], config, embed(params[inputs], source))
+    x = decode(params["decoder"], config, embed(params["target_embedding"], target), memory)
     if config.share_embeddings == "none":
         return x @ params["output"]["kernel"] + params["output"]["bias"]
     return x @ params["target_embedding"]["table"].T
+
+
+def encode(p: Parts, config: ModelConfig, x: np.ndarray) -> np.ndarray:
+    x = x + positions(p, config, len(x))
+    for layer in range(config.num_layers):
+        x = encoder_layer(p[f"layers_{layer}"], config.norm, x)
+    return layer_norm(p["norm"], x) if config.norm == "before" else x
+
+
+def decode(p: Parts, config: ModelConfig, x: np.ndarray, memory: np.ndarray) -> np.ndarray:
+    x = x + positions(p, config, len(x))
+    for layer in range(config.num_decoder_layers):
+        x = decoder_layer(p[f"layers_{layer}"], config.norm, x, memory)
+    return layer_norm(p["norm"], x) if config.norm == "before" else x
 
 
 def encoder_layer(p: Parts, norm: str, x: np.ndarray) -> np.ndarray:
@@ -84,9 +91,9 @@ def embed(p: Parts, ids: np.ndarray) -> np.ndarray:
     return p["table"][ids] * np.sqrt(p["table"].shape[1])
 
 
-def positions(params: Parts, config: ModelConfig, side: str, length: int) -> np.ndarray:
+def positions(p: Parts, config: ModelConfig, length: int) -> np.ndarray:
     if config.positions == "learned":
-        return embed(params[f"{side}_positions"], np.arange(length))
+        return embed(p["positions"]["vectors"], np.arange(length))
     return sinusoids(length, config.width)
 
 

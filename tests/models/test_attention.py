@@ -19,7 +19,7 @@ class _Attended(MultiHeadAttention):
 
 @pytest.fixture(scope="module")
 def attention() -> _Attended:
-    return _Attended(_HEADS, _WIDTH, dropout=0.5)
+    return _Attended(_HEADS, _WIDTH, _WIDTH, dropout=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,23 @@
+"""configs/wikipron.py with a GRU that attends as in Luong et al. (2015), by the general score.
+
+Expect   see README
+Time     some minutes on 2 CPU cores
+Train    flaxformer-lite train --config=configs/wikipron_gru_attention.py --workdir=runs/hun_gru_attention \
+             --config.data.text.train=train/hun_train.tsv --config.data.text.validation=dev/hun_dev.tsv \
+             --config.data.text.test=test/hun_test.tsv
+Vary     feeding attention back: --config.model.rnn.input_feeding=True
+"""
+
+from ml_collections import ConfigDict
+
+from configs import wikipron_lstm_attention
+
+
+def get_config() -> ConfigDict:
+    """What differs from configs/wikipron_lstm_attention.py."""
+    config = wikipron_lstm_attention.get_config()
+
+    config.model.rnn.cell = "gru"
+    config.model.rnn.design = "luong"
+    config.model.rnn.attention = "general"
+    return config

@@ -1,0 +1,22 @@
+"""configs/wikipron.py with an LSTM without attention, as in Sutskever et al. (2014).
+
+Expect   see README
+Time     some minutes on 2 CPU cores
+Train    flaxformer-lite train --config=configs/wikipron_lstm.py --workdir=runs/hun_lstm \
+             --config.data.text.train=train/hun_train.tsv --config.data.text.validation=dev/hun_dev.tsv \
+             --config.data.text.test=test/hun_test.tsv
+Vary     the summary read at each step, as in Cho et al. (2014): --config.model.rnn.design=cho
+"""
+
+from ml_collections import ConfigDict
+
+from configs import wikipron_lstm_attention
+
+
+def get_config() -> ConfigDict:
+    """What differs from configs/wikipron_lstm_attention.py."""
+    config = wikipron_lstm_attention.get_config()
+
+    config.model.rnn.direction = "both"
+    config.model.rnn.design = "sutskever"
+    return config

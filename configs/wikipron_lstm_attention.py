@@ -1,0 +1,28 @@
+"""configs/wikipron.py with an LSTM that attends as in Bahdanau et al. (2015).
+
+Expect   see README
+Time     some minutes on 2 CPU cores
+Train    flaxformer-lite train --config=configs/wikipron_lstm_attention.py --workdir=runs/hun_lstm_attention \
+             --config.data.text.train=train/hun_train.tsv --config.data.text.validation=dev/hun_dev.tsv \
+             --config.data.text.test=test/hun_test.tsv
+Vary     the cell: --config.model.rnn.cell=gru
+"""
+
+from ml_collections import ConfigDict
+
+from configs import wikipron
+
+
+def get_config() -> ConfigDict:
+    """What differs from configs/wikipron.py."""
+    config = wikipron.get_config()
+
+    config.model.encoder = "rnn"
+    config.model.decoder = "rnn"
+    config.model.num_layers = 1
+    config.model.width = 256
+    config.model.rnn.cell = "lstm"
+    config.model.rnn.direction = "both"
+    config.model.rnn.design = "bahdanau"
+    config.model.rnn.attention = "additive"
+    return config

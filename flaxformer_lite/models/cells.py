@@ -1,0 +1,167 @@
+"""Recurrent cells: what one place of a sequence makes of the state before it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from flaxformer_lite.models.layers import Dropout, named, product
+
+# State of a cell: first what it says to others, h, then what only the cell itself reads (an LSTM's memory, c).
+Carry = tuple[Float[Array, "*b _"], ...]
+
+_GLOROT = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=0, out_axis=2, batch_axis=1)
+_KERNEL = named(_GLOROT, "embed", "gates", "mlp")
+
+
+class _Gates(nn.Module):
+    """For each gate ``x W + b``.
+
+    Attributes:
+      count: number of gates.
+      width: of each.
+      bias: what each gate's bias starts at; (): there is none.
+    """
+
+    count: int
+    width: int
+    bias: tuple[float, ...]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b g d"]:
+        gates = product(x, self.param("kernel", _KERNEL, (x.shape[-1], self.count, self.width)))
+        if not self.bias:
+            return gates
+        start = jnp.broadcast_to(jnp.array(self.bias)[:, None], (self.count, self.width))
+        return gates + self.param("bias", named(lambda *_: start, "gates", "mlp"), start.shape)
+
+
+class Elman(nn.Module):
+    """``h = tanh(W x + U h + b)`` (Elman 1990)."""
+
+    width: int
+    leaves = 1
+
+    def setup(self):
+        self.input = _Gates(1, self.width, bias=(0.0,))
+        self.recurrent = _Gates(1, self.width, bias=())
+
+    def __call__(self, carry: Carry, x: Float[Array, "*b i"], seen: Float[Array, "*b d"]) -> Carry:
+        """The state after reading x; ``seen`` is the last h as the products read it, maybe with dropout."""
+        return (jnp.tanh(self.input(x) + self.recurrent(seen))[..., 0, :],)
+
+
+class Lstm(nn.Module):
+    """Long short-term memory with a forget gate (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
+
+    Gates in the order input, forget, cell, output. The forget gate starts open (Jozefowicz et al. 2015).
+    """
+
+    width: int
+    leaves = 2
+
+    def setup(self):
+        self.input = _Gates(4, self.width, bias=(0.0, 1.0, 0.0, 0.0))
+        self.recurrent = _Gates(4, self.width, bias=())
+
+    def __call__(self, carry: Carry, x: Float[Array, "*b i"], seen: Float[Array, "*b d"]) -> Carry:
+        """The state after reading x; ``seen`` is the last h as the products read it, maybe with dropout."""
+        gates = self.input(x) + self.recurrent(seen)
+        i, f, g, o = (gates[..., gate, :] for gate in range(4))
+        memory = jax.nn.sigmoid(f) * carry[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * jnp.tanh(memory), memory
+
+
+class Gru(nn.Module):
+    """Gated recurrent unit whose reset gate falls on the product ``U h + b``, as cuDNN and PyTorch compute it.
+
+    Gates in the order reset, update, new. One product a step where ``Gru2014`` needs two, one after the other.
+    """
+
+    width: int
+    leaves = 1
+
+    def setup(self):
+        self.input = _Gates(3, self.width, bias=(0.0, 0.0, 0.0))
+        self.recurrent = _Gates(3, self.width, bias=())
+        self.new_bias = self.param("new_bias", named(nn.initializers.zeros, "mlp"), (self.width,))
+
+    def __call__(self, carry: Carry, x: Float[Array, "*b i"], seen: Float[Array, "*b d"]) -> Carry:
+        """The state after reading x; ``seen`` is the last h as the products read it, maybe with dropout."""
+        read, kept = self.input(x), self.recurrent(seen)
+        reset, update = (jax.nn.sigmoid(read[..., gate, :] + kept[..., gate, :]) for gate in range(2))
+        new = jnp.tanh(read[..., 2, :] + reset * (kept[..., 2, :] + self.new_bias))
+        return ((1 - update) * new + update * carry[0],)
+
+
+class Gru2014(nn.Module):
+    """Gated recurrent unit as published: the reset gate falls on h itself (Cho et al. 2014, equations 5 to 8)."""
+
+    width: int
+    leaves = 1
+
+    def setup(self):
+        self.input = _Gates(3, self.width, bias=(0.0, 0.0, 0.0))
+        self.recurrent = _Gates(2, self.width, bias=())
+        self.new = _Gates(1, self.width, bias=())
+
+    def __call__(self, carry: Carry, x: Float[Array, "*b i"], seen: Float[Array, "*b d"]) -> Carry:
+        """The state after reading x; ``seen`` is the last h as the products read it, maybe with dropout."""
+        read, kept = self.input(x), self.recurrent(seen)
+        reset, update = (jax.nn.sigmoid(read[..., gate, :] + kept[..., gate, :]) for gate in range(2))
+        new = jnp.tanh(read[..., 2, :] + self.new(reset * seen)[..., 0, :])
+        return ((1 - update) * new + update * carry[0],)
+
+
+CELLS = {"elman": Elman, "lstm": Lstm, "gru": Gru, "gru2014": Gru2014}
+
+
+class Recurrence(nn.Module):
+    """A cell with dropout on what comes in from below.
+
+    With ``variational``, on the recurrence too: then all steps must draw from one key, so that a sentence has one mask
+    (Gal & Ghahramani 2016). See ``over_time``.
+
+    Attributes:
+      cell: its name in ``CELLS``.
+      width: of h.
+      dropout: rate.
+      variational: whether h is dropped on its way to the next step.
+    """
+
+    cell: str
+    width: int
+    dropout: float
+    variational: bool
+
+    def setup(self):
+        self.core = CELLS[self.cell](self.width)
+        self.drop = Dropout(self.dropout)
+        self.drop_recurrent = Dropout(self.dropout if self.variational else 0.0)
+
+    def __call__(self, carry: Carry, x: Float[Array, "*b i"], train: bool) -> Carry:
+        """The state after reading x."""
+        return self.core(carry, self.drop(x, train), self.drop_recurrent(carry[0], train))
+
+    def start(self, *batch: int) -> Carry:
+        """The state before the first place: zeros."""
+        return (jnp.zeros((*batch, self.width)),) * CELLS[self.cell].leaves
+
+
+def over_time(variational: bool, reverse: bool = False):
+    """Turns ``function(module, carry, x of one place) → (carry, y)`` into one scan over the second axis of x.
+
+    Each place draws its own dropout masks; with ``variational`` all places have the same.
+    """
+    return partial(
+        nn.scan,
+        variable_broadcast="params",
+        split_rngs={"params": False, "dropout": not variational},
+        in_axes=1,
+        out_axes=1,
+        reverse=reverse,
+    )
