@@ -16,9 +16,10 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
@@ -30,6 +31,9 @@ from flaxformer_lite.report import say
 from flaxformer_lite.train_state import TrainState
 
 Found = TypeVar("Found")
+
+_AVERAGE = "average"  # the folder, among those of the checkpoints, that their mean lies in
+_NAMES = {"params": "parameters", "ema": "parameters' moving average", "training": "optimizer's moments"}
 
 
 class Evaluation(NamedTuple):
@@ -46,7 +50,7 @@ class Saved(NamedTuple):
       state: parameters, moments, step and counters.
       data: the data iterator's position.
       history: the best metric at every evaluation so far; patience and the best are read off it.
-      sums: loss, hits and tokens since the last line of the log, which the next one will tell the mean of.
+      sums: those since the last line of the log, which the next one will tell the mean of.
     """
 
     state: TrainState
@@ -90,19 +94,9 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self._kept.history = saved.history
-        state = saved.state._asdict()
-        params = state.pop("params")  # by itself, so that decoding reads no more
         run = {"data": saved.data, "history": saved.history, "sums": saved.sums}
-        checksums = {"params": _checksum(params), "training": _checksum(state), "run": _checksum_of_text(run)}
         with full_disk_named(self._folder):
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    params=ocp.args.StandardSave(params),
-                    training=ocp.args.StandardSave(state),
-                    run=ocp.args.JsonSave(run | {"checksums": checksums}),
-                ),
-            )
+            _save(self._manager, step, _parts(saved.state), run)
 
     def restore(self, like: TrainState) -> Saved | None:
         """The newest sound checkpoint; None if there is none.
@@ -132,22 +126,10 @@ class Checkpoints:
             self._manager.close()
 
     def _restore(self, step: int, like: TrainState) -> Saved:
-        state = like._asdict()
-        found: Any = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(state.pop("params")),
-                training=ocp.args.StandardRestore(state),
-                run=ocp.args.JsonRestore(),
-            ),
-        )
-        run = dict(found.run)
-        checksums = run.pop("checksums")
-        _verify(checksums["params"], _checksum(found.params), "parameters")
-        _verify(checksums["training"], _checksum(found.training), "optimizer's moments")
-        _verify(checksums["run"], _checksum_of_text(run), "run's record")
+        parts, run = _read(self._manager, _parts(like), step)
+        training = parts.pop("training")
         history = [Evaluation(*evaluation) for evaluation in run["history"]]
-        return Saved(TrainState(params=found.params, **found.training), run["data"], history, run["sums"])
+        return Saved(TrainState(**parts, **training), run["data"], history, run["sums"])
 
     def _set_aside(self, step: int, why: str) -> None:
         names = (f"damaged.{step}" + ".again" * times for times in itertools.count())
@@ -177,41 +159,143 @@ class _Kept(managers.PreservationPolicy):
 
 
 def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tuple[int, Any]:
-    """Step and parameters of one checkpoint.
+    """Step and parameters of one checkpoint: their moving average, where the run keeps one.
 
     Args:
       folder: the checkpoints of a run.
-      which: ``best`` by the metric (the latest, where nothing has been evaluated), ``latest``, or a step. Where best or
-        latest is damaged, that is said and the next one taken.
+      which: ``best`` by the metric (the latest, where nothing has been evaluated), ``latest``, a step, or ``average``,
+        what ``save_average`` made (its step is that of the last checkpoint in it). Where best or latest is damaged,
+        that is said and the next one taken.
       metric: by which the run was evaluated.
       like: parameters as ``jax.ShapeDtypeStruct`` with shardings: where they shall be.
 
     Raises:
       InputError: there is no such checkpoint, or none that is sound.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there are no checkpoints; has the run been trained?")
-    options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
-    with quiet_orbax(), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
-
-        def read(step: int) -> Any:
-            args = ocp.args.Composite(params=ocp.args.StandardRestore(like), run=ocp.args.JsonRestore())
-            found: Any = manager.restore(step, args=args)
-            _verify(found.run["checksums"]["params"], _checksum(found.params), "parameters")
-            return found.params
+    if which == "average":
+        return _restore_average(folder, like)
+    with _reading(folder) as manager:
 
         def pass_over(step: int, why: str) -> None:
             if step == which:
-                raise InputError(f"checkpoint {folder / str(step)} is damaged ({why})")
+                _refuse(folder, step, why)
             say(f"checkpoint {folder / str(step)} is damaged ({why}); passed over")
 
         steps = _order(manager, which, metric)
-        found = _first_sound(steps, read, pass_over)
+        found = _first_sound(steps, partial(_read_served, manager, like), pass_over)
     if not steps:
         raise InputError(f"{folder}: there are no checkpoints yet")
     if not found:
         raise InputError(f"{folder}: no sound checkpoint is left of steps {sorted(steps)}")
     return found
+
+
+def save_average(folder: Path, last: int, like: Any) -> list[int]:
+    """Keeps the mean of the parameters of the last checkpoints beside them, in place of an earlier mean.
+
+    They are added up in float64 and rounded once. It is the parameters themselves, also where the run keeps a moving
+    average of them. Training in the same folder neither sees the mean nor removes it.
+
+    Args:
+      folder: the checkpoints of a run.
+      last: how many.
+      like: parameters as ``jax.ShapeDtypeStruct`` with shardings: where one checkpoint at a time is read to.
+
+    Returns:
+      The steps that went in.
+
+    Raises:
+      InputError: there are not so many, or one of them is damaged.
+    """
+    sums = [np.zeros(leaf.shape, np.float64) for leaf in jax.tree.leaves(like)]
+    with _reading(folder) as manager:
+        there = sorted(manager.all_steps())
+        steps = there[-last:]
+        if len(steps) < last:
+            raise InputError(
+                f"--last={last}: {folder} has only the checkpoints of steps {there}; ask for fewer, or train with "
+                f"config.train.keep_latest={last}"
+            )
+        for step in steps:
+            found = _first_sound([step], partial(_read, manager, {"params": like}), partial(_refuse, folder))
+            assert found, "or it was refused"
+            for total, leaf in zip(sums, jax.tree.leaves(found[1].parts["params"]), strict=True):
+                total += np.asarray(jax.device_get(leaf), np.float64)
+    means = [jnp.asarray(x / last, leaf.dtype) for x, leaf in zip(sums, jax.tree.leaves(like), strict=True)]
+    mean = jax.tree.unflatten(jax.tree.structure(like), means)
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+    place = (folder / _AVERAGE).absolute()
+    with quiet_orbax(), full_disk_named(folder), ocp.CheckpointManager(place, options=options) as manager:
+        # Under a number of its own, so that the last one is there until this one is whole.
+        _save(manager, (manager.latest_step() or 0) + 1, {"params": mean}, {"steps": steps})
+    return steps
+
+
+def _restore_average(folder: Path, like: Any) -> tuple[int, Any]:
+    place = folder / _AVERAGE
+    if not place.is_dir():
+        raise InputError(f"{folder}: there is no average of checkpoints; flaxformer-lite average makes one")
+    with _reading(place) as manager:
+        numbers = sorted(manager.all_steps(), reverse=True)
+        found = _first_sound(numbers, partial(_read, manager, {"params": like}), partial(_refuse, place))
+    if not found:
+        raise InputError(f"{folder}: there is no average of checkpoints; flaxformer-lite average makes one")
+    parts, run = found[1]
+    say(f"the average of the checkpoints of steps {', '.join(map(str, run['steps']))}")
+    return run["steps"][-1], parts["params"]
+
+
+class _Read(NamedTuple):
+    """Arrays by the name of their part, and the record beside them."""
+
+    parts: dict[str, Any]
+    run: dict[str, Any]
+
+
+def _parts(state: TrainState) -> dict[str, Any]:
+    """What is saved each by itself, so that decoding reads no more than it needs."""
+    training = state._asdict()
+    parts = {name: training.pop(name) for name in ("params", "ema")} | {"training": training}
+    return {name: tree for name, tree in parts.items() if jax.tree.leaves(tree)}
+
+
+def _save(manager: ocp.CheckpointManager, step: int, parts: dict[str, Any], run: dict[str, Any]) -> None:
+    checksums = {name: _checksum(tree) for name, tree in parts.items()} | {"run": _checksum_of_text(run)}
+    arrays = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
+    record = ocp.args.JsonSave(run | {"checksums": checksums})
+    manager.save(step, args=ocp.args.Composite(**arrays, run=record))
+
+
+def _read(manager: ocp.CheckpointManager, like: dict[str, Any], step: int) -> _Read:
+    """Some parts of a checkpoint and its record, checked."""
+    arrays = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+    found: Any = manager.restore(step, args=ocp.args.Composite(**arrays, run=ocp.args.JsonRestore()))
+    run = dict(found.run)
+    checksums = run.pop("checksums")
+    for name in like:
+        _verify(checksums[name], _checksum(found[name]), _NAMES[name])
+    _verify(checksums["run"], _checksum_of_text(run), "run's record")
+    return _Read({name: found[name] for name in like}, run)
+
+
+def _read_served(manager: ocp.CheckpointManager, like: Any, step: int) -> Any:
+    """The parameters that decoding uses."""
+    record: Any = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
+    name = "ema" if "ema" in record.run["checksums"] else "params"
+    return _read(manager, {name: like}, step).parts[name]
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[ocp.CheckpointManager]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there are no checkpoints; has the run been trained?")
+    options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+    with quiet_orbax(), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+        yield manager
+
+
+def _refuse(folder: Path, step: int, why: str) -> NoReturn:
+    raise InputError(f"checkpoint {folder / str(step)} is damaged ({why})")
 
 
 @contextlib.contextmanager

@@ -15,9 +15,10 @@ from flaxformer_lite.config import DecodeConfig, TrainConfig
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
 from flaxformer_lite.data.tasks import Examples
+from flaxformer_lite.objective import Sums, label_criterion
 from flaxformer_lite.predict import Predictor
 from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.steps import Sums, evaluation_step, make_loss
+from flaxformer_lite.steps import evaluation_step
 
 
 class TeacherForced:
@@ -27,16 +28,15 @@ class TeacherForced:
         self._dataset = dataset
         self._layout = layout
         self._rows = -(-config.batch_size // layout.shards) * layout.shards
-        run = jax.jit(partial(evaluation_step, model, make_loss(config)))
+        run = jax.jit(partial(evaluation_step, model, label_criterion(config)))
         self._step = Announced(run, "evaluation")
 
     def __call__(self, params: object) -> dict[str, float]:
         """``loss`` per target token, in nats, and ``token_accuracy`` in percent."""
-        total = np.zeros(3)
+        total = np.zeros(len(Sums._fields))
         for batch in eval_batches(self._dataset, self._rows):
-            sums: Sums = self._step(params, self._layout.put(batch))
-            total += np.array(jax.device_get(sums))
-        loss, correct, weight = total
+            total += np.array(jax.device_get(self._step(params, self._layout.put(batch))))
+        loss, correct, weight, _ = total
         return {"loss": loss / weight, "token_accuracy": 100 * correct / weight}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,11 +22,13 @@ from flaxformer_lite.data.pipeline import Prepared, load_training
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.evaluate import TeacherForced, decode_examples
 from flaxformer_lite.models.build import make_model
+from flaxformer_lite.objective import Sums, make_objective
 from flaxformer_lite.predict import Predictor
 from flaxformer_lite.report import Report, format_duration, format_progress, say
 from flaxformer_lite.sharding import MeshLayout, make_layout
-from flaxformer_lite.steps import Health, Sums, TrainStep, make_loss
-from flaxformer_lite.train_state import init_state
+from flaxformer_lite.steps import Health, TrainStep
+from flaxformer_lite.teachers import Teacher, load_teachers
+from flaxformer_lite.train_state import TrainState, init_state, with_average
 from flaxformer_lite.workdir import WorkDir
 
 
@@ -47,17 +49,25 @@ def train(config: Config, path: Path) -> int:
     layout = make_layout(config)
     data = load_training(config.data, config.seed)
     model = make_model(config, data.source_vocabulary.size, data.target_vocabulary.size)
+    folder = WorkDir(path)
+    vocabularies = (data.source_vocabulary, data.target_vocabulary)
+    teachers = load_teachers(config, vocabularies, folder.teachers(), layout.mesh_layout)
+    objective = make_objective(model, config.train, [teacher.model for teacher in teachers])
     schedule = optim.make_schedule(config.optim, config.train.steps)
-    step = TrainStep(model, optim.make_optimizer(config.optim, schedule), make_loss(config.train))
-    make_state = partial(init_state, model, step.optimizer, config.seed)
+    step = TrainStep(objective, optim.make_optimizer(config.optim, schedule), config.train.ema_decay)
+
+    def make_state() -> TrainState:
+        state = init_state(model, step.optimizer, config.seed)
+        return with_average(state) if config.train.ema_decay else state
+
     shapes = layout.shapes(make_state)
     batches = data.train.batches(
         config.train.batch_size, config.seed, jax.process_index(), jax.process_count(), config.data.prefetch
     )
-    folder = WorkDir(path)
     folder.claim(config)
-    folder.save_vocabularies(data.source_vocabulary, data.target_vocabulary)
-    _say_what(data, shapes.params)
+    folder.save_vocabularies(*vocabularies)
+    folder.save_teachers({teacher.folder: teacher.step for teacher in teachers})
+    _say_what(data, teachers, shapes.params)
 
     with ExitStack() as stack:
         stack.enter_context(quiet_orbax())
@@ -66,11 +76,11 @@ def train(config: Config, path: Path) -> int:
         if saved := checkpoints.restore(shapes):
             state, history, logged = layout.spread(saved.state), saved.history, saved.sums
             batches.set_state(saved.data)
-            done, skipped = int(saved.state.step), int(saved.state.skipped)
+            done, skipped = int(saved.state.step), Skipped(int(saved.state.skipped), int(saved.state.skipped_total))
             say(f"going on from step {done:,}, which {path} holds")
         else:
-            state, history, logged = layout.init(make_state), [], [0.0, 0.0, 0.0]
-            done, skipped = 0, 0
+            state, history, logged = layout.init(make_state), [], [0.0] * len(Sums._fields)
+            done, skipped = 0, Skipped(0, 0)
         del saved  # or the state would be held twice
 
         report = Report(path)
@@ -78,7 +88,9 @@ def train(config: Config, path: Path) -> int:
         report.rewind(done)
         evaluate = Evaluator(config, data, layout.mesh_layout, report)
         progress = Progress(config, schedule, report, skipped, logged)
-        update = Announced(layout.compile(step, jax.random.key(config.seed + 1)), "training step")
+        fixed = layout.spread([teacher.params for teacher in teachers])
+        update = Announced(partial(layout.compile(step, jax.random.key(config.seed + 1)), fixed), "training step")
+        del teachers  # or pmap would hold them twice
 
         signals = stack.enter_context(_signals())
         stack.enter_context(jax.transfer_guard("disallow"))
@@ -90,7 +102,7 @@ def train(config: Config, path: Path) -> int:
             if evaluating or done % config.train.save_every == 0:
                 progress.catch_up()
                 if evaluating:
-                    history = [*history, Evaluation(done, evaluate(done, layout.whole(state).params))]
+                    history = [*history, Evaluation(done, evaluate(done, layout.whole(state).served))]
                 checkpoints.save(Saved(layout.whole(state), batches.get_state(), history, progress.sums))
                 progress.reset_clock()
         progress.catch_up()
@@ -125,23 +137,30 @@ class Evaluator:
         return found[self._config.eval.best_metric]
 
 
+class Skipped(NamedTuple):
+    """Updates skipped because loss or gradient were not finite."""
+
+    in_a_row: int
+    total: int
+
+
 class Progress:
     """What updates bring, read one step late so that the device never waits for the host."""
 
     def __init__(
-        self, config: Config, schedule: Callable[[int], Any], report: Report, skipped: int, sums: Sequence[float]
+        self, config: Config, schedule: Callable[[int], Any], report: Report, skipped: Skipped, sums: Sequence[float]
     ):
         self._train = config.train
         self._schedule = schedule
         self._report = report
         self._skipped = skipped
         self._pending: tuple[int, Sums, Health] | None = None
-        self._sums = np.array(sums)  # since the last line: loss, hits and tokens
+        self._sums = np.array(sums)  # since the last line
         self.reset_clock()
 
     @property
     def sums(self) -> list[float]:
-        """Loss, hits and tokens of the updates read since the last line of the log."""
+        """The sums of the updates read since the last line of the log."""
         return self._sums.tolist()
 
     def add(self, step: int, sums: Sums, health: Health) -> None:
@@ -169,33 +188,39 @@ class Progress:
 
     def _watch(self, step: int, sums: Sums, health: Health) -> None:
         if health.applied:
-            self._skipped = 0
+            self._skipped = Skipped(0, self._skipped.total)
             return
-        self._skipped += 1
-        say(f"step {step:,}: update skipped: loss {sums.loss / sums.weight}, gradient norm {health.gradient_norm}")
-        if self._skipped >= self._train.max_skipped:
+        self._skipped = Skipped(self._skipped.in_a_row + 1, self._skipped.total + 1)
+        loss = sums.objective / sums.weight
+        say(f"step {step:,}: update skipped: loss {loss}, gradient norm {health.gradient_norm}")
+        if self._skipped.in_a_row >= self._train.max_skipped:
             raise InputError(
-                f"step {step:,}: loss or gradient was not finite for {self._skipped} updates in a row "
+                f"step {step:,}: loss or gradient was not finite for {self._skipped.in_a_row} updates in a row "
                 f"(config.train.max_skipped); the last checkpoint is good and none of these updates is in it; lower "
                 f"config.optim.learning_rate or config.optim.clip_norm and start in another work folder"
             )
 
     def _log(self, step: int, health: Health) -> None:
         seconds = time.monotonic() - self._clock
-        loss, correct, weight = self._sums
+        loss, correct, weight, objective = self.sums
+        weight = weight or float("nan")  # all updates may have been skipped
         with jax.transfer_guard("allow"):  # the schedule is jax's; its few numbers may go to the device
-            rate = float(self._schedule(step - 1))
+            rate = float(self._schedule(max(step - self._skipped.total - 1, 0)))  # of the last update applied
         values = {
-            "train/loss": loss / weight if weight else float("nan"),
-            "train/token_accuracy": 100 * correct / weight if weight else float("nan"),
+            "train/loss": loss / weight,
+            "train/token_accuracy": 100 * correct / weight,
             "train/learning_rate": rate,
             "train/gradient_norm": float(health.gradient_norm),
             "train/tokens_per_second": self._tokens / seconds,
         }
+        if objective != loss:  # more than the label loss is minimised
+            values["train/objective"] = objective / weight
+        if self._skipped.total:
+            values["train/skipped"] = self._skipped.total
         self._report.write(step, values)
         left = (self._train.steps - step) * seconds / max(self._steps, 1)
         say(format_progress(step, self._train.steps, values["train/loss"], rate, self._tokens / seconds, left))
-        self._sums = np.zeros(3)
+        self._sums = np.zeros(len(Sums._fields))
         self.reset_clock()
 
 
@@ -227,7 +252,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _say_what(data: Prepared, params: Any) -> None:
+def _say_what(data: Prepared, teachers: Sequence[Teacher], params: Any) -> None:
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}"
     say(
@@ -238,6 +263,8 @@ def _say_what(data: Prepared, params: Any) -> None:
     for split, counts in (("training", data.train_counts), ("validation", data.validation_counts)):
         if counts.dropped or counts.truncated:
             say(f"{split}: {counts.dropped:,} examples dropped and {counts.truncated:,} truncated for their length")
+    for teacher in teachers:
+        say(f"learning from {teacher.folder}, step {teacher.step:,}")
 
 
 def _say_end(config: Config, path: Path, done: int, history: list[Evaluation], signals: list[int]) -> int:

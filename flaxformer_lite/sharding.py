@@ -28,7 +28,7 @@ RULES = {
     "length": None,
 }
 
-Step = Callable[..., tuple[Any, ...]]  # (state, batch, key, reduce) → (state, …), as steps.TrainStep
+Step = Callable[..., tuple[Any, ...]]  # (fixed, state, batch, key, reduce) → (state, …), as steps.TrainStep
 
 
 @runtime_checkable  # so that the tests' run-time checks can ask
@@ -46,8 +46,12 @@ class Layout(Protocol):
         """Makes the state on the devices, each making its own part."""
         ...
 
-    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any], tuple[Any, ...]]:
-        """The step as a function of (state, batch). Both must lie as this layout puts them; the state is used up."""
+    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
+        """The step as a function of (fixed, state, batch).
+
+        ``fixed`` is what it reads beside the parameters and never changes; ``spread`` puts it and the state where they
+        must lie, ``put`` the batch. The state is used up.
+        """
         ...
 
     def put(self, batch: Any) -> Any:
@@ -108,10 +112,13 @@ class MeshLayout:
         shardings = jax.tree.map(lambda array: array.sharding, self.shapes(make_state))
         return jax.jit(lambda: nn.meta.unbox(make_state()), out_shardings=shardings)()
 
-    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any], tuple[Any, ...]]:
+    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
         """Compiles for global arrays: the compiler itself puts in what devices must tell one another."""
-        run = partial(step, reduce=lambda sums: sums)
-        return jax.jit(lambda state, batch: run(state, batch, jax.random.fold_in(key, state.step)), donate_argnums=0)
+
+        def all_rows(fixed: Any, state: Any, batch: Any) -> Any:
+            return step(fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums)
+
+        return jax.jit(all_rows, donate_argnums=1)
 
     def put(self, batch: Any) -> Any:
         """Makes global arrays of every process's rows."""
@@ -172,18 +179,18 @@ class PmapLayout:
         """Makes the state once and copies it."""
         return self.spread(jax.jit(lambda: nn.meta.unbox(make_state()))())
 
-    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any], tuple[Any, ...]]:
+    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
         """Compiles for one device's rows; sums over rows are added over the devices."""
         run = partial(step, reduce=partial(jax.lax.psum, axis_name=AXES[0]))
 
-        def own(state: Any, batch: Any) -> Any:
+        def own(fixed: Any, state: Any, batch: Any) -> Any:
             mine = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXES[0]))
-            return run(state, batch, mine)
+            return run(fixed, state, batch, mine)
 
-        parallel = jax.pmap(own, axis_name=AXES[0], donate_argnums=0)
+        parallel = jax.pmap(own, axis_name=AXES[0], donate_argnums=1)
 
-        def first_of_sums(state: Any, batch: Any) -> tuple[Any, ...]:
-            state, *rest = parallel(state, batch)
+        def first_of_sums(fixed: Any, state: Any, batch: Any) -> tuple[Any, ...]:
+            state, *rest = parallel(fixed, state, batch)
             return state, *_first(rest)
 
         return first_of_sums

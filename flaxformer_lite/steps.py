@@ -11,24 +11,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from flaxformer_lite import losses
-from flaxformer_lite.config import TrainConfig
+from flaxformer_lite.objective import Criterion, Objective, Sums
 from flaxformer_lite.train_state import TrainState
 from flaxformer_lite.types import Batch
-
-
-class Sums(NamedTuple):
-    """Sums over target tokens; add those of several batches, then divide once.
-
-    Attributes:
-      loss: of the training loss, smoothing included.
-      correct: tokens whose best guess is the label.
-      weight: tokens.
-    """
-
-    loss: Float[Array, ""]
-    correct: Float[Array, ""]
-    weight: Float[Array, ""]
 
 
 class Health(NamedTuple):
@@ -38,56 +23,49 @@ class Health(NamedTuple):
     applied: Float[Array, ""]
 
 
-def make_loss(config: TrainConfig) -> Callable[..., losses.Loss]:
-    """The loss that the config names, of (logits, labels, weights)."""
-    loss = {"cross_entropy": losses.cross_entropy, "kl_divergence": losses.kl_divergence}[config.loss]
-    return lambda logits, labels, weights: loss(logits, labels, weights, config.label_smoothing)
-
-
-def evaluation_step(model: nn.Module, loss: Callable[..., losses.Loss], params: Any, batch: Batch) -> Sums:
+def evaluation_step(model: nn.Module, criterion: Criterion, params: Any, batch: Batch) -> Sums:
     """Loss and hits of a batch under teacher forcing."""
-    return _sums(model.apply({"params": params}, batch.source, batch.target_in, train=False), batch, loss)
-
-
-def _sums(logits: Any, batch: Batch, loss: Callable[..., losses.Loss]) -> Sums:
-    total, weight = loss(logits, batch.labels, batch.weights)
-    of_labels = jnp.take_along_axis(logits, batch.labels[..., None], axis=-1)[..., 0]
-    hits = of_labels >= logits.max(-1)  # no argmax: on a CPU, that is a sixteenth of a training step
-    return Sums(total, (hits * batch.weights).sum(), weight)
+    logits: Any = model.apply({"params": params}, batch.source, batch.target_in, train=False)
+    return criterion(logits, batch, ())
 
 
 class TrainStep(NamedTuple):
-    """One update: ``state, sums, health = step(state, batch, key, reduce)``.
+    """One update: ``state, sums, health = step(teachers, state, batch, key, reduce)``.
 
-    A function of (state, batch, key) alone, written for any division of the batch among devices: losses are sums over
-    tokens, ``reduce`` adds them over the devices, and only then is there a division. So padding and uneven shares
-    change nothing.
+    A function of these alone, written for any division of the batch among devices: losses are sums over tokens,
+    ``reduce`` adds them over the devices, and only then is there a division. So padding and uneven shares change
+    nothing.
+
+    Attributes:
+      objective: what is made small.
+      optimizer: how parameters follow its gradients.
+      ema_decay: of the moving average of the parameters; 0: there is none.
     """
 
-    model: nn.Module
+    objective: Objective
     optimizer: optax.GradientTransformation
-    loss: Callable[..., losses.Loss]
+    ema_decay: float = 0.0
 
     def __call__(
-        self, state: TrainState, batch: Batch, key: Array, reduce: Callable[[Any], Any]
+        self, teachers: Any, state: TrainState, batch: Batch, key: Array, reduce: Callable[[Any], Any]
     ) -> tuple[TrainState, Sums, Health]:
         """Applies one update, or skips it where loss or gradient are not finite."""
 
-        def summed_loss(params: Any) -> tuple[Array, Sums]:
-            rngs = {"dropout": key}
-            logits = self.model.apply({"params": params}, batch.source, batch.target_in, train=True, rngs=rngs)
-            sums = _sums(logits, batch, self.loss)
-            return sums.loss, sums
+        def minimised(params: Any) -> tuple[Array, Sums]:
+            sums = self.objective(params, teachers, batch, key)
+            return sums.objective, sums
 
-        gradients, sums = jax.grad(summed_loss, has_aux=True)(state.params)
+        gradients, sums = jax.grad(minimised, has_aux=True)(state.params)
         gradients, sums = reduce((gradients, sums))
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), gradients)
         norm = optax.tree.norm(gradients)
-        good = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
+        good = jnp.isfinite(sums.objective) & jnp.isfinite(norm)
         updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(good, new, old), (params, opt_state), (state.params, state.opt_state)
+        params, opt_state, ema = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old),
+            (params, opt_state, self._averaged(state, params)),
+            (state.params, state.opt_state, state.ema),
         )
         bad = (~good).astype(jnp.int32)
         new = TrainState(
@@ -96,5 +74,18 @@ class TrainStep(NamedTuple):
             opt_state=opt_state,
             skipped=(state.skipped + 1) * bad,
             skipped_total=state.skipped_total + bad,
+            ema=ema,
         )
         return new, sums, Health(norm, good.astype(jnp.float32))
+
+    def _averaged(self, state: TrainState, params: Any) -> Any:
+        """The moving average after update n (from 0), which decays by no more than (1 + n) / (10 + n).
+
+        So at first it reaches back over the last ninth of the run, and the initial parameters are soon forgotten: after
+        ten updates they are a 92,378th of it.
+        """
+        if not self.ema_decay:
+            return state.ema
+        applied = state.step - state.skipped_total
+        decay = jnp.minimum(self.ema_decay, (1 + applied) / (10 + applied))
+        return optax.incremental_update(params, state.ema, 1 - decay)

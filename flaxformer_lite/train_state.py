@@ -22,6 +22,7 @@ class TrainState(NamedTuple):
       opt_state: the optimizer's moments.
       skipped: updates skipped in a row because loss or gradient were not finite.
       skipped_total: the same over the whole run.
+      ema: the exponential moving average of the parameters; an empty tuple where the run keeps none.
     """
 
     step: Int[Array, ""]
@@ -29,6 +30,12 @@ class TrainState(NamedTuple):
     opt_state: Any
     skipped: Int[Array, ""]
     skipped_total: Int[Array, ""]
+    ema: Any = ()
+
+    @property
+    def served(self) -> Any:
+        """The parameters that are evaluated and decoded with: their moving average where there is one."""
+        return self.ema or self.params
 
 
 def init_params(model: nn.Module, seed: int) -> Any:
@@ -38,8 +45,18 @@ def init_params(model: nn.Module, seed: int) -> Any:
     return model.init(jax.random.key(seed), tokens, tokens, train=False)["params"]
 
 
+def param_shapes(model: nn.Module) -> Any:
+    """What ``init_params`` would make, as ``jax.ShapeDtypeStruct`` without names of axes: nothing is made."""
+    return jax.eval_shape(lambda: nn.meta.unbox(init_params(model, 0)))
+
+
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before the first step."""
     params = init_params(model, seed)
     zero = jnp.zeros((), jnp.int32)
     return TrainState(zero, params, optimizer.init(params), zero, zero)
+
+
+def with_average(state: TrainState) -> TrainState:
+    """The same state with a moving average, which begins at the parameters."""
+    return state._replace(ema=jax.tree.map(jnp.copy, state.params))  # a buffer of its own, or both would be donated

@@ -25,6 +25,7 @@ class WorkDir:
         self.checkpoints = self.path / "checkpoints"
         self._config = self.path / "config.json"
         self._vocabularies = (self.path / "source.vocabulary.json", self.path / "target.vocabulary.json")
+        self._teachers = self.path / "teachers.json"
 
     def claim(self, config: Config) -> bool:
         """Makes the folder this config's own; returns whether it was so already.
@@ -72,6 +73,15 @@ class WorkDir:
         """The source and the target vocabulary."""
         source, target = (vocabulary.from_json(self._read(path)) for path in self._vocabularies)
         return source, target
+
+    def save_teachers(self, steps: dict[str, int]) -> None:
+        """Keeps which checkpoint of each teacher this run learns from, though the teacher may train on."""
+        if steps:
+            self._write(self._teachers, steps)
+
+    def teachers(self) -> dict[str, int]:
+        """What ``save_teachers`` kept; nothing where the run has not begun."""
+        return self._read(self._teachers) if self._teachers.exists() else {}
 
     def _without_where(self, values: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in values.items() if key not in _WHERE}

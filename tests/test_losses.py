@@ -1,10 +1,13 @@
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from flaxformer_lite.losses import cross_entropy, kl_divergence
+from flaxformer_lite.losses import cross_entropy, distillation, kl_divergence, log_mean_probability, r_drop, z_loss
 
 _SIZES = (2, 3, 7)  # batch, length, vocabulary
 
@@ -99,3 +102,124 @@ def test_half_precision_logits_lose_nothing_more(labels, weights):
     half, _ = cross_entropy(logits, labels, weights, 0.1)
     assert half.dtype == jnp.float32
     assert half == cross_entropy(logits.astype(jnp.float32), labels, weights, 0.1)[0]
+
+
+# The same in float64 as the papers write it: probabilities, not their logs and differences.
+
+
+def _softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    powers = np.exp(np.float64(logits) / temperature)
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def _kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return (p * np.log(p / q)).sum(-1)
+
+
+def _plain_z_loss(logits: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.log(np.exp(np.float64(logits)).sum(-1)) ** 2
+
+
+def _plain_distillation(logits: np.ndarray, other: np.ndarray, temperature: float) -> np.ndarray:
+    return temperature**2 * _kl(_softmax(other, temperature), _softmax(logits, temperature))
+
+
+def _plain_r_drop(logits: np.ndarray, other: np.ndarray) -> np.ndarray:
+    p, q = _softmax(logits), _softmax(other)
+    return (_kl(p, q) + _kl(q, p)) / 4
+
+
+def _distil(logits: jax.Array, other: jax.Array, weights: jax.Array, temperature: float) -> Any:
+    return distillation(logits, log_mean_probability([other], temperature), weights, temperature)
+
+
+# Each as (loss of (logits, other logits, weights), its float64 formula for each token).
+_TERMS = {
+    "z_loss": (lambda logits, other, weights: z_loss(logits, weights), _plain_z_loss),
+    "distillation": (partial(_distil, temperature=1.0), partial(_plain_distillation, temperature=1.0)),
+    "hot distillation": (partial(_distil, temperature=2.5), partial(_plain_distillation, temperature=2.5)),
+    "r_drop": (r_drop, _plain_r_drop),
+}
+
+
+@pytest.fixture
+def other() -> jax.Array:
+    return jnp.asarray(2 * np.random.default_rng(3).standard_normal(_SIZES), jnp.float32)
+
+
+@pytest.fixture(params=_TERMS)
+def term(request) -> Any:
+    return _TERMS[request.param]
+
+
+def test_terms_are_as_the_papers_write_them(term, logits, other, weights):
+    loss, plain = term
+    total, weight = loss(logits, other, weights)
+    np.testing.assert_allclose(total, (plain(logits, other) * weights).sum(), rtol=1e-5)
+    assert weight == 4.5
+
+
+def test_gradients_of_terms_are_the_slopes_of_the_papers_formulas(term, logits, other, weights):
+    loss, plain = term
+    gradient = jax.grad(lambda x: loss(x, other, weights)[0])(logits)
+    slopes, step = np.zeros(_SIZES), 1e-5
+    for place in np.ndindex(_SIZES):
+        nudge = np.zeros(_SIZES)
+        nudge[place] = step
+        up, down = (plain(np.float64(logits) + sign * nudge, other) * np.float64(weights) for sign in (1, -1))
+        slopes[place] = (up.sum() - down.sum()) / (2 * step)
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-4, atol=1e-5)
+
+
+def test_r_drop_pulls_both_passes(logits, other, weights):
+    one, two = jax.grad(lambda x, y: r_drop(x, y, weights)[0], argnums=(0, 1))(logits, other)
+    swapped = jax.grad(lambda x: r_drop(x, logits, weights)[0])(other)
+    np.testing.assert_allclose(two, swapped, rtol=1e-6)
+    assert abs(one).max() > 0.01
+
+
+def test_nothing_flows_back_into_a_teacher(logits, other, weights):
+    assert not jax.grad(lambda x: _distil(logits, x, weights, 2.0)[0])(other).any()
+
+
+def test_terms_of_two_that_are_equal_are_zero_and_flat(logits, weights):
+    for loss in (partial(_distil, temperature=1.0), partial(_distil, temperature=3.0), r_drop):
+        total, gradient = jax.value_and_grad(lambda x, loss=loss: loss(x, logits, weights)[0])(logits)
+        assert total == pytest.approx(0, abs=1e-5)
+        np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+def test_terms_leave_out_what_has_no_weight_and_add_up_over_parts(term, logits, other, weights):
+    loss, _ = term
+    changed = jnp.where(weights[..., None] == 0, 50 - logits, logits)
+    whole = loss(logits, other, weights)
+    assert loss(changed, other, weights) == whole
+    assert not jax.grad(lambda x: loss(x, other, weights)[0])(logits)[weights == 0].any()
+    parts = [loss(logits[:, part], other[:, part], weights[:, part]) for part in (np.s_[:1], np.s_[1:])]
+    np.testing.assert_allclose(np.sum(parts, axis=0), whole, rtol=1e-6)
+
+
+def test_terms_of_half_precision_logits_are_float32(term, logits, other, weights):
+    loss, _ = term
+    halves = [x.astype(jnp.bfloat16) for x in (logits, other)]
+    total, _ = loss(*halves, weights)
+    assert total.dtype == jnp.float32
+    assert total == loss(*(x.astype(jnp.float32) for x in halves), weights)[0]
+
+
+@pytest.mark.parametrize("name", ["distillation", "hot distillation", "r_drop"])
+def test_divergences_of_extreme_logits_are_finite(name, weights):
+    loss, _ = _TERMS[name]
+    random = np.random.default_rng(1)
+    one, two = (1e4 * jnp.asarray(random.choice([-1.0, 0.0, 1.0], _SIZES), jnp.float32) for _ in range(2))
+    value, gradient = jax.value_and_grad(lambda x: loss(x, two, weights)[0])(one)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_several_teachers_are_the_mean_of_their_probabilities(temperature, logits, other):
+    third = logits[::-1] - other
+    found = log_mean_probability([logits, other, third], temperature)
+    expected = np.mean([_softmax(x, temperature) for x in (logits, other, third)], axis=0)
+    np.testing.assert_allclose(np.exp(found), expected, rtol=1e-4)

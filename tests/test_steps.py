@@ -1,30 +1,19 @@
-import dataclasses
 from itertools import pairwise
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from configs import base
 from flaxformer_lite import losses
-from flaxformer_lite.schema import from_dict
-from flaxformer_lite.steps import Sums, TrainStep, evaluation_step, make_loss
-from flaxformer_lite.train_state import TrainState, init_state
-from flaxformer_lite.types import Batch, Tokens
+from flaxformer_lite.objective import Criterion, OnePass, Sums
+from flaxformer_lite.steps import TrainStep, evaluation_step
+from flaxformer_lite.train_state import TrainState, init_state, with_average
+from flaxformer_lite.types import Batch
+from tests.pairs import Pairs, Still
 from tests.test_sharding import make_batch
-
-
-class _Pairs(nn.Module):
-    """Says the next token from the last one and the first of the source; enough to have something to learn."""
-
-    @nn.compact
-    def __call__(self, source: Tokens, target_in: Tokens, train: bool) -> Any:
-        x = nn.Embed(24, 6)(target_in.ids) + nn.Embed(16, 6)(source.ids[:, :1])
-        return nn.Dense(24)(nn.Dropout(0.5, deterministic=not train)(x))
 
 
 def _loss(logits: Any, labels: Any, weights: Any) -> Any:
@@ -39,14 +28,18 @@ def _batch(seed: int = 0) -> Batch:
     return jax.tree.map(jnp.asarray, make_batch(seed))
 
 
-_ADAM = TrainStep(_Pairs(), optax.adam(0.1), _loss)
+_ADAM = TrainStep(OnePass(Pairs(), Criterion(_loss)), optax.adam(0.1), ema_decay=0.3)
 _BAD = _batch()._replace(weights=jnp.where(_batch().weights > 0, jnp.nan, 0))
-_update = jax.jit(lambda state, batch, key: _ADAM(state, batch, key, _alone))
+_update = jax.jit(lambda state, batch, key: _ADAM((), state, batch, key, _alone))
+
+
+def _start() -> TrainState:
+    return with_average(init_state(Pairs(), _ADAM.optimizer, 0))
 
 
 def _run(batches: list[Batch]) -> list[TrainState]:
     """The states before, between and after the updates; keys are those of the good batches alone."""
-    states, good = [init_state(_Pairs(), _ADAM.optimizer, 0)], 0
+    states, good = [_start()], 0
     for batch in batches:
         states.append(_update(states[-1], batch, jax.random.key(good))[0])
         good += batch is not _BAD
@@ -62,15 +55,36 @@ def test_what_is_not_finite_is_skipped_and_counted():
     start, first, *bad, second = _run([one, _BAD, _BAD, two])
     assert not _same(start.params, first.params)
     for state in bad:
-        assert _same((state.params, state.opt_state), (first.params, first.opt_state))
+        assert _same((state.params, state.opt_state, state.ema), (first.params, first.opt_state, first.ema))
     counts = [(int(s.step), int(s.skipped), int(s.skipped_total)) for s in (start, first, *bad, second)]
     assert counts == [(0, 0, 0), (1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 0, 2)]
     without = _run([one, two])[-1]
-    assert _same((second.params, second.opt_state), (without.params, without.opt_state))
+    assert _same((second.params, second.opt_state, second.ema), (without.params, without.opt_state, without.ema))
+
+
+def test_the_moving_average_is_the_plain_recursion_over_the_updates_applied():
+    batches = [_batch(1), _batch(2), _BAD, _batch(3), _batch(4), _batch(5)]
+    start, *states = _run(batches)
+    assert _same(start.ema, start.params)
+    applied = [state for state, batch in zip(states, batches, strict=True) if batch is not _BAD]
+    expected = jax.tree.map(np.float64, start.params)
+    for n, state in enumerate(applied):
+        decay = min(0.3, (1 + n) / (10 + n))  # 0.1, 0.18, 0.25, and then the 0.3 that was asked for
+        expected = jax.tree.map(lambda mean, new, d=decay: d * mean + (1 - d) * np.float64(new), expected, state.params)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), state.ema, expected)
+    assert states[-1].served is states[-1].ema
+
+
+def test_without_a_decay_there_is_no_average():
+    step = TrainStep(OnePass(Pairs(), Criterion(_loss)), optax.sgd(0.1))
+    state = init_state(Pairs(), step.optimizer, 0)
+    new, *_ = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0), _alone))(state)
+    assert new.ema == state.ema == ()
+    assert new.served is new.params
 
 
 def test_health_tells_what_was_applied():
-    state = init_state(_Pairs(), _ADAM.optimizer, 0)
+    state = _start()
     _, sums, health = _update(state, _batch(), jax.random.key(0))
     assert health.applied == 1
     assert 0 < health.gradient_norm < 10
@@ -84,9 +98,9 @@ def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
     def edge(logits: Any, labels: Any, weights: Any) -> Any:
         return jnp.sqrt(0 * logits).sum(), weights.sum()  # 0, with a slope of 0 · ∞
 
-    step = TrainStep(_Pairs(), optax.sgd(0.1), edge)
-    state = init_state(_Pairs(), step.optimizer, 0)
-    new, sums, health = jax.jit(lambda state: step(state, _batch(), jax.random.key(0), _alone))(state)
+    step = TrainStep(OnePass(Pairs(), Criterion(edge)), optax.sgd(0.1))
+    state = init_state(Pairs(), step.optimizer, 0)
+    new, sums, health = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0), _alone))(state)
     assert sums.loss == 0
     assert not np.isfinite(health.gradient_norm)
     assert health.applied == 0
@@ -94,23 +108,18 @@ def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
 
 
 def _sgd_update(batch: Batch, reduce: Any = _alone) -> tuple[Any, Sums, Any]:
-    """Parameters after one step down the slope, without dropout: it would not be the same for other shares."""
-    step = TrainStep(_Still(), optax.sgd(1.0), _loss)
-    new, sums, health = step(init_state(_Pairs(), step.optimizer, 0), batch, jax.random.key(0), reduce)
+    """Parameters after one step down the slope."""
+    step = TrainStep(OnePass(Still(), Criterion(_loss)), optax.sgd(1.0))
+    new, sums, health = step((), init_state(Pairs(), step.optimizer, 0), batch, jax.random.key(0), reduce)
     return new.params, sums, health
-
-
-class _Still(_Pairs):
-    def __call__(self, source: Tokens, target_in: Tokens, train: bool) -> Any:
-        return super().__call__(source, target_in, False)
 
 
 def test_the_gradient_is_that_of_the_mean_over_tokens():
     batch = _batch()
-    params = init_state(_Pairs(), optax.sgd(1.0), 0).params
+    params = init_state(Pairs(), optax.sgd(1.0), 0).params
 
     def mean(params: Any) -> Any:
-        logits: Any = _Pairs().apply({"params": params}, batch.source, batch.target_in, train=False)
+        logits: Any = Pairs().apply({"params": params}, batch.source, batch.target_in, train=False)
         each = optax.softmax_cross_entropy(logits, optax.smooth_labels(jax.nn.one_hot(batch.labels, 24), 0.1))
         return (each * batch.weights).sum() / batch.weights.sum()
 
@@ -139,28 +148,17 @@ def test_uneven_shares_of_a_batch_make_the_same_update(shares):
 def test_a_batch_of_nothing_changes_nothing():
     empty = _batch()._replace(weights=jnp.zeros((8, 5)))
     new, sums, health = jax.jit(_sgd_update)(empty)
-    assert tuple(sums) == (0, 0, 0)
+    assert tuple(sums) == (0, 0, 0, 0)
     assert health.applied == 1
-    before = init_state(_Pairs(), optax.sgd(1.0), 0).params
+    before = init_state(Pairs(), optax.sgd(1.0), 0).params
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), new, before)
 
 
 def test_evaluation_step_counts_hits_where_there_is_weight():
     batch = _batch()
-    params = init_state(_Pairs(), optax.sgd(1.0), 0).params
-    logits: Any = _Pairs().apply({"params": params}, batch.source, batch.target_in, train=False)
+    params = init_state(Pairs(), optax.sgd(1.0), 0).params
+    logits: Any = Pairs().apply({"params": params}, batch.source, batch.target_in, train=False)
     right = logits.argmax(-1)
     for labels, expected in ((right, batch.weights.sum()), ((right + 1) % 24, 0)):
-        sums = evaluation_step(_Pairs(), _loss, params, batch._replace(labels=labels))
+        sums = evaluation_step(Pairs(), Criterion(_loss), params, batch._replace(labels=labels))
         assert (sums.correct, sums.weight) == (expected, batch.weights.sum())
-
-
-def test_the_config_names_the_loss_and_its_smoothing():
-    config = from_dict(base.get_config().to_dict()).train
-    logits, labels, weights = jnp.zeros((2, 3, 5)), jnp.ones((2, 3), jnp.int32), jnp.ones((2, 3))
-    for name, smoothing, expected in (
-        ("cross_entropy", 0.3, losses.cross_entropy),
-        ("kl_divergence", 0.2, losses.kl_divergence),
-    ):
-        made = make_loss(dataclasses.replace(config, loss=name, label_smoothing=smoothing))
-        assert made(logits, labels, weights) == expected(logits, labels, weights, smoothing)

@@ -22,6 +22,7 @@ _COMMANDS = {
     "train": "train a model, or go on where a run stopped",
     "decode": "read lines of text, write what a trained model makes of them",
     "evaluate": "measure a trained model on a split of its data",
+    "average": "average the parameters of a run's last checkpoints",
     "data": "show what a model will see: examples, ids, lengths, what is cut",
 }
 _HELP = """\

@@ -67,5 +67,5 @@ def test_step(text, step):
 def test_step_that_is_none(text):
     parser = argparse.ArgumentParser(exit_on_error=False)
     search_flags.add_arguments(parser)
-    with pytest.raises(argparse.ArgumentError, match="neither best, latest nor the number"):
+    with pytest.raises(argparse.ArgumentError, match="neither best, latest, average nor the number"):
         parser.parse_args(["--workdir=w", f"--step={text}"])

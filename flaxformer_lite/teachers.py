@@ -1,0 +1,96 @@
+"""Trained models that a run learns from, each from its own work folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+from flaxformer_lite.checkpoint import restore_params
+from flaxformer_lite.config import Config
+from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.models.build import make_model
+from flaxformer_lite.sharding import MeshLayout
+from flaxformer_lite.train_state import param_shapes
+from flaxformer_lite.workdir import WorkDir
+
+
+class Teacher(NamedTuple):
+    """A trained model.
+
+    Attributes:
+      folder: its work folder, as the config names it.
+      step: of the checkpoint.
+      model: the Linen module; any architecture teaches any other.
+      params: its parameters, whole on every device.
+    """
+
+    folder: str
+    step: int
+    model: nn.Module
+    params: Any
+
+
+def load_teachers(
+    config: Config, vocabularies: tuple[Vocabulary, Vocabulary], begun_with: Mapping[str, int], layout: MeshLayout
+) -> list[Teacher]:
+    """The teachers that a run's config names.
+
+    Args:
+      config: of the run that learns.
+      vocabularies: its vocabularies, of sources and of targets.
+      begun_with: step by folder of the checkpoints that the run began with; of other folders it is the best one.
+      layout: where the parameters shall lie.
+
+    Raises:
+      InputError: a folder holds no trained model, or one that reads or says other ids, or shorter rows.
+    """
+    return [_load(folder, config, vocabularies, begun_with, layout) for folder in config.train.distill.teachers]
+
+
+def _load(
+    folder: str,
+    config: Config,
+    vocabularies: tuple[Vocabulary, Vocabulary],
+    begun_with: Mapping[str, int],
+    layout: MeshLayout,
+) -> Teacher:
+    work = WorkDir(folder)
+    try:
+        own, theirs = work.config(), work.vocabularies()
+    except InputError as error:
+        raise InputError(f"config.train.distill.teachers: {str(error).removeprefix('--workdir=')}") from error
+    for side, taught, learning in zip(("source", "target"), theirs, vocabularies, strict=True):
+        if difference := _difference(taught, learning):
+            raise InputError(
+                f"config.train.distill.teachers: {folder} has another {side} vocabulary than this run: {difference}; "
+                f"train both on the same text with the same config.data.{side}_vocabulary, or let the teacher decode "
+                f"the text and learn from that (docs/distillation.md)"
+            )
+    model = make_model(own, *(vocabulary.size for vocabulary in theirs))
+    longest = max(config.data.max_source_length, config.data.max_target_length)
+    if model.reach < longest:
+        raise InputError(
+            f"config.train.distill.teachers: {folder} has learned positions for {model.reach} tokens, this run has "
+            f"rows of up to {longest}; lower config.data.max_source_length and config.data.max_target_length"
+        )
+    which, shapes = begun_with.get(folder, "best"), layout.replicated(param_shapes(model))
+    step, params = restore_params(work.checkpoints, which, own.eval.best_metric, shapes)
+    return Teacher(folder, step, model, params)
+
+
+def _difference(theirs: Vocabulary, ours: Vocabulary) -> str:
+    """In what two vocabularies differ, in a few words; nothing where they are the same."""
+    there, here = theirs.to_json(), ours.to_json()
+    if there == here:
+        return ""
+    if there["kind"] != here["kind"]:
+        return f"{there['kind']} there, {here['kind']} here"
+    if theirs.size != ours.size:
+        return f"{theirs.size:,} entries there, {ours.size:,} here"
+    pairs = zip_longest(there.get("entries", ()), here.get("entries", ()))
+    differing = [f"{one!r} there stands where {other!r} stands here" for one, other in pairs if one != other]
+    return differing[0] if differing else f"another {there['kind']} model"
