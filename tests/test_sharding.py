@@ -12,11 +12,12 @@ from configs import base
 from flaxformer_lite.config import Config, MeshConfig, ParallelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.losses import cross_entropy
-from flaxformer_lite.models.transformer import Transformer
+from flaxformer_lite.models.encoder_decoder import EncoderDecoder
+from flaxformer_lite.objective import Criterion, OnePass
 from flaxformer_lite.schema import from_dict
 from flaxformer_lite.sharding import Layout, MeshLayout, PmapLayout, make_layout
 from flaxformer_lite.steps import TrainStep
-from flaxformer_lite.train_state import TrainState, init_state
+from flaxformer_lite.train_state import TrainState, init_state, with_average
 from flaxformer_lite.types import Batch
 from tests.models.contract import sentences
 
@@ -42,7 +43,8 @@ def _step(dropout: float = 0.5, width: int = 8) -> TrainStep:
     )
     # A large ε, or Adam makes whole steps of what is only rounding: the gradients of the keys' biases.
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.05, eps=1e-3))
-    return TrainStep(Transformer(model, _SOURCE_SIZE, _TARGET_SIZE, 9), optimizer, _loss)
+    objective = OnePass(EncoderDecoder(model, _SOURCE_SIZE, _TARGET_SIZE, 9), Criterion(_loss))
+    return TrainStep(objective, optimizer, ema_decay=0.5)
 
 
 def _loss(logits: Any, labels: Any, weights: Any) -> Any:
@@ -56,17 +58,17 @@ def _mesh(data: int, fsdp: int, tensor: int) -> MeshLayout:
 class _Run(NamedTuple):
     start: TrainState
     end: TrainState
-    sums: np.ndarray  # of each step: loss, hits and tokens
+    sums: np.ndarray  # of each step
 
 
 def _run(layout: Layout, dropout: float = 0.5) -> _Run:
     step = _step(dropout)
-    state = layout.init(lambda: init_state(step.model, step.optimizer, 7))
+    state = layout.init(lambda: _make_state(dropout))
     start = jax.device_get(layout.whole(state))
     update = layout.compile(step, jax.random.key(3))
     each = []
     for i in range(_STEPS):
-        state, sums, _ = update(state, layout.put(make_batch(i % 3)))
+        state, sums, _ = update((), state, layout.put(make_batch(i % 3)))
         each.append(jax.device_get(sums))
     return _Run(start, layout.whole(state), np.array(each))
 
@@ -97,8 +99,8 @@ def test_every_mesh_makes_the_run_of_one_device_with_its_share_of_parameters_and
     _assert_same_run(run, one_device)
     _assert_lies_as(run.end, layout.shapes(_make_state))
     (adam,) = [part for part in jax.tree.leaves(run.end.opt_state, is_leaf=_is_adam) if _is_adam(part)]
-    for tree in (run.end.params, adam.mu, adam.nu):
-        layer = tree["decoder_layers_0"]
+    for tree in (run.end.params, run.end.ema, adam.mu, adam.nu):
+        layer = tree["decoder"]["layers_0"]
         query, table = layer["self_attention"]["query"], tree["target_embedding"]["table"]
         gain = layer["feed_forward_residual"]["norm"]["scale"]
         for array, shape in zip((query, table, gain), held, strict=True):
@@ -109,9 +111,9 @@ def _is_adam(part: Any) -> bool:
     return isinstance(part, optax.ScaleByAdamState)
 
 
-def _make_state() -> TrainState:
-    step = _step()
-    return init_state(step.model, step.optimizer, 7)
+def _make_state(dropout: float = 0.5) -> TrainState:
+    step = _step(dropout)
+    return with_average(init_state(step.objective.model, step.optimizer, 7))
 
 
 def _assert_lies_as(state: Any, shapes: Any) -> None:
@@ -142,16 +144,16 @@ class _Count(NamedTuple):
     total: Any
 
 
-def _count(state: _Count, batch: Any, key: jax.Array, reduce: Any) -> tuple[_Count, Any]:
-    total = reduce(batch.sum())
+def _count(fixed: Any, state: _Count, batch: Any, key: jax.Array, reduce: Any) -> tuple[_Count, Any]:
+    total = reduce((fixed * batch).sum())
     return _Count(state.step + 1, state.total + total), (total, jax.random.bits(key))
 
 
 def _counted(layout: Layout, rows: np.ndarray, steps: int) -> tuple[_Count, list]:
-    update = layout.compile(_count, jax.random.key(0))
+    update, fixed = layout.compile(_count, jax.random.key(0)), layout.spread(jnp.float32(3))
     state, seen = layout.init(lambda: _Count(jnp.int32(0), jnp.float32(0))), []
     for _ in range(steps):
-        state, results = update(state, layout.put(rows))
+        state, results = update(fixed, state, layout.put(rows))
         seen.append(jax.device_get(results))
     return state, seen
 
@@ -160,7 +162,7 @@ def test_keys_are_functions_of_the_step_and_sums_are_those_of_all_devices():
     rows = np.arange(16, dtype=np.float32).reshape(8, 2)
     runs = [_counted(layout, rows, 3) for layout in (_mesh(1, 1, 1), _mesh(4, 2, 1), PmapLayout())]
     for _, seen in runs:
-        assert [total for total, _ in seen] == [120] * 3
+        assert [total for total, _ in seen] == [3 * 120] * 3
         assert len({int(bits) for _, bits in seen}) == 3
     assert runs[0][1] == runs[1][1], "the same masks on any mesh"
     again = _counted(_mesh(1, 1, 1), rows, 3)
@@ -212,7 +214,7 @@ def test_one_size_of_a_mesh_may_be_left_open(sizes, expected):
 def test_an_axis_that_cannot_be_divided_is_named():
     step = _step(width=12)
     with pytest.raises(InputError, match=r"params.*: its axis 'embed' of size 12 .* config\.mesh\.fsdp=8"):
-        _mesh(1, 8, 1).init(lambda: init_state(step.model, step.optimizer, 0))
+        _mesh(1, 8, 1).init(lambda: init_state(step.objective.model, step.optimizer, 0))
 
 
 def test_two_axes_over_the_same_devices_are_an_error():
