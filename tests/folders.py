@@ -1,0 +1,47 @@
+"""Work folders as training leaves them, without training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, quiet_orbax
+from flaxformer_lite.config import Config
+from flaxformer_lite.data.vocabulary import CharacterVocabulary, Vocabulary
+from flaxformer_lite.models.build import make_model
+from flaxformer_lite.train_state import TrainState, init_params
+from flaxformer_lite.workdir import WorkDir
+
+LETTERS = CharacterVocabulary("abcdefghij")
+
+
+def make_params(config: Config, vocabularies: tuple[Vocabulary, Vocabulary], seed: int) -> Any:
+    """Parameters of this config's model."""
+    model = make_model(config, *(vocabulary.size for vocabulary in vocabularies))
+    return nn.meta.unbox(jax.jit(lambda: init_params(model, seed))())
+
+
+def make_folder(
+    path: Path,
+    config: Config,
+    steps: Sequence[int] = (10,),
+    vocabularies: tuple[Vocabulary, Vocabulary] = (LETTERS, LETTERS),
+) -> dict[int, Any]:
+    """Writes a folder with a checkpoint of each step, the first being the best; returns their parameters."""
+    folder = WorkDir(path)
+    folder.claim(config)
+    folder.save_vocabularies(*vocabularies)
+    params = {step: make_params(config, vocabularies, step) for step in steps}
+    sign = 1 if config.eval.best_metric == "loss" else -1
+    with quiet_orbax():
+        checkpoints = Checkpoints(folder.checkpoints, config.train, config.eval.best_metric)
+        for step in steps:
+            zero = jnp.zeros((), jnp.int32)
+            state = TrainState(jnp.asarray(step, jnp.int32), params[step], (zero,), zero, zero)
+            history = [Evaluation(s, sign * float(s)) for s in steps if s <= step]
+            checkpoints.save(Saved(state, {"next_index": step}, history, [0.0] * 4))
+        checkpoints.close()
+    return params
