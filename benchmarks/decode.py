@@ -35,7 +35,9 @@ from measuring import (
 
 from flaxformer_lite.config import MeshConfig
 from flaxformer_lite.decoding.beam import BeamSearch
+from flaxformer_lite.decoding.conventions import Google
 from flaxformer_lite.decoding.greedy import Greedy
+from flaxformer_lite.decoding.search import query
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.predict import search_batch
 from flaxformer_lite.sharding import MeshLayout
@@ -84,8 +86,8 @@ def measure(case: Case) -> Measured:
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
     params = layout.init(lambda: init_params(model, seed=0))
     limits = np.full(case.batch, case.target, np.int32)
-    batch = layout.put((random_tokens(case.batch, case.source, size.vocabulary), limits))
-    search = Greedy() if case.beams == 1 else BeamSearch(case.beams, length_penalty=0.6)
+    batch = layout.put((random_tokens(case.batch, case.source, size.vocabulary), query(limits)))
+    search = Greedy() if case.beams == 1 else BeamSearch(case.beams, Google(alpha=0.6))
 
     start = time.perf_counter()
     run = jax.jit(partial(search_batch, model, search, case.target, special)).lower(params, batch).compile()

@@ -28,7 +28,7 @@ class Announced:
         if shapes in self._seen:
             return self._function(state, batch)
         self._seen.add(shapes)
-        sizes = dict.fromkeys("×".join(map(str, shape)) for shape in shapes if len(shape) > 1)
+        sizes = dict.fromkeys("×".join(map(str, shape)) for shape in shapes if len(shape) > 1 and 0 not in shape)
         say(f"compiling the {self._name} for {', '.join(sizes)} …")
         start = time.monotonic()
         result = self._function(state, batch)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
@@ -87,6 +89,41 @@ def lower_is_better(name: str) -> bool:
 def signature(name: str, hypotheses: Sequence[str], references: References) -> str:
     """The settings of sacreBLEU behind a figure of ``bleu`` or ``chrf``, to be published with it."""
     return _sacrebleu(name, hypotheses, references)[1]
+
+
+def sentence_bleu(hypothesis: str, reference: str) -> float:
+    """BLEU of one sentence as sacreBLEU computes it: smoothed, of n-grams up to the hypothesis' length; 0 to 100."""
+    return _of_a_sentence("bleu", hypothesis, reference)
+
+
+def sentence_chrf(hypothesis: str, reference: str) -> float:
+    """chrF2 of one sentence as sacreBLEU computes it, 0 to 100."""
+    return _of_a_sentence("chrf", hypothesis, reference)
+
+
+def edit_similarity(hypothesis: str, reference: str) -> float:
+    """100 less the edits in percent of the longer one's length, of what stands between spaces as in ``per``."""
+    return 100 * Levenshtein.normalized_similarity(hypothesis.split(), reference.split())
+
+
+UTILITIES: dict[str, Callable[[str, str], float]] = {
+    "chrf": sentence_chrf,
+    "bleu": sentence_bleu,
+    "edit_distance": edit_similarity,
+}
+
+
+def _of_a_sentence(name: str, hypothesis: str, reference: str) -> float:
+    # sacreBLEU gives 0 where there is nothing to compare; yet saying nothing agrees with saying nothing.
+    return 100.0 if hypothesis == reference else _sentence_metric(name).sentence_score(hypothesis, [reference]).score
+
+
+@cache
+def _sentence_metric(name: str) -> Any:
+    from sacrebleu.metrics.bleu import BLEU  # here, because it takes 0.2 s that most runs do not need
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF() if name == "chrf" else BLEU(effective_order=True)
 
 
 def _sacrebleu(name: str, hypotheses: Sequence[str], references: References) -> tuple[float, str]:

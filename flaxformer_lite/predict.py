@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,127 +12,204 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from flaxformer_lite import checkpoint
+from flaxformer_lite import checkpoint, metrics
 from flaxformer_lite.announced import Announced
 from flaxformer_lite.config import Config, DecodeConfig, MeshConfig
 from flaxformer_lite.data.features import Ragged, pad, tokenise, truncate
 from flaxformer_lite.data.vocabulary import Vocabulary
-from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.greedy import Greedy
-from flaxformer_lite.decoding.search import Search
+from flaxformer_lite.decoding.mbr import by_expected_utility
+from flaxformer_lite.decoding.search import Query, Search
+from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities
 from flaxformer_lite.report import say
+from flaxformer_lite.searches import make_search
 from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.train_state import init_params
+from flaxformer_lite.train_state import param_shapes
 from flaxformer_lite.types import Hypotheses, SpecialIds, Tokens
 from flaxformer_lite.workdir import WorkDir
 
 _SMALLEST_BUCKET = 8  # tokens; buckets double from here, so that a handful of shapes is compiled
+_MEANS = {"probability": mean_of_probabilities, "log_probability": mean_of_log_probabilities}
 
 
 class Prediction(NamedTuple):
-    """One hypothesis of a line, and by what it was ranked."""
+    """One hypothesis of a line.
+
+    Attributes:
+      text: what it says.
+      score: by what it was ranked, as the search says; for ``mbr`` the expected utility, 0 to 100.
+      ids: the tokens that it is made of, the end token included where it was reached.
+    """
 
     text: str
     score: float
+    ids: tuple[int, ...] = ()
 
 
 class Predictor:
-    """A trained model with its vocabularies.
+    """A trained model with its vocabularies, or several as an ensemble.
+
+    Args:
+      config: of the run that it comes from.
+      vocabularies: of sources and of targets.
+      params: the parameter tree; of an ensemble, those of the members under ``members_0``, ``members_1``, …
+      step: of the checkpoint.
+      layout: where its arrays live.
+      others: configs of the other members of an ensemble.
 
     Attributes:
-      params: the parameter tree.
-      config: of the run that it comes from.
-      step: of the checkpoint.
-      vocabularies: of sources and of targets.
-      model: the Linen module.
-      layout: where its arrays live.
+      params, config, step, vocabularies, layout: as above; config and step are those of an ensemble's first member.
+      seed: of sampling, beside the line: the run's own unless set.
     """
 
     def __init__(
-        self, config: Config, vocabularies: tuple[Vocabulary, Vocabulary], params: Any, step: int, layout: MeshLayout
+        self,
+        config: Config,
+        vocabularies: tuple[Vocabulary, Vocabulary],
+        params: Any,
+        step: int,
+        layout: MeshLayout,
+        others: Sequence[Config] = (),
     ):
         self.config = config
         self.params = params
         self.step = step
         self.vocabularies = vocabularies
         self._source, self._target = vocabularies
-        self.model = make_model(config, *(vocabulary.size for vocabulary in vocabularies))
+        self._members = [make_model(own, self._source.size, self._target.size) for own in (config, *others)]
+        self._reach = min(member.reach for member in self._members)
         self.layout = layout
+        self.seed = config.seed
         self._compiled: dict[Any, Callable[..., Hypotheses]] = {}
+
+    @property
+    def model(self) -> nn.Module:
+        """The Linen module that ``params`` belong to, averaging as the config says where it has members."""
+        return self._model(self.config.decode)
 
     def decode(self, lines: Sequence[str], decode: DecodeConfig | None = None) -> list[str]:
         """The best hypothesis of each line, in the lines' order."""
         return [predictions[0].text for predictions in self.n_best(lines, decode)]
 
-    def n_best(self, lines: Sequence[str], decode: DecodeConfig | None = None) -> list[list[Prediction]]:
+    def n_best(
+        self, lines: Sequence[str], decode: DecodeConfig | None = None, prefixes: Sequence[str] = ()
+    ) -> list[list[Prediction]]:
         """The best ``n_best`` hypotheses of each line, best first; an empty line has one, which is empty.
 
-        What a line becomes depends on that line alone: it is searched in the shape of its own length's bucket, with
-        the limit that its own length gives.
+        What a line becomes depends on that line (and its prefix) alone: it is searched in the shape of its own length's
+        bucket, with the limit that its own length gives, and what is sampled is a function of its tokens.
+
+        Args:
+          lines: the sources.
+          decode: how to search; as the config says unless given.
+          prefixes: for each line what the output must begin with, which counts in its length and score.
+
+        Raises:
+          InputError: a prefix cannot be said, or there is not one for each line.
         """
         decode = decode or self.config.decode
         found = [[Prediction("", 0.0)] for _ in lines]
         sources = self._fit(tokenise(self._source, lines))
+        begun = self._tokenise_prefixes(prefixes or [""] * len(lines), len(lines))
         spoken = np.array([bool(line.strip()) for line in lines], bool)
         rows = -(-decode.batch_size // self.layout.shards) * self.layout.shards
-        lengths = self._buckets(sources.lengths)
-        for length in np.unique(lengths[spoken]):
-            members = np.flatnonzero(spoken & (lengths == length))
+        shapes = np.stack([self._buckets(sources.lengths), _prefix_buckets(begun.lengths)], axis=1)
+        for shape in np.unique(shapes[spoken], axis=0):
+            members = np.flatnonzero(spoken & (shapes == shape).all(axis=1))
             members = members[np.argsort(sources.lengths[members], kind="stable")]  # batches that end together
             for start in range(0, len(members), rows):
                 batch = members[start : start + rows]
-                hypotheses = self._search(sources, batch, int(length), rows, decode)
+                hypotheses = self._search(sources, begun, batch, (rows, *shape.tolist()), decode)
                 for row, index in enumerate(batch):
-                    found[index] = self._predictions(hypotheses, row, decode.n_best)
+                    found[index] = self._predictions(hypotheses, row, decode)
         return found
+
+    def tokens(self, prediction: Prediction) -> list[str]:
+        """A hypothesis as the target vocabulary writes each of its tokens, without the end token."""
+        return [self._target.decode([i]) for i in prediction.ids if i != self._target.special.end]
 
     def _fit(self, sources: Ragged) -> Ragged:
         """Cuts what reaches beyond learned positions."""
-        longest = self.model.max_length
-        if self.config.model.positions != "learned" or not (sources.lengths > longest).any():
+        too_long = sources.lengths > self._reach
+        if not too_long.any():
             return sources
-        say(f"{(sources.lengths > longest).sum()} lines have more than the {longest} tokens that this model's learned "
+        say(f"{too_long.sum()} lines have more than the {self._reach} tokens that this model's learned "
             f"positions reach to; the rest of them is not read")  # fmt: skip
-        return truncate(sources, longest)
+        return truncate(sources, int(self._reach))
+
+    def _tokenise_prefixes(self, prefixes: Sequence[str], count: int) -> Ragged:
+        """The tokens of prefixes, without an end."""
+        if len(prefixes) != count:
+            raise InputError(f"{len(prefixes)} prefixes for {count} lines: give one for each, blank for none")
+        rows = [self._target.encode(prefix) for prefix in prefixes]
+        for number, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True), start=1):
+            if self._target.special.unknown in ids:
+                raise InputError(f"prefix {number}, {prefix!r}, has what the model cannot say: not in its vocabulary")
+            if len(ids) >= self._reach:
+                raise InputError(
+                    f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self._reach}"
+                )
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return Ragged(np.array([i for ids in rows for i in ids], np.int32), offsets)
 
     def _buckets(self, lengths: np.ndarray) -> np.ndarray:
         buckets = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST_BUCKET))).astype(int)
-        return np.minimum(buckets, self.model.max_length) if self.config.model.positions == "learned" else buckets
+        return np.minimum(buckets, self._reach).astype(int)
 
-    def _search(self, sources: Ragged, batch: np.ndarray, length: int, rows: int, decode: DecodeConfig) -> Hypotheses:
+    def _search(
+        self, sources: Ragged, begun: Ragged, batch: np.ndarray, shape: tuple[int, int, int], decode: DecodeConfig
+    ) -> Hypotheses:
+        """Searches for the lines of a batch in the shape (rows, source length, prefix length)."""
+        rows, length, prefix_length = shape
         filled = np.pad(batch, (0, rows - len(batch)), constant_values=-1)
-        tokens = pad(sources, filled, length, self._source.special)
-        limits = np.zeros(rows, np.int32)
-        limits[: len(batch)] = self._limits(sources.lengths[batch], decode)
-        arguments = self.layout.put((tokens, limits))
-        return jax.device_get(self._searcher(rows, length, decode)(self.params, arguments))
+        limits, seeds = np.zeros(rows, np.int32), np.zeros(rows, np.uint32)
+        limits[: len(batch)] = np.maximum(self.limits(sources.lengths[batch], decode), begun.lengths[batch] + 1)
+        seeds[: len(batch)] = [_seed(self.seed, sources.ids[slice(*sources.offsets[i : i + 2])]) for i in batch]
+        query = Query(limits, pad(begun, filled, prefix_length, self._target.special).ids, seeds)
+        arguments = self.layout.put((pad(sources, filled, length, self._source.special), query))
+        return jax.device_get(self._searcher(shape, decode)(self.params, arguments))
 
-    def _limits(self, lengths: np.ndarray, decode: DecodeConfig) -> np.ndarray:
+    def limits(self, lengths: np.ndarray, decode: DecodeConfig) -> np.ndarray:
+        """The most tokens that are said to sources of these lengths, the end token included."""
         limits = np.ceil(decode.max_length_ratio * lengths).astype(int) + decode.max_length_offset
-        return np.minimum(limits, self.model.max_length) if self.config.model.positions == "learned" else limits
+        return np.minimum(limits, self._reach).astype(int)
 
-    def _searcher(self, rows: int, length: int, decode: DecodeConfig) -> Callable[..., Hypotheses]:
+    def _searcher(self, shape: tuple[int, int, int], decode: DecodeConfig) -> Callable[..., Hypotheses]:
         """The compiled search of one shape, compiled when first asked for."""
-        shape = (rows, length, decode)
-        if shape not in self._compiled:
-            search = make_search(decode)
-            longest = int(self._limits(np.array([length]), decode)[0])
-            run = jax.jit(partial(search_batch, self.model, search, longest, self._target.special))
-            self._compiled[shape] = Announced(run, f"{decode.method} search")
-        return self._compiled[shape]
+        if (shape, decode) not in self._compiled:
+            _, length, prefix_length = shape
+            longest = max(int(self.limits(np.array([length]), decode)[0]), prefix_length + 1)
+            search = make_search(decode, self._target)
+            run = jax.jit(partial(search_batch, self._model(decode), search, longest, self._target.special))
+            self._compiled[shape, decode] = Announced(run, f"{decode.method} search")
+        return self._compiled[shape, decode]
 
-    def _predictions(self, hypotheses: Hypotheses, row: int, count: int) -> list[Prediction]:
-        return [
-            Prediction(self._target.decode(ids), float(score))
-            for ids, score, length in list(zip(*(field[row] for field in hypotheses), strict=True))[:count]
+    def _model(self, decode: DecodeConfig) -> nn.Module:
+        return self._members[0] if len(self._members) == 1 else Ensemble(self._members, _MEANS[decode.ensemble])
+
+    def _predictions(self, hypotheses: Hypotheses, row: int, decode: DecodeConfig) -> list[Prediction]:
+        found = [
+            Prediction(self._target.decode(ids), float(score), tuple(ids[:length].tolist()))
+            for ids, score, length in zip(*(field[row] for field in hypotheses), strict=True)
             if length > 0
         ]
+        if decode.method == "mbr":
+            by_text = {prediction.text: prediction for prediction in found}
+            ranked = by_expected_utility([prediction.text for prediction in found], metrics.UTILITIES[decode.utility])
+            found = [by_text[text]._replace(score=utility) for text, utility in ranked]
+        return found[: decode.n_best]
 
 
-def make_search(decode: DecodeConfig) -> Search:
-    """The search that a config names."""
-    return BeamSearch(decode.beam_size, decode.length_penalty) if decode.method == "beam" else Greedy()
+def _prefix_buckets(lengths: np.ndarray) -> np.ndarray:
+    """0 for no prefix, otherwise powers of two."""
+    return np.where(lengths > 0, 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(int), 0)
+
+
+def _seed(seed: int, ids: np.ndarray) -> int:
+    """A number of 32 bits made of a seed and a line's tokens."""
+    digest = hashlib.blake2b(ids.astype("<i4").tobytes(), digest_size=4, key=str(seed).encode()).digest()
+    return int.from_bytes(digest, "little")
 
 
 def search_batch(
@@ -140,33 +218,49 @@ def search_batch(
     max_length: int,
     special: SpecialIds,
     params: Any,
-    batch: tuple[Tokens, jax.Array],
+    batch: tuple[Tokens, Query],
 ) -> Hypotheses:
-    """Encodes sources and searches for their targets, of at most ``batch[1]`` tokens: one program for the device."""
-    source, limits = batch
+    """Encodes sources and searches for their targets, as ``batch[1]`` asks: one program for the device."""
+    source, query = batch
     apply = partial(model.apply, {"params": params})
     encoded: Any = apply(source, train=False, method="encode")
     cache: Any = apply(encoded, search.beam_size, max_length, method="init_cache")
     step: Any = partial(apply, method="step")
-    return search(step, cache, encoded, limits, max_length, special)
+    return search(step, cache, encoded, query, max_length, special)
 
 
-def load(workdir: str | Path, step: str | int = "best") -> Predictor:
-    """A trained model from its work folder alone.
+def load(workdir: str | Path | Sequence[str | Path], step: str | int = "best") -> Predictor:
+    """A trained model from its work folder alone, or several models as an ensemble.
 
     Args:
-      workdir: the folder that training was given.
-      step: which checkpoint: ``best``, ``latest`` or its step.
+      workdir: the folder that training was given, or several; their architectures may differ, not their vocabularies.
+      step: which checkpoint, of each: ``best``, ``latest``, its step, or ``average``.
 
     Raises:
-      InputError: there is no such checkpoint.
+      InputError: there is no such checkpoint, or the vocabularies differ.
     """
-    folder = WorkDir(workdir)
-    config, vocabularies = folder.config(), folder.vocabularies()
+    folders = [WorkDir(path) for path in ([workdir] if isinstance(workdir, str | Path) else workdir)]
+    configs = [folder.config() for folder in folders]
+    vocabularies = _common_vocabularies(folders)
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
-    model = make_model(config, *(vocabulary.size for vocabulary in vocabularies))
-    shapes = jax.eval_shape(lambda: nn.meta.unbox(init_params(model, config.seed)))
-    found, params = checkpoint.restore_params(
-        folder.checkpoints, step, config.eval.best_metric, layout.replicated(shapes)
-    )
-    return Predictor(config, vocabularies, params, found, layout)
+    found = []
+    for folder, config in zip(folders, configs, strict=True):
+        model = make_model(config, *(vocabulary.size for vocabulary in vocabularies))
+        shapes = layout.replicated(param_shapes(model))
+        found.append(checkpoint.restore_params(folder.checkpoints, step, config.eval.best_metric, shapes))
+    steps, params = zip(*found, strict=True)
+    whole = params[0] if len(params) == 1 else {f"members_{i}": member for i, member in enumerate(params)}
+    return Predictor(configs[0], vocabularies, whole, steps[0], layout, configs[1:])
+
+
+def _common_vocabularies(folders: Sequence[WorkDir]) -> tuple[Vocabulary, Vocabulary]:
+    first, *others = folders
+    vocabularies = first.vocabularies()
+    for other in others:
+        for side, ours, theirs in zip(("source", "target"), vocabularies, other.vocabularies(), strict=True):
+            if ours.to_json() != theirs.to_json():
+                raise InputError(
+                    f"{first.path} and {other.path} cannot be one ensemble: their {side} vocabularies differ (of "
+                    f"{ours.size:,} and {theirs.size:,} entries); train the models on the same text"
+                )
+    return vocabularies

@@ -5,15 +5,18 @@ Everything about the model comes from its work folder. An empty line stays empty
 Examples:
   echo "flaxformer" | flaxformer-lite decode --workdir=runs/g2p
   flaxformer-lite decode --workdir=runs/g2p --input=words.txt --output=phones.txt --beam_size=5
-  flaxformer-lite decode --workdir=runs/g2p --input=words.txt --beam_size=5 --n_best=3 --scores
+  flaxformer-lite decode --workdir=runs/g2p --input=words.txt --beam_size=5 --n_best=3 --format=jsonl
+  flaxformer-lite decode --workdir=runs/g2p --input=words.txt --method=sample --samples=20 --top_p=0.9 --n_best=20
+  flaxformer-lite decode --workdir=runs/a,runs/b,runs/c --input=words.txt --method=mbr --utility=chrf
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +26,7 @@ from flaxformer_lite.data import text_files
 from flaxformer_lite.errors import InputError, full_disk_named
 
 if TYPE_CHECKING:
-    from flaxformer_lite.predict import Prediction
+    from flaxformer_lite.predict import Prediction, Predictor
 
 _BATCHES_A_TIME = 16  # decoded before their lines are written: many enough to sort by length, few enough to see go by
 
@@ -33,36 +36,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search_flags.add_arguments(parser)
     parser.add_argument("--input", metavar="FILE", default="-", help="UTF-8 text, may be .gz (default: standard input)")
     parser.add_argument("--output", metavar="FILE", default="-", help="where to write (default: standard output)")
-    parser.add_argument("--n_best", type=int, metavar="N", help="write the N best lines for each line, best first")
-    parser.add_argument("--scores", action="store_true", help="write each line as its score, a tab and the text")
+    parser.add_argument("--n_best", type=int, metavar="N", help="write the N best outputs for each line, best first")
+    parser.add_argument("--prefix", metavar="FILE", help="line i is what output i must begin with; blank: anything")
+    parser.add_argument(
+        "--format",
+        choices=["text", "tsv", "jsonl"],
+        default="text",
+        help="text: n_best lines for each line (default); tsv: number of the line, rank, score, text; jsonl: an object "
+        "for each line, with tokens",
+    )
+    parser.add_argument("--scores", action="store_true", help="text: each line is its score, a tab and the text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Decodes; returns the exit code."""
     lines = _read_lines(arguments.input)
+    prefixes = _read_prefixes(arguments.prefix, len(lines)) if arguments.prefix else []
     _check_writable(arguments.output)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
 
-    predictor = flaxformer_lite.load(arguments.workdir, step=arguments.step)
+    predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
     decode = search_flags.decode_config(predictor.config, arguments)
+    if arguments.seed is not None:
+        predictor.seed = arguments.seed
     size = decode.batch_size * _BATCHES_A_TIME
-    chunks = (predictor.n_best(lines[start : start + size], decode) for start in range(0, len(lines), size))
-    _write(
-        arguments.output,
-        ("".join(_format(found, decode.n_best, arguments.scores) for found in chunk) for chunk in chunks),
-    )
+
+    def chunks() -> Iterator[str]:
+        for start in range(0, len(lines), size):
+            chunk = slice(start, start + size)
+            found = predictor.n_best(lines[chunk], decode, prefixes[chunk])
+            numbered = zip(range(start + 1, len(lines) + 1), lines[chunk], found, strict=False)
+            match arguments.format:
+                case "jsonl":
+                    yield "".join(_as_json(number, line, found, predictor) for number, line, found in numbered)
+                case "tsv":
+                    yield "".join(_as_table(number, found) for number, _, found in numbered)
+                case "text":
+                    yield "".join(_as_text(found, decode.n_best, arguments.scores) for _, _, found in numbered)
+
+    _write(arguments.output, chunks())
     return 0
 
 
-def _format(predictions: Sequence[Prediction], n: int, scores: bool) -> str:
+def _as_json(number: int, line: str, predictions: Sequence[Prediction], predictor: Predictor) -> str:
+    hypotheses = [{"text": p.text, "score": round(p.score, 6), "tokens": predictor.tokens(p)} for p in predictions]
+    return json.dumps({"line": number, "source": line, "hypotheses": hypotheses}, ensure_ascii=False) + "\n"
+
+
+def _as_table(number: int, predictions: Sequence[Prediction]) -> str:
+    ranked = enumerate(predictions, start=1)
+    return "".join(f"{number}\t{rank}\t{p.score:.4f}\t{_one_line(p.text)}\n" for rank, p in ranked)
+
+
+def _as_text(predictions: Sequence[Prediction], n: int, scores: bool) -> str:
     """The n lines that stand for one line of input; empty ones where there are fewer hypotheses."""
-    lines = [
-        # A model of bytes or characters may well say a line break; it must not shift the lines after it.
-        (f"{prediction.score:.4f}\t" if scores else "") + prediction.text.replace("\n", " ").replace("\r", " ")
-        for prediction in predictions[:n]
-    ]
+    lines = [(f"{p.score:.4f}\t" if scores else "") + _one_line(p.text) for p in predictions]
     lines += ["-inf\t" if scores else ""] * (n - len(lines))
     return "".join(f"{line}\n" for line in lines)
+
+
+def _one_line(text: str) -> str:
+    """A model of bytes or characters may well say a line break or a tab; it must not shift what comes after it."""
+    return text.translate({ord(sign): " " for sign in "\n\r\t"})
+
+
+def _read_prefixes(path: str, count: int) -> list[str]:
+    prefixes = text_files.read_lines(path)
+    if len(prefixes) != count:
+        raise InputError(f"--prefix={path} has {len(prefixes)} lines, the input {count}: give one for each, or blank")
+    return prefixes
 
 
 def _read_lines(path: str) -> list[str]:

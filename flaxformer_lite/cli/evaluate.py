@@ -12,6 +12,7 @@ import dataclasses
 import json
 
 from flaxformer_lite.cli import search_flags
+from flaxformer_lite.config import DecodeConfig
 from flaxformer_lite.errors import InputError
 
 
@@ -34,8 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.evaluate import evaluate_split
 
-    predictor = flaxformer_lite.load(arguments.workdir, step=arguments.step)
+    predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
     decode = search_flags.decode_config(predictor.config, arguments)
+    if arguments.seed is not None:
+        predictor.seed = arguments.seed
     found = evaluate_split(predictor, arguments.split, decode, arguments.max_examples)
     if arguments.json:
         settings = {
@@ -43,13 +46,25 @@ def run(arguments: argparse.Namespace) -> int:
             "step": predictor.step,
             "split": arguments.split,
             "max_examples": arguments.max_examples,
+            "seed": predictor.seed,
             "decode": dataclasses.asdict(decode),
         }
         print(json.dumps({**settings, "metrics": found}, indent=2))
     else:
-        search = f"beam {decode.beam_size}, length penalty {decode.length_penalty}"
-        print(f"{arguments.split}, step {predictor.step}, {search if decode.method == 'beam' else 'greedy'}\n")
+        print(f"{arguments.split}, step {predictor.step}, {_named(decode)}\n")
         width = max(map(len, found), default=0)
         for name, value in found.items():
             print(f"{name:<{width}}  {value:10.4f}")
     return 0
+
+
+def _named(decode: DecodeConfig) -> str:
+    match decode.method:
+        case "beam":
+            return f"beam {decode.beam_size}, length penalty {decode.length_penalty} ({decode.convention})"
+        case "sample":
+            return f"the likeliest of {decode.samples} samples"
+        case "mbr":
+            return f"minimum Bayes risk by {decode.utility} over {decode.samples} samples"
+        case _:
+            return "greedy"

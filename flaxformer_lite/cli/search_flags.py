@@ -1,21 +1,58 @@
-"""The flags of ``decode`` and ``evaluate`` that choose a model and a search; the rest is as the work folder says."""
+"""The flags of commands that choose a model and a search; the rest is as the work folder says."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
-from typing import Any
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 from flaxformer_lite import schema
 from flaxformer_lite.config import Config, DecodeConfig
 from flaxformer_lite.errors import InputError
 
-_BEAM_ONLY = ("beam_size", "length_penalty")
+# What stands behind each flag in the help. `n_best` is a flag of `decode` alone.
+_HELP = {
+    "method": "greedy, beam search, sampling, or of the samples the one that agrees best with the others",
+    "beam_size": "hypotheses followed at a time",
+    "convention": "whose length penalty and end of the search",
+    "length_penalty": "ALPHA: google log P / ((5 + length) / 6)**ALPHA, the others log P / length**ALPHA; 0: log P",
+    "early_stopping": "of hf, with its meaning there",
+    "beam_groups": "groups of beams that keep apart (diverse beam search)",
+    "diversity_penalty": "nats off a token for each beam of the groups before that took it",
+    "samples": "how many to draw for each line",
+    "temperature": "divides the logits: below 1 sharper, above 1 flatter",
+    "top_k": "sample among the N likeliest tokens; 0: all",
+    "top_p": "and among the likeliest that have this probability together",
+    "min_p": "and among those with this share of the likeliest one's probability",
+    "utility": "how mbr measures agreement",
+    "repetition_penalty": "factor to the log-probability of what was said before; 1: none",
+    "no_repeat_ngram": "never the same N tokens in a row twice; 0: allowed",
+    "min_length": "tokens before an output may end",
+    "forbidden": "tokens, as the target vocabulary writes them, that are never said",
+    "ensemble": "what the mean of several models is taken of",
+    "batch_size": "lines decoded together",
+    "max_length_ratio": "an output has at most RATIO * (source tokens) + OFFSET tokens: the RATIO",
+    "max_length_offset": "and the OFFSET",
+}
+
+# Flags that only some methods heed; the first of these is the method that a flag implies.
+_METHODS = {
+    **dict.fromkeys(("beam_size", "convention", "length_penalty", "early_stopping"), ("beam",)),
+    **dict.fromkeys(("beam_groups", "diversity_penalty"), ("beam",)),
+    **dict.fromkeys(("samples", "temperature", "top_k", "top_p", "min_p"), ("sample", "mbr")),
+    "utility": ("mbr",),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds ``--workdir``, ``--step`` and the flags of the search."""
-    parser.add_argument("--workdir", metavar="FOLDER", required=True, help="the work folder of a training run")
+    parser.add_argument(
+        "--workdir", metavar="FOLDER", required=True, help="the work folder of a training run; A,B,C: an ensemble"
+    )
     parser.add_argument(
         "--step",
         type=_step,
@@ -23,43 +60,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|average|N",
         help="which checkpoint (default: best); average: what flaxformer-lite average made",
     )
-    search = parser.add_argument_group("search", "what is not given is as the run's config says, under decode")
-    search.add_argument("--method", choices=["greedy", "beam"], help="beam is implied by the flags that it alone has")
-    search.add_argument("--beam_size", type=int, metavar="N", help="hypotheses followed at a time")
-    search.add_argument(
-        "--length_penalty",
-        type=float,
-        metavar="ALPHA",
-        help="scores are log P / ((5 + length) / 6)**ALPHA (Wu et al. 2016); 0: the log-probability itself",
+    parser.add_argument("--seed", type=_seed, metavar="N", help="of sampling (default: the run's)")
+    search = parser.add_argument_group(
+        "search",
+        "What is not given is as the run's config says, under decode. Flags of one method imply it: those of beam\n"
+        "search, of sampling (--samples to --min_p), or --utility.",
     )
-    search.add_argument("--batch_size", type=int, metavar="N", help="lines decoded together")
+    hints = typing.get_type_hints(DecodeConfig)
+    for name, text in _HELP.items():
+        search.add_argument(f"--{name}", help=text, **_kind(hints[name]))
+
+
+def _kind(hint: Any) -> dict[str, Any]:
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    if get_origin(hint) is tuple:
+        return {"type": _split, "metavar": "A,B"}
+    return {"type": hint, "metavar": {int: "N", float: "X"}[hint]}
+
+
+def folders(workdir: str) -> list[str]:
+    """The work folders that ``--workdir`` names: one, or several between commas."""
+    return [workdir] if Path(workdir).exists() else workdir.split(",")
 
 
 def decode_config(config: Config, arguments: argparse.Namespace) -> DecodeConfig:
     """The run's own ``decode`` settings with the flags put over them.
 
-    A flag wins over the folder, and a setting of the folder that no longer fits gives way: a beam size, a length
-    penalty or an n-best above 1 makes the search a beam search, and fewer beams make fewer hypotheses.
+    A flag wins over the folder, and a setting of the folder that no longer fits gives way: flags that only one method
+    heeds choose that method, an n-best above 1 makes greedy search a beam search, fewer beams make fewer hypotheses and
+    one group where they cannot be divided as before.
 
     Raises:
       InputError: flags contradict one another or are out of range.
     """
-    flags, settings = vars(arguments), schema.known_keys(DecodeConfig)
-    given: dict[str, Any] = {name: flags[name] for name in settings if flags.get(name) is not None}
-    only_beam = [name for name in _BEAM_ONLY if name in given] + ["n_best"] * (given.get("n_best", 1) > 1)
-    if given.get("method") == "greedy" and only_beam:
-        name = only_beam[0]
-        raise InputError(f"--{name}={given[name]} belongs to beam search: drop it, or --method=greedy")
-    if only_beam:
-        given["method"] = "beam"
+    flags = vars(arguments)
+    keys = schema.known_keys(DecodeConfig)
+    given: dict[str, Any] = {name: flags[name] for name in keys if flags.get(name) is not None}
+    given["method"] = _method(config.decode.method, given)
     decode = dataclasses.replace(config.decode, **given)
     if "n_best" not in given:
-        most = decode.beam_size if decode.method == "beam" else 1
+        most = {"greedy": 1, "beam": decode.beam_size}.get(decode.method, decode.samples)
         decode = dataclasses.replace(decode, n_best=min(decode.n_best, most))
+    if "beam_groups" not in given and decode.beam_size % decode.beam_groups:
+        decode = dataclasses.replace(decode, beam_groups=1)
+    if "early_stopping" not in given and decode.convention != "hf":
+        decode = dataclasses.replace(decode, early_stopping="false")
     try:
         return schema.from_dict(schema.to_dict(dataclasses.replace(config, decode=decode))).decode
     except InputError as error:
         raise InputError(str(error).replace("config.decode.", "--")) from None
+
+
+def _method(folders_own: str, given: dict[str, Any]) -> str:
+    """The method that the flags name or imply; the folder's own where they leave it open."""
+    heeded_by = {name: methods for name, methods in _METHODS.items() if name in given}
+    if given.get("n_best", 1) > 1:
+        heeded_by["n_best"] = ("beam", "sample", "mbr")
+    method = given.get("method", folders_own)
+    for name, methods in heeded_by.items():
+        if method not in methods:
+            if "method" in given:
+                raise InputError(f"--{name}={given[name]} is of no use to --method={method}: drop one of the two")
+            method = methods[0]
+    for name, methods in heeded_by.items():
+        if method not in methods:
+            raise InputError(f"--{name}={given[name]} is of no use to --method={method}, which other flags ask for")
+    return method
 
 
 def _step(text: str) -> str | int:
@@ -68,3 +135,14 @@ def _step(text: str) -> str | int:
     if text.isascii() and text.isdigit():
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest, average nor the number of a step")
+
+
+def _seed(text: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no seed: a whole number, 0 or above")
+
+
+def _split(text: str) -> Sequence[str]:
+    """What stands between commas; a comma itself stands between quotes."""
+    return tuple(next(csv.reader([text]), ()))

@@ -1,18 +1,39 @@
-"""What all searches share: their signature, and which tokens may come next."""
+"""What all searches share: what is asked of them, their signature, and which tokens may come next."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from flaxformer_lite.types import Cache, Hypotheses, SpecialIds, Step
+from flaxformer_lite.types import AnyArray, Cache, Hypotheses, SpecialIds, Step
 
 # Log-probability of what cannot be. Finite, because infinities make NaN of differences; and so low that no real
 # hypothesis comes near it: one of 10,000 tokens would have to lose 100,000 nats at each.
 NEVER = -1e9
+
+
+class Query(NamedTuple):
+    """What is asked for each source.
+
+    Attributes:
+      limits: the largest number of tokens, the end token included. A row with limit 0, such as one that fills up a
+        batch, is left alone: its hypotheses have length 0.
+      prefix: the tokens that the target must begin with, pad behind them; p may be 0. They count in length and score.
+      seeds: what a row's random draws depend on, beside the number of the sample and of the step.
+    """
+
+    limits: Int[AnyArray, " b"]
+    prefix: Int[AnyArray, "b p"]
+    seeds: UInt32[AnyArray, " b"]
+
+
+def query(limits: Int[AnyArray, " b"]) -> Query:
+    """Asks for targets of at most so many tokens and nothing else."""
+    b = limits.shape[0]
+    return Query(jnp.asarray(limits), jnp.zeros((b, 0), jnp.int32), jnp.zeros(b, jnp.uint32))
 
 
 @runtime_checkable  # so that the tests' run-time checks can ask
@@ -25,7 +46,7 @@ class Search(Protocol):
         ...
 
     def __call__(
-        self, step: Step, cache: Cache, encoded: Any, limits: Int[Array, " b"], max_length: int, special: SpecialIds
+        self, step: Step, cache: Cache, encoded: Any, query: Query, max_length: int, special: SpecialIds
     ) -> Hypotheses:
         """Searches for every row of the batch; no row's result depends on the other rows.
 
@@ -33,12 +54,75 @@ class Search(Protocol):
           step: reads one token a hypothesis, gives the logits of the next.
           cache: the state before the first token, for ``beam_size`` hypotheses a source.
           encoded: what the model knows of the sources; handed to ``step`` as it is.
-          limits: the largest number of tokens for each source, the end token included. A row with limit 0, such as one
-            that fills up a batch, is left alone: its hypotheses have length 0.
+          query: what is asked for each source.
           max_length: the largest possible limit, and the size of the output.
-          special: the ids that begin, end and pad a target.
+          special: the target vocabulary's special ids; begin may be the same as end or pad.
         """
         ...
+
+
+class History(NamedTuple):
+    """What hypotheses have said so far: ``length`` tokens each, pad behind them."""
+
+    ids: Int[Array, "b m t"]
+    length: Int[Array, ""]
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """Changes how likely each token is, by what was said before: ``NEVER`` forbids it. See ``transforms``."""
+
+    def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
+        """The changed log-probabilities; their exponentials need not add up to 1."""
+        ...
+
+
+class NextToken(NamedTuple):
+    """Log-probability of each token to be the next one, ``NEVER`` where it may not be.
+
+    Attributes:
+      own: as the model gave it; see ``next_log_probs``.
+      ranked: as the transforms make it.
+    """
+
+    own: Float[Array, "b m v"]
+    ranked: Float[Array, "b m v"]
+
+
+class Rules(NamedTuple):
+    """Which tokens may come next, by what is asked and what a search makes of it.
+
+    A forced token (of the prefix, or the end at the limit) comes whatever the transforms say, and where these leave
+    nothing to say, a hypothesis can but end.
+    """
+
+    query: Query
+    transforms: tuple[Transform, ...]
+    special: SpecialIds
+
+    def next_token(self, logits: Float[Array, "b m v"], history: History, only_end: Bool[Array, " b"]) -> NextToken:
+        """What can follow on ``history``; rows with ``only_end`` can but end."""
+        own, ids, forced = next_log_probs(logits, only_end, self.special), jnp.arange(logits.shape[-1]), only_end
+        if self.query.prefix.shape[1] > 0:
+            prescribed = jnp.where(only_end, -1, self._prescribed(history.length))[:, None, None]
+            own = jnp.where((prescribed < 0) | (ids == prescribed), own, NEVER)
+            forced = only_end | (prescribed[:, 0, 0] >= 0)
+        if not self.transforms:
+            return NextToken(own, own)
+        ranked = own
+        for transform in self.transforms:
+            ranked = transform(ranked, history)
+        ranked = jnp.where(own > NEVER, jnp.maximum(ranked, NEVER), NEVER)
+        stuck = jnp.max(ranked, axis=-1, keepdims=True) <= NEVER
+        ranked = jnp.where(stuck, jnp.where(ids == self.special.end, own, NEVER), ranked)
+        return NextToken(own, jnp.where(forced[:, None, None], own, ranked))
+
+    def _prescribed(self, length: Int[Array, ""]) -> Int[Array, " b"]:
+        """The token of the prefix at this place; -1 behind its end."""
+        prefix = jnp.asarray(self.query.prefix)
+        end = prefix.shape[1]
+        token = jax.lax.dynamic_index_in_dim(prefix, jnp.minimum(length, end - 1), axis=1, keepdims=False)
+        return jnp.where((length < end) & (token != self.special.pad), token, -1)
 
 
 def next_log_probs(

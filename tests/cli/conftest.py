@@ -14,6 +14,7 @@ from flaxformer_lite.config import Config
 class _Prediction(NamedTuple):
     text: str
     score: float
+    ids: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass
@@ -24,8 +25,19 @@ class FakePredictor:
     step: int = 700
     asked: list = dataclasses.field(default_factory=list)
 
-    def n_best(self, lines, decode):
-        self.asked.append((list(lines), decode))
+    @property
+    def seed(self):
+        return self.config.seed
+
+    @seed.setter
+    def seed(self, seed):
+        self.asked.append(("seed", seed))
+
+    def tokens(self, prediction):
+        return list(prediction.text)
+
+    def n_best(self, lines, decode, prefixes=()):
+        self.asked.append((list(lines), decode, *map(list, [prefixes] if prefixes else [])))
         return [
             [_Prediction(line.upper() + "!" * i, -float(i)) for i in range(decode.n_best)]
             if line
@@ -45,7 +57,7 @@ def predictor(config, monkeypatch) -> FakePredictor:
     fake = FakePredictor(config)
 
     def load(workdir, step="best"):
-        fake.asked.append((workdir, step))
+        fake.asked.append((*workdir, step))
         return fake
 
     monkeypatch.setattr(flaxformer_lite, "load", load, raising=False)

@@ -51,7 +51,9 @@ def test_n_best_and_scores_keep_as_many_lines_for_every_line(predictor, words, c
 
 
 def test_a_line_break_in_a_hypothesis_makes_no_line(predictor, words, monkeypatch, capsys):
-    monkeypatch.setattr(predictor, "n_best", lambda lines, decode: [[command_prediction("a\nb\rc")] for _ in lines])
+    monkeypatch.setattr(
+        predictor, "n_best", lambda lines, decode, prefixes: [[command_prediction("a\nb\rc")] for _ in lines]
+    )
     assert main(["decode", "--workdir=w", words(b"x\ny\n")]) == 0
     assert capsys.readouterr().out == "a b c\n" * 2
 
@@ -90,7 +92,7 @@ def test_bad_input_is_named_before_the_model_is_loaded(predictor, words, tmp_pat
 def test_a_failure_half_way_leaves_the_old_file(predictor, words, tmp_path, monkeypatch):
     (tmp_path / "out").write_text("old")
 
-    def fail(lines, decode):
+    def fail(lines, decode, prefixes):
         raise RuntimeError("half way")
 
     monkeypatch.setattr(predictor, "n_best", fail)

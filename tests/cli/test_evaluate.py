@@ -28,7 +28,7 @@ def test_table(asked, predictor, capsys):
     decode = dataclasses.replace(predictor.config.decode, method="beam", beam_size=4)
     assert asked == [(predictor, "test", decode, 9)]
     shown = capsys.readouterr().out
-    assert "test, step 700, beam 4, length penalty 0.6" in shown
+    assert "test, step 700, beam 4, length penalty 0.6 (google)" in shown
     assert [line.split() for line in shown.splitlines()[-2:]] == [["loss", "0.5123"], ["wer", "30.2500"]]
 
 
@@ -39,9 +39,23 @@ def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
         "step": 700,
         "split": "validation",
         "max_examples": 0,
-        "decode": dataclasses.asdict(predictor.config.decode),
+        "seed": 0,
+        "decode": dataclasses.asdict(predictor.config.decode) | {"forbidden": []},
         "metrics": {"loss": 0.51234, "wer": 30.25},
     }
+
+
+@pytest.mark.parametrize(
+    ("flag", "named"),
+    [
+        ("--method=greedy", "greedy"),
+        ("--samples=7", "the likeliest of 7 samples"),
+        ("--utility=bleu", "minimum Bayes risk by bleu over 16 samples"),
+    ],
+)
+def test_the_search_is_named(asked, flag, named, capsys):
+    assert main(["evaluate", "--workdir=w", flag]) == 0
+    assert f"validation, step 700, {named}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flag", ["--split=dev", "--max_examples=-1", "--max_examples=many", "--beam_size=0"])

@@ -33,7 +33,7 @@ def test_a_flag_wins_over_the_folder(config):
 def test_flags_of_beam_search_imply_it(config, flag):
     assert config.decode.method == "greedy"
     assert decode_config(config, flag).method == "beam"
-    with pytest.raises(InputError, match=f"{flag.partition('=')[0]}=.* belongs to beam search"):
+    with pytest.raises(InputError, match=f"{flag.partition('=')[0]}=.* is of no use to --method=greedy: drop"):
         decode_config(config, "--method=greedy", flag)
 
 

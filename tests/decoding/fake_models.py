@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxformer_lite.decoding.search import Query, query
 from flaxformer_lite.types import Hypotheses, SpecialIds
 
 SPECIAL = SpecialIds(pad=0, end=1, begin=2, unknown=3)
@@ -63,48 +63,15 @@ class Recurrent:
 
 
 @partial(jax.jit, static_argnames=("model", "max_length", "method", "special"))
-def _search(model, sources, limits, max_length, method, special):
-    cache = model.start(len(limits), method.beam_size)
-    return method(model.step, cache, sources, limits, max_length, special)
+def _search(model, sources, asked, max_length, method, special):
+    cache = model.start(len(asked.limits), method.beam_size)
+    return method(model.step, cache, sources, asked, max_length, special)
 
 
-def search(model, sources, limits, max_length, method, special=SPECIAL) -> Hypotheses:
-    """What ``method`` finds, as NumPy arrays."""
-    return jax.tree.map(np.asarray, _search(model, sources, jnp.asarray(limits), max_length, method, special))
-
-
-def penalty(length: int, alpha: float) -> float:
-    return ((5 + length) / 6) ** alpha
-
-
-def exhaustive(model: Recurrent, source: np.ndarray, limit: int, alpha: float) -> list[tuple[float, tuple[int, ...]]]:
-    """Every target of at most ``limit`` tokens with its score, best first."""
-    words = [i for i in range(VOCABULARY) if i not in (SPECIAL.pad, SPECIAL.end, SPECIAL.begin)]
-    found = []
-    for length in range(limit):
-        for start in product(words, repeat=length):
-            ids = (*start, SPECIAL.end)
-            log_prob = sum(model.log_probs(source, ids[:i])[token] for i, token in enumerate(ids))
-            found.append((log_prob / penalty(len(ids), alpha), ids))
-    return sorted(found, reverse=True)
-
-
-def plain_beam_search(
-    model: Recurrent, source: np.ndarray, limit: int, beam_size: int, alpha: float
-) -> list[tuple[float, tuple[int, ...]]]:
-    """Beam search with lists and sorting, that always goes on to the limit."""
-    live, finished = [(0.0, ())], []
-    for length in range(1, limit + 1):
-        found = []
-        for log_prob, ids in live:
-            gains = model.log_probs(source, ids)
-            for token in (1, 3, 4, 5) if length < limit else (1,):
-                found.append((log_prob + gains[token], (*ids, token)))
-        found.sort(reverse=True)
-        ended = [(log_prob, ids) for log_prob, ids in found[:beam_size] if ids[-1] == SPECIAL.end]
-        finished += [(log_prob / penalty(length, alpha), ids) for log_prob, ids in ended]
-        live = [(log_prob, ids) for log_prob, ids in found if ids[-1] != SPECIAL.end][:beam_size]
-    return sorted(finished, reverse=True)[:beam_size]
+def search(model, sources, asked, max_length, method, special=SPECIAL) -> Hypotheses:
+    """What ``method`` finds, as NumPy arrays. Asked are limits alone, or a whole ``Query``."""
+    asked = asked if isinstance(asked, Query) else query(jnp.asarray(asked))
+    return jax.tree.map(np.asarray, _search(model, sources, asked, max_length, method, special))
 
 
 class Place(NamedTuple):

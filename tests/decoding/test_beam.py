@@ -3,74 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.decoding.beam import BeamSearch, length_penalty
+from flaxformer_lite.decoding.beam import BeamSearch
+from flaxformer_lite.decoding.conventions import Google
 from flaxformer_lite.decoding.greedy import Greedy
-from flaxformer_lite.decoding.search import NEVER
-from tests.decoding.fake_models import (
-    SPECIAL,
-    VOCABULARY,
-    Recurrent,
-    Table,
-    exhaustive,
-    penalty,
-    plain_beam_search,
-    search,
-)
-
-
-def assert_finds(found, row, expected):
-    """Row ``row`` holds just the (score, ids) of ``expected``, in that order."""
-    for beam, (score, ids) in enumerate(expected):
-        np.testing.assert_array_equal(found.ids[row, beam], ids + (SPECIAL.pad,) * (found.ids.shape[-1] - len(ids)))
-        np.testing.assert_allclose(found.scores[row, beam], score, rtol=1e-5)
-        assert found.lengths[row, beam] == len(ids)
-    np.testing.assert_array_equal(found.lengths[row, len(expected) :], 0)
-    np.testing.assert_array_equal(found.scores[row, len(expected) :], NEVER)
-
-
-def test_length_penalty_is_that_of_wu_et_al():
-    np.testing.assert_allclose(length_penalty(jnp.array([1, 7, 13]), 1.0), [1, 2, 3])
-    np.testing.assert_allclose(length_penalty(jnp.array([1, 19]), 0.5), [1, 2])
-    np.testing.assert_array_equal(length_penalty(jnp.array([1, 19]), 0.0), [1, 1])
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.5])
-def test_beam_of_full_width_is_exhaustive_search(alpha):
-    model, limits = Recurrent.random(seed=11), [4, 1, 3, 2]
-    sources = model.sources(seed=5, rows=4)
-    found = search(model, sources, limits, 4, BeamSearch(1 + 3 + 9 + 27, alpha))
-    for row, limit in enumerate(limits):
-        assert_finds(found, row, exhaustive(model, np.asarray(sources)[row], limit, alpha))
-
-
-@pytest.mark.parametrize(("beam_size", "alpha"), [(1, 0.6), (2, 0.0), (3, 1.0), (4, 2.5)])
-def test_stopping_early_changes_nothing(beam_size, alpha):
-    model = Recurrent.random(seed=7)
-    limits = np.random.default_rng(0).integers(3, 9, size=24)  # from 3 on there are more targets than beams
-    sources = model.sources(seed=4, rows=24)
-    found = search(model, sources, limits, 8, BeamSearch(beam_size, alpha))
-    for row, limit in enumerate(limits):
-        assert_finds(found, row, plain_beam_search(model, np.asarray(sources)[row], int(limit), beam_size, alpha))
-
-
-def test_stops_as_soon_as_no_beam_can_win():
-    model = Recurrent.random(seed=7, bias=tuple(9.0 * (i == SPECIAL.end) for i in range(VOCABULARY)))
-    steps = []
-
-    def counted_step(token, cache, encoded):
-        jax.debug.callback(lambda: steps.append(1))
-        return model.step(token, cache, encoded)
-
-    sources, limits = model.sources(seed=4, rows=3), jnp.array([50, 40, 30])
-    BeamSearch(2, 0.6)(counted_step, model.start(3, 2), sources, limits, 50, SPECIAL)
-    jax.effects_barrier()
-    assert len(steps) < 10
+from tests.decoding.fake_models import SPECIAL, VOCABULARY, Recurrent, Table, search
+from tests.decoding.plain_search import assert_finds, diverse
 
 
 def test_one_beam_without_penalty_is_greedy_search():
     model, limits = Recurrent.random(seed=3), np.full(32, 7)
     sources = model.sources(seed=1, rows=32)
-    beam = search(model, sources, limits, 7, BeamSearch(1, 0.0))
+    beam = search(model, sources, limits, 7, BeamSearch(1, Google(0.0)))
     greedy = search(model, sources, limits, 7, Greedy())
     ended = np.any(greedy.ids == SPECIAL.end, axis=(1, 2))
     assert ended.sum() > 10
@@ -90,7 +33,7 @@ def test_finds_the_better_path_that_greedy_search_misses():
     )
     sources, limits = jnp.zeros((2, 1)), [3, 3]
     greedy = search(table, sources, limits, 3, Greedy())
-    beam = search(table, sources, limits, 3, BeamSearch(2, 0.0))
+    beam = search(table, sources, limits, 3, BeamSearch(2, Google(0.0)))
     for row in range(2):
         assert_finds(greedy, row, [(np.log(0.5 * 0.4), (a, end))])
         assert_finds(beam, row, [(np.log(0.4 * 0.9), (b, end)), (np.log(0.5 * 0.4), (a, end))])
@@ -98,7 +41,7 @@ def test_finds_the_better_path_that_greedy_search_misses():
 
 def test_hypotheses_are_sorted_distinct_and_complete():
     model, limits = Recurrent.random(seed=2), np.array([6, 9, 4, 7, 5])
-    found = search(model, model.sources(seed=9, rows=5), limits, 9, BeamSearch(4, 0.8))
+    found = search(model, model.sources(seed=9, rows=5), limits, 9, BeamSearch(4, Google(0.8)))
     assert np.all(np.diff(found.scores, axis=1) <= 0)
     for row in range(5):
         assert len({tuple(ids) for ids in found.ids[row]}) == 4
@@ -111,7 +54,7 @@ def test_hypotheses_are_sorted_distinct_and_complete():
 
 def test_a_row_does_not_depend_on_the_batch_or_the_size_of_the_output():
     model, limits = Recurrent.random(seed=2), np.array([6, 9, 4, 7, 2])
-    sources, method = model.sources(seed=9, rows=5), BeamSearch(3, 0.6)
+    sources, method = model.sources(seed=9, rows=5), BeamSearch(3, Google(0.6))
     together = search(model, sources, limits, 9, method)
     order = np.array([3, 1, 4, 2, 0, 3, 3])
     some = search(model, sources[order], limits[order] * [1, 1, 1, 1, 1, 0, 0], 13, method)  # the last two fill up
@@ -124,7 +67,7 @@ def test_a_row_does_not_depend_on_the_batch_or_the_size_of_the_output():
         np.testing.assert_array_equal(alone.ids[0], together.ids[row])
 
 
-@pytest.mark.parametrize("method", [Greedy(), BeamSearch(3, 0.6)])
+@pytest.mark.parametrize("method", [Greedy(), BeamSearch(3, Google(0.6))])
 def test_the_same_when_sharded_over_eight_devices(method):
     model, limits = Recurrent.random(seed=2), np.arange(16) % 5 + 3
     sources = model.sources(seed=9, rows=16)
@@ -139,7 +82,7 @@ def test_the_same_when_sharded_over_eight_devices(method):
 def test_limit_1_leaves_the_end_alone():
     model = Recurrent.random(seed=2)
     sources = model.sources(seed=9, rows=3)
-    found = search(model, sources, [1, 1, 1], 5, BeamSearch(2, 0.6))
+    found = search(model, sources, [1, 1, 1], 5, BeamSearch(2, Google(0.6)))
     for row in range(3):
         assert_finds(found, row, [(model.log_probs(np.asarray(sources)[row], ())[SPECIAL.end], (SPECIAL.end,))])
 
@@ -147,7 +90,9 @@ def test_limit_1_leaves_the_end_alone():
 @pytest.mark.parametrize("begin", [SPECIAL.begin, SPECIAL.end, SPECIAL.pad])
 def test_can_end_at_once_whichever_token_begins(begin):
     model = Recurrent.random(seed=0, bias=tuple(20.0 * (i == SPECIAL.end) for i in range(VOCABULARY)))
-    found = search(model, model.sources(seed=1, rows=2), [4, 3], 4, BeamSearch(2, 0.0), SPECIAL._replace(begin=begin))
+    found = search(
+        model, model.sources(seed=1, rows=2), [4, 3], 4, BeamSearch(2, Google(0.0)), SPECIAL._replace(begin=begin)
+    )
     np.testing.assert_array_equal(found.ids[:, 0], [[SPECIAL.end, 0, 0, 0]] * 2)
 
 
@@ -162,22 +107,56 @@ def test_sums_in_float32_whatever_the_logits_are(dtype):
 
     rounded = Rounded(model.inputs, model.transition, model.outputs)
     sources = model.sources(seed=9, rows=3)
-    found = search(rounded, sources, [6, 5, 4], 6, BeamSearch(2, 0.6))
+    found = search(rounded, sources, [6, 5, 4], 6, BeamSearch(2, Google(0.6)))
     assert found.scores.dtype == np.float32
     for row in range(3):
         ids = tuple(int(i) for i in found.ids[row, 0, : found.lengths[row, 0]])
         exact = sum(model.log_probs(np.asarray(sources)[row], ids[:i])[token] for i, token in enumerate(ids))
-        np.testing.assert_allclose(found.scores[row, 0] * penalty(len(ids), 0.6), exact, rtol=0.02)
+        np.testing.assert_allclose(found.scores[row, 0] * ((5 + len(ids)) / 6) ** 0.6, exact, rtol=0.02)
 
 
 def test_tokens_of_probability_0_make_no_nan():
     table = Table(probabilities=((0, 0.0, 0, 0, 1.0, 0), (0, 1.0, 0, 0, 0, 0)), children=((0, 0, 0, 0, 1, 0),) * 2)
-    found = search(table, jnp.zeros((2, 1)), [4, 5], 5, BeamSearch(3, 0.6))
+    found = search(table, jnp.zeros((2, 1)), [4, 5], 5, BeamSearch(3, Google(0.6)))
     for row in range(2):
         assert_finds(found, row, [(0.0, (4, SPECIAL.end))])
 
 
-@pytest.mark.parametrize(("beam_size", "alpha"), [(0, 0.6), (2, -0.1)])
-def test_settings_out_of_range_are_refused(beam_size, alpha):
-    with pytest.raises(ValueError, match=r"beam_size=.* at least 1"):
-        BeamSearch(beam_size, alpha)
+@pytest.mark.parametrize(("beam_size", "groups"), [(0, 1), (2, 0), (4, 3)])
+def test_settings_out_of_range_are_refused(beam_size, groups):
+    with pytest.raises(ValueError, match=rf"groups={groups} must divide beam_size={beam_size}"):
+        BeamSearch(beam_size, Google(0.6), groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("beam_size", "groups", "penalty", "alpha"), [(2, 2, 0.7, 0.0), (4, 2, 0.5, 1.0), (6, 3, 1.3, 0.6)]
+)
+def test_diverse_beam_search_equals_a_plain_one(beam_size, groups, penalty, alpha):
+    model = Recurrent.random(seed=7)
+    limits = np.random.default_rng(1).integers(3, 8, size=16)
+    sources = model.sources(seed=4, rows=16)
+    method = BeamSearch(beam_size, Google(alpha), groups=groups, diversity_penalty=penalty)
+    found = search(model, sources, limits, 7, method)
+    for row, limit in enumerate(limits):
+        expected = diverse(model, np.asarray(sources)[row], int(limit), beam_size, alpha, groups, penalty)
+        assert_finds(found, row, expected)
+
+
+def test_groups_without_a_penalty_are_the_same_search_again():
+    model, limits = Recurrent.random(seed=7), [5, 7, 6]
+    sources = model.sources(seed=4, rows=3)
+    one = search(model, sources, limits, 7, BeamSearch(2, Google(0.6)))
+    three = search(model, sources, limits, 7, BeamSearch(6, Google(0.6), groups=3))
+    np.testing.assert_array_equal(three.ids, np.repeat(one.ids, 3, axis=1))
+
+
+def test_the_more_penalty_the_more_first_tokens():
+    model, limits = Recurrent.random(seed=7), np.full(16, 7)
+    sources = model.sources(seed=4, rows=16)
+    firsts = []
+    for penalty in (0.0, 1.0, 100.0):
+        method = BeamSearch(3, Google(0.6), groups=3, diversity_penalty=penalty)
+        ids = search(model, sources, limits, 7, method).ids
+        firsts.append(sum(len(set(ids[row, :, 0])) for row in range(16)))
+    assert firsts[0] == 16
+    assert firsts[0] < firsts[1] < firsts[2]
