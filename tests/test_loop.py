@@ -14,9 +14,11 @@ import jax
 import numpy as np
 import pytest
 
+import flaxformer_lite
 from flaxformer_lite import loop
 from flaxformer_lite.checkpoint import Checkpoints, Evaluation
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.optim import make_schedule
 from flaxformer_lite.sharding import MeshLayout, PmapLayout
 from tests.micro import flags, micro, use_devices
 
@@ -73,7 +75,9 @@ class Runs:
 
     def start(self, name, config=None):
         config = config or micro()
-        self._program = (config.seed, config.data, config.model, config.optim, config.train.steps, config.parallel)
+        what_is_learned = ("steps", "z_loss", "r_drop", "distill", "ema_decay")
+        train = tuple(getattr(config.train, name) for name in what_is_learned)
+        self._program = (config.seed, config.data, config.model, config.optim, train, config.parallel)
         return loop.train(config, self.folder / name)
 
     def break_off(self, name, place, at, config=None):
@@ -274,7 +278,12 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(runs, monkeypatch, 
     assert counts == {3: (1, 1), 4: (0, 1), 6: (1, 2), 8: (0, 3), 9: (0, 3), 12: (0, 3)}
     lines, _, saved = runs.record("run")
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved.state))
-    assert all(line["train/loss"] > 0 for line in lines if "train/loss" in line)
+    logged = [line for line in lines if "train/loss" in line]
+    assert all(line["train/loss"] > 0 for line in logged)
+    assert [(line["step"], line["train/skipped"]) for line in logged] == [(5, 1), (10, 3), (12, 3)]
+    schedule = make_schedule(micro().optim, 12)  # what is skipped does not count
+    rates = [float(schedule(update)) for update in (3, 6, 8)]  # of 5 - 1, 10 - 3 and 12 - 3 updates the last
+    assert [line["train/learning_rate"] for line in logged] == pytest.approx(rates)
 
 
 def test_a_run_that_diverges_stops_at_the_last_good_checkpoint(runs, monkeypatch):
@@ -296,6 +305,59 @@ def test_skipped_updates_in_a_row_are_counted_across_restarts(runs, monkeypatch)
     poison(monkeypatch, {1, 2})
     with pytest.raises(InputError, match=r"^step 8: .* for 4 updates in a row"):
         runs.start("run", config)
+
+
+def test_what_the_log_says_of_skipped_updates_goes_on_after_a_restart(runs, monkeypatch):
+    poison(monkeypatch, {2, 3})
+    runs.break_off("run", UPDATE, 8)
+    assert runs.start("run") == 0
+    lines = [line for line in runs.record("run")[0] if "train/loss" in line]
+    assert [(line["step"], line["train/skipped"]) for line in lines] == [(5, 2), (10, 2), (12, 2)]
+
+
+def test_nothing_is_said_of_updates_that_were_not_skipped(whole):
+    logged = [line for line in whole[0] if "train/loss" in line]
+    assert logged
+    assert not any("train/skipped" in line or "train/objective" in line for line in logged)
+
+
+AVERAGED = {"train.ema_decay": 0.8}
+
+
+def test_a_run_with_a_moving_average_goes_on_as_if_it_had_not_been_stopped(runs):
+    assert runs.start("whole", micro(AVERAGED)) == 0
+    runs.break_off("killed", UPDATE, 7, micro(AVERAGED))
+    assert runs.start("killed", micro(AVERAGED)) == 0
+    same(runs.record("killed"), runs.record("whole"))
+
+
+def test_the_moving_average_is_what_is_evaluated_and_loaded(runs, whole):
+    assert runs.start("run", micro(AVERAGED)) == 0
+    lines, _, saved = runs.record("run")
+    jax.tree.map(np.testing.assert_array_equal, saved.state.params, whole[2].state.params)  # it disturbs nothing
+    evaluated = [line["eval/exact_match"] for line in lines if "eval/exact_match" in line]
+    assert evaluated[-1] == sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(saved.state.ema))
+    loaded = flaxformer_lite.load(runs.folder / "run", step="latest").params
+    jax.tree.map(np.testing.assert_array_equal, loaded, saved.state.ema)
+
+
+def test_a_run_learns_from_another_and_goes_on_with_the_same_teacher(runs, capsys):
+    """The teacher may train on meanwhile: what it knew when its student began stays what is taught."""
+    deep = {"model.num_layers": 2, "train.keep_latest": 9}
+    runs.break_off("teacher", UPDATE, 9, micro(deep))
+    taught = {"train.distill.teachers": (str(runs.folder / "teacher"),), "train.distill.temperature": 2.0}
+    student = micro(taught | {"train.r_drop": 0.5, "train.z_loss": 1e-3})
+    assert runs.start("whole", student) == 0
+    runs.break_off("killed", UPDATE, 7, student)
+    said = capsys.readouterr().err
+    began_with = int(re.search(rf"learning from {runs.folder}/teacher, step (\d+)", said)[1])
+    assert began_with == 8  # by the sum of its parameters, which grows
+    assert runs.start("teacher", micro(deep)) == 0
+    assert int(flaxformer_lite.load(runs.folder / "teacher").step) == 12
+    assert runs.start("killed", student) == 0
+    same(runs.record("killed"), runs.record("whole"))
+    logged = [line for line in runs.record("whole")[0] if "train/loss" in line]
+    assert all(line["train/objective"] != line["train/loss"] for line in logged)
 
 
 def test_metrics_are_read_one_step_late(runs, monkeypatch):
@@ -320,7 +382,7 @@ def test_metrics_are_read_one_step_late(runs, monkeypatch):
 
 def test_pmap_trains_and_goes_on(runs, monkeypatch):
     use_devices(monkeypatch, 2)
-    config = micro({"parallel.mode": "pmap"})
+    config = micro(AVERAGED | {"parallel.mode": "pmap"})
     assert runs.start("whole", config) == 0
     runs.break_off("killed", UPDATE, 8, config)
     assert runs.start("killed", config) == 0
