@@ -112,7 +112,7 @@ def get_config() -> ConfigDict:
     train.loss = "cross_entropy"  # cross_entropy | kl_divergence: less the smoothed labels' entropy, so 0 is perfect
     train.label_smoothing = 0.1  # probability spread evenly over the vocabulary
     train.z_loss = 0.0  # times (log of the softmax's sum)², which keeps logits near 0; 1e-4 is usual
-    train.r_drop = 0.0  # times the divergence between two passes with other dropout (R-Drop); doubles the work
+    train.r_drop = 0.0  # alpha of R-Drop, which draws two passes with other dropout together; doubles the work
     train.distill = ConfigDict(
         {
             "teachers": (),  # work folders of trained models with the same vocabularies; their mean is learned

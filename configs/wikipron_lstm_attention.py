@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.model.encoder = "rnn"
     config.model.decoder = "rnn"
     config.model.num_layers = 1
-    config.model.width = 256
+    config.model.width = 128
     config.model.rnn.cell = "lstm"
     config.model.rnn.direction = "both"
     config.model.rnn.design = "bahdanau"
