@@ -40,10 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seed is not None:
         predictor.seed = arguments.seed
     found = evaluate_split(predictor, arguments.split, decode, arguments.max_examples)
+    step = "average" if arguments.step == "average" else predictor.step
     if arguments.json:
         settings = {
             "workdir": arguments.workdir,
-            "step": predictor.step,
+            "step": step,
             "split": arguments.split,
             "max_examples": arguments.max_examples,
             "seed": predictor.seed,
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps({**settings, "metrics": found}, indent=2))
     else:
-        print(f"{arguments.split}, step {predictor.step}, {_named(decode)}\n")
+        print(f"{arguments.split}, step {step}, {_named(decode)}\n")
         width = max(map(len, found), default=0)
         for name, value in found.items():
             print(f"{name:<{width}}  {value:10.4f}")
