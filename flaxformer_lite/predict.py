@@ -15,7 +15,7 @@ import numpy as np
 from flaxformer_lite import checkpoint, metrics
 from flaxformer_lite.announced import Announced
 from flaxformer_lite.config import Config, DecodeConfig, MeshConfig
-from flaxformer_lite.data.features import Ragged, pad, tokenise, truncate
+from flaxformer_lite.data.features import Ragged, pad, ragged, tokenise, truncate
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.decoding.mbr import by_expected_utility
 from flaxformer_lite.decoding.search import Query, Search
@@ -60,6 +60,7 @@ class Predictor:
 
     Attributes:
       params, config, step, vocabularies, layout: as above; config and step are those of an ensemble's first member.
+      reach: the most tokens that a source or target may have.
       seed: of sampling, beside the line: the run's own unless set.
     """
 
@@ -78,7 +79,7 @@ class Predictor:
         self.vocabularies = vocabularies
         self._source, self._target = vocabularies
         self._members = [make_model(own, self._source.size, self._target.size) for own in (config, *others)]
-        self._reach = min(member.reach for member in self._members)
+        self.reach = min(member.reach for member in self._members)
         self.layout = layout
         self.seed = config.seed
         self._compiled: dict[Any, Callable[..., Hypotheses]] = {}
@@ -131,12 +132,12 @@ class Predictor:
 
     def _fit(self, sources: Ragged) -> Ragged:
         """Cuts what reaches beyond learned positions."""
-        too_long = sources.lengths > self._reach
+        too_long = sources.lengths > self.reach
         if not too_long.any():
             return sources
-        say(f"{too_long.sum()} lines have more than the {self._reach} tokens that this model's learned "
+        say(f"{too_long.sum()} lines have more than the {self.reach} tokens that this model's learned "
             f"positions reach to; the rest of them is not read")  # fmt: skip
-        return truncate(sources, int(self._reach))
+        return truncate(sources, int(self.reach))
 
     def _tokenise_prefixes(self, prefixes: Sequence[str], count: int) -> Ragged:
         """The tokens of prefixes, without an end."""
@@ -146,16 +147,15 @@ class Predictor:
         for number, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True), start=1):
             if self._target.special.unknown in ids:
                 raise InputError(f"prefix {number}, {prefix!r}, has what the model cannot say: not in its vocabulary")
-            if len(ids) >= self._reach:
+            if len(ids) >= self.reach:
                 raise InputError(
-                    f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self._reach}"
+                    f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self.reach}"
                 )
-        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        return Ragged(np.array([i for ids in rows for i in ids], np.int32), offsets)
+        return ragged(rows)
 
     def _buckets(self, lengths: np.ndarray) -> np.ndarray:
         buckets = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST_BUCKET))).astype(int)
-        return np.minimum(buckets, self._reach).astype(int)
+        return np.minimum(buckets, self.reach).astype(int)
 
     def _search(
         self, sources: Ragged, begun: Ragged, batch: np.ndarray, shape: tuple[int, int, int], decode: DecodeConfig
@@ -173,7 +173,7 @@ class Predictor:
     def limits(self, lengths: np.ndarray, decode: DecodeConfig) -> np.ndarray:
         """The most tokens that are said to sources of these lengths, the end token included."""
         limits = np.ceil(decode.max_length_ratio * lengths).astype(int) + decode.max_length_offset
-        return np.minimum(limits, self._reach).astype(int)
+        return np.minimum(limits, self.reach).astype(int)
 
     def _searcher(self, shape: tuple[int, int, int], decode: DecodeConfig) -> Callable[..., Hypotheses]:
         """The compiled search of one shape, compiled when first asked for."""

@@ -11,7 +11,7 @@ _FOUNDATION = ("errors", "types", "config", "schema")
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves")
 _SPINE = (
     *("report", "announced", "workdir", "train_state", "objective", "steps", "checkpoint", "teachers", "searches"),
-    *("predict", "evaluate", "loop"),
+    *("predict", "scoring", "search_errors", "evaluate", "loop"),
 )
 _EDGE = ("__init__", "cli", "interop")
 _FILES = sorted(path.relative_to(_PACKAGE).as_posix() for path in _PACKAGE.rglob("*.py"))

@@ -5,7 +5,7 @@ Everything about the model comes from its work folder. An empty line stays empty
 Examples:
   echo "flaxformer" | flaxformer-lite decode --workdir=runs/g2p
   flaxformer-lite decode --workdir=runs/g2p --input=words.txt --output=phones.txt --beam_size=5
-  flaxformer-lite decode --workdir=runs/g2p --input=words.txt --beam_size=5 --n_best=3 --format=jsonl
+  flaxformer-lite decode --workdir=runs/g2p --input=words.txt --beam_size=5 --n_best=3 --format=jsonl --attention
   flaxformer-lite decode --workdir=runs/g2p --input=words.txt --method=sample --samples=20 --top_p=0.9 --n_best=20
   flaxformer-lite decode --workdir=runs/a,runs/b,runs/c --input=words.txt --method=mbr --utility=chrf
 """
@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from flaxformer_lite import report
-from flaxformer_lite.cli import search_flags
+from flaxformer_lite.cli import output, search_flags
+from flaxformer_lite.cli.score import as_json
 from flaxformer_lite.data import text_files
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.errors import InputError
 
 if TYPE_CHECKING:
     from flaxformer_lite.predict import Prediction, Predictor
+    from flaxformer_lite.scoring import Scorer
 
 _BATCHES_A_TIME = 16  # decoded before their lines are written: many enough to sort by length, few enough to see go by
 
@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text: n_best lines for each line (default); tsv: number of the line, rank, score, text; jsonl: an object "
         "for each line, with tokens",
     )
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="jsonl: with each token's log-probability and how much of each source token it read",
+    )
     parser.add_argument("--scores", action="store_true", help="text: each line is its score, a tab and the text")
 
 
@@ -52,13 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Decodes; returns the exit code."""
     lines = _read_lines(arguments.input)
     prefixes = _read_prefixes(arguments.prefix, len(lines)) if arguments.prefix else []
-    _check_writable(arguments.output)
+    output.check_writable(arguments.output)
+    if arguments.attention and arguments.format != "jsonl":
+        raise InputError(f"--attention needs --format=jsonl, not {arguments.format}")
     import flaxformer_lite  # here, because the model's libraries take seconds to import
+    from flaxformer_lite.scoring import Scorer
 
     predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
     decode = search_flags.decode_config(predictor.config, arguments)
     if arguments.seed is not None:
         predictor.seed = arguments.seed
+    scorer = Scorer(predictor) if arguments.attention else None
     size = decode.batch_size * _BATCHES_A_TIME
 
     def chunks() -> Iterator[str]:
@@ -68,19 +77,32 @@ def run(arguments: argparse.Namespace) -> int:
             numbered = zip(range(start + 1, len(lines) + 1), lines[chunk], found, strict=False)
             match arguments.format:
                 case "jsonl":
-                    yield "".join(_as_json(number, line, found, predictor) for number, line, found in numbered)
+                    records = [_as_json(number, line, found, predictor) for number, line, found in numbered]
+                    if scorer:
+                        _add_attention(records, found, scorer)
+                    yield "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
                 case "tsv":
                     yield "".join(_as_table(number, found) for number, _, found in numbered)
                 case "text":
                     yield "".join(_as_text(found, decode.n_best, arguments.scores) for _, _, found in numbered)
 
-    _write(arguments.output, chunks())
+    output.write(arguments.output, chunks())
     return 0
 
 
-def _as_json(number: int, line: str, predictions: Sequence[Prediction], predictor: Predictor) -> str:
+def _as_json(number: int, line: str, predictions: Sequence[Prediction], predictor: Predictor) -> dict[str, Any]:
     hypotheses = [{"text": p.text, "score": round(p.score, 6), "tokens": predictor.tokens(p)} for p in predictions]
-    return json.dumps({"line": number, "source": line, "hypotheses": hypotheses}, ensure_ascii=False) + "\n"
+    return {"line": number, "source": line, "hypotheses": hypotheses}
+
+
+def _add_attention(records: Sequence[dict[str, Any]], found: Sequence[Sequence[Prediction]], scorer: Scorer) -> None:
+    """Reads what was said once more, all at once, to see where it came from."""
+    said = [(record, hypothesis, p) for record, predictions in zip(records, found, strict=True)
+            for hypothesis, p in zip(record["hypotheses"], predictions, strict=True) if p.ids]  # fmt: skip
+    scored = scorer.hypotheses([record["source"] for record, _, _ in said], [p.ids for _, _, p in said])
+    for (record, hypothesis, _), these in zip(said, scored, strict=True):
+        record["source_tokens"] = these.source_tokens
+        hypothesis |= {key: value for key, value in as_json(these).items() if key != "source_tokens"}
 
 
 def _as_table(number: int, predictions: Sequence[Prediction]) -> str:
@@ -114,40 +136,3 @@ def _read_lines(path: str) -> list[str]:
     if sys.stdin.isatty():
         report.say("reading lines from the keyboard; Ctrl-D ends them")
     return text_files.split_lines(sys.stdin.buffer.read(), "standard input")
-
-
-def _check_writable(path: str) -> None:
-    place = Path(path).resolve()
-    if path == "-":
-        return
-    if place.is_dir():
-        raise InputError(f"--output={path}: this is a folder; name a file")
-    if not os.access(place if _is_special(place) else place.parent, os.W_OK):
-        raise InputError(f"--output={path}: cannot write there; name a file in a folder that exists and is yours")
-
-
-def _write(path: str, texts: Iterable[str]) -> None:
-    """Writes to standard output as the texts come, to a file all at once: it is under its name only when complete."""
-    if path == "-":
-        for text in texts:
-            with full_disk_named(Path("standard output")):
-                sys.stdout.buffer.write(text.encode())
-                sys.stdout.buffer.flush()
-        return
-    place = Path(path).resolve()  # through a link, which stays one
-    content = "".join(texts).encode()
-    with full_disk_named(place):
-        if _is_special(place):
-            place.write_bytes(content)
-            return
-        draft = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            draft.write_bytes(content)
-            draft.replace(place)
-        finally:
-            draft.unlink(missing_ok=True)
-
-
-def _is_special(place: Path) -> bool:
-    """Whether this is a pipe, /dev/null or the like, which no file may replace."""
-    return place.exists() and not place.is_file()

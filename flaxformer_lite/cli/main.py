@@ -22,6 +22,8 @@ _COMMANDS = {
     "train": "train a model, or go on where a run stopped",
     "decode": "read lines of text, write what a trained model makes of them",
     "evaluate": "measure a trained model on a split of its data",
+    "score": "say how likely given targets are",
+    "search-errors": "say how often beam search misses the likeliest target",
     "average": "average the parameters of a run's last checkpoints",
     "data": "show what a model will see: examples, ids, lengths, what is cut",
 }
@@ -39,7 +41,7 @@ Examples:
   flaxformer-lite evaluate --workdir=runs/tiny --split=test
 
 flaxformer-lite COMMAND --help explains a command and its flags.
-""".format(commands="\n".join(f"  {name:<10}{text}" for name, text in _COMMANDS.items()))
+""".format(commands="\n".join(f"  {name:<15}{text}" for name, text in _COMMANDS.items()))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,7 +78,7 @@ def _run(argv: list[str]) -> int:
         raise InputError(
             f"{name}: there is no such command{_nearest(name, _COMMANDS)} (flaxformer-lite --help lists them)"
         )
-    command = importlib.import_module(f"flaxformer_lite.cli.{name}")
+    command = importlib.import_module(f"flaxformer_lite.cli.{name.replace('-', '_')}")
     parser = _Parser(
         prog=f"flaxformer-lite {name}",
         description=command.__doc__,

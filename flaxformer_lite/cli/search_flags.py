@@ -48,8 +48,8 @@ _METHODS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--workdir``, ``--step`` and the flags of the search."""
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--workdir`` and ``--step``."""
     parser.add_argument(
         "--workdir", metavar="FOLDER", required=True, help="the work folder of a training run; A,B,C: an ensemble"
     )
@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|average|N",
         help="which checkpoint (default: best); average: what flaxformer-lite average made",
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--workdir``, ``--step`` and the flags of the search."""
+    add_model(parser)
     parser.add_argument("--seed", type=_seed, metavar="N", help="of sampling (default: the run's)")
     search = parser.add_argument_group(
         "search",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -49,6 +50,11 @@ def tokenise(vocabulary: Vocabulary, texts: Iterable[str]) -> Ragged:
         ids.append(vocabulary.special.end)
         offsets.append(len(ids))
     return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64))
+
+
+def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
+    """Rows of ids as they are."""
+    return Ragged(np.fromiter(chain.from_iterable(rows), np.int32), np.cumsum([0, *map(len, rows)], dtype=np.int64))
 
 
 def fit(

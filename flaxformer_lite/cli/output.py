@@ -1,0 +1,48 @@
+"""Where a command's results go: standard output for ``-``, or a file that has its name only when it is complete."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from flaxformer_lite.errors import InputError, full_disk_named
+
+
+def check_writable(path: str) -> None:
+    """Raises InputError where ``--output`` cannot be written, before there is anything to write."""
+    place = Path(path).resolve()
+    if path == "-":
+        return
+    if place.is_dir():
+        raise InputError(f"--output={path}: this is a folder; name a file")
+    if not os.access(place if _is_special(place) else place.parent, os.W_OK):
+        raise InputError(f"--output={path}: cannot write there; name a file in a folder that exists and is yours")
+
+
+def write(path: str, texts: Iterable[str]) -> None:
+    """Writes to standard output as the texts come, to a file all at once: it is under its name only when complete."""
+    if path == "-":
+        for text in texts:
+            with full_disk_named(Path("standard output")):
+                sys.stdout.buffer.write(text.encode())
+                sys.stdout.buffer.flush()
+        return
+    place = Path(path).resolve()  # through a link, which stays one
+    content = "".join(texts).encode()
+    with full_disk_named(place):
+        if _is_special(place):
+            place.write_bytes(content)
+            return
+        draft = place.with_name(f".{place.name}.{os.getpid()}.part")
+        try:
+            draft.write_bytes(content)
+            draft.replace(place)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _is_special(place: Path) -> bool:
+    """Whether this is a pipe, /dev/null or the like, which no file may replace."""
+    return place.exists() and not place.is_file()

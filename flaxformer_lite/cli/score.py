@@ -1,0 +1,75 @@
+"""Say how likely given targets are: log P(target | source) of each pair of lines, by a trained model.
+
+Nothing is normalised by length; the end token counts. In nats.
+
+Examples:
+  flaxformer-lite score --workdir=runs/mine --source=test.de --target=test.en
+  flaxformer-lite score --workdir=runs/mine --source=test.de --target=test.en --format=tsv
+  flaxformer-lite score --workdir=runs/mine --source=test.de --target=test.en --format=jsonl --output=scores.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from flaxformer_lite.cli import output, search_flags
+from flaxformer_lite.data import text_files
+from flaxformer_lite.errors import InputError
+
+if TYPE_CHECKING:
+    from flaxformer_lite.scoring import Scored
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``score``."""
+    search_flags.add_model(parser)
+    parser.add_argument("--source", metavar="FILE", required=True, help="UTF-8 text, one source a line, may be .gz")
+    parser.add_argument("--target", metavar="FILE", required=True, help="line i is a target of source i")
+    parser.add_argument("--output", metavar="FILE", default="-", help="where to write (default: standard output)")
+    parser.add_argument(
+        "--format",
+        choices=["text", "tsv", "jsonl"],
+        default="text",
+        help="text: a log-probability a line (default); tsv: log-probability, tokens, source, target; jsonl: an object "
+        "a line, with each token's log-probability and attention",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Scores; returns the exit code."""
+    sources, targets = text_files.read_lines(arguments.source), text_files.read_lines(arguments.target)
+    if len(sources) != len(targets):
+        raise InputError(
+            f"--source={arguments.source} has {len(sources)} lines and --target={arguments.target} {len(targets)}: "
+            "line i of one must belong to line i of the other"
+        )
+    output.check_writable(arguments.output)
+    import flaxformer_lite  # here, because the model's libraries take seconds to import
+    from flaxformer_lite.scoring import Scorer
+
+    predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
+    found = Scorer(predictor).texts(sources, targets)
+    lines = (_line(arguments.format, *these) for these in zip(sources, targets, found, strict=True))
+    output.write(arguments.output, lines)
+    return 0
+
+
+def _line(form: str, source: str, target: str, scored: Scored) -> str:
+    if form == "jsonl":
+        return json.dumps({"source": source, "target": target, **as_json(scored)}, ensure_ascii=False) + "\n"
+    if form == "tsv":
+        return f"{scored.log_prob:.4f}\t{len(scored.tokens)}\t{source}\t{target}\n"
+    return f"{scored.log_prob:.4f}\n"
+
+
+def as_json(scored: Scored) -> dict[str, Any]:
+    """A scored target as JSON takes it: tokens, their log-probabilities, and a row of attention for each."""
+    return {
+        "log_prob": round(scored.log_prob, 6),
+        "source_tokens": scored.source_tokens,
+        "tokens": scored.tokens,
+        "log_probs": [round(float(x), 6) for x in scored.log_probs],
+        "attention": [[round(float(x), 4) for x in row] for row in scored.attention],
+    }

@@ -1,0 +1,62 @@
+"""Say what beam search misses: how often a likelier target exists, and how often the likeliest one is empty.
+
+Exact search (Stahlberg & Byrne 2019) proves the likeliest target of each source. Its time grows fast with the length of
+targets and with how unsure the model is: meant for words and short sentences. No length penalty is in play.
+
+Examples:
+  flaxformer-lite search-errors --workdir=runs/g2p --split=test --max_examples=200 --beam_size=5
+  flaxformer-lite search-errors --workdir=runs/g2p --max_examples=200 --beam_size=1 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from flaxformer_lite import report
+from flaxformer_lite.cli import search_flags
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``search-errors``."""
+    search_flags.add_arguments(parser)
+    parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="default: test")
+    parser.add_argument("--max_examples", type=int, default=100, metavar="N", help="spread over the split; 0: all")
+    parser.add_argument(
+        "--budget", type=int, default=20_000, metavar="N", help="beginnings read for a source before giving up"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with every miss, in place of the table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Searches twice; returns the exit code."""
+    import flaxformer_lite  # here, because the model's libraries take seconds to import
+    from flaxformer_lite.data import tasks
+    from flaxformer_lite.search_errors import compare, summarise
+
+    predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
+    decode = search_flags.decode_config(predictor.config, arguments)
+    examples = tasks.load(predictor.config.data, arguments.split, predictor.config.seed).sample(arguments.max_examples)
+    found = []
+    for comparison in compare(predictor, examples.sources, decode, arguments.budget):
+        found.append(comparison)
+        if comparison.missed:
+            (text, log_prob), exact = comparison.found, comparison.exact
+            report.say(
+                f"{comparison.source}: beam {text!r} {log_prob:.3f}, exact {comparison.text!r} {exact.log_prob:.3f}"
+            )
+    values = summarise(found)
+    if arguments.json:
+        misses = [
+            {"source": c.source, "found": c.found[0], "found_log_prob": c.found[1], "exact": c.text,
+             "exact_log_prob": c.exact.log_prob, "proven": c.exact.proven}
+            for c in found if c.missed
+        ]  # fmt: skip
+        print(json.dumps({"examples": len(found), **values, "misses": misses}, ensure_ascii=False))
+        return 0
+    print(f"{len(found)} sources of {arguments.split}, beam {decode.beam_size}")
+    print(f"  search errors     {values['search_errors']:6.2f} %   a likelier target than beam search's exists")
+    print(f"  empty is best     {values['empty_is_best']:6.2f} %   the likeliest target says nothing")
+    print(f"  proven            {values['proven']:6.2f} %   of the sources, within the budget")
+    print(f"  beginnings read   {values['read']:6.0f}     for a source, in the mean")
+    return 0

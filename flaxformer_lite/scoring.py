@@ -1,0 +1,125 @@
+"""How likely given targets are, token by token, and where in the source each token was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from flaxformer_lite.announced import Announced
+from flaxformer_lite.data.features import Ragged, cut_batch, ragged, tokenise
+from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.predict import Predictor
+from flaxformer_lite.types import Batch
+
+_SMALLEST_BUCKET = 8  # tokens; buckets double from here
+
+
+class Scored(NamedTuple):
+    """A target of a source.
+
+    Attributes:
+      source_tokens: the source as its vocabulary writes it, the end token last, as an empty string.
+      tokens: the target in the same way.
+      log_probs: of each token, given the source and those before it, in nats.
+      attention: for each token the share of each source token; nothing for a model without attention.
+    """
+
+    source_tokens: list[str]
+    tokens: list[str]
+    log_probs: Float[np.ndarray, " t"]
+    attention: Float[np.ndarray, "t _"]
+
+    @property
+    def log_prob(self) -> float:
+        """The whole target's log-probability, with nothing normalised."""
+        return float(self.log_probs.sum(dtype=np.float64))
+
+
+class Scorer:
+    """Scores targets with a trained model; its compiled programs serve all calls."""
+
+    def __init__(self, predictor: Predictor):
+        self._predictor = predictor
+        self._run = Announced(jax.jit(partial(_read, predictor.model)), "scoring")
+
+    def texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
+        """Scores ``targets[i]``, closed by the end token, as the target of ``sources[i]``.
+
+        Raises:
+          InputError: there are not as many of both, or one has more tokens than learned positions reach to.
+        """
+        if len(sources) != len(targets):
+            raise InputError(f"{len(sources)} sources and {len(targets)} targets: give one target for each source")
+        source, target = self._predictor.vocabularies
+        return self._score_all(tokenise(source, sources), tokenise(target, targets))
+
+    def hypotheses(self, sources: Sequence[str], targets: Sequence[Sequence[int]]) -> list[Scored]:
+        """The same of target tokens as a search gives them; one that was cut at its limit is scored without an end."""
+        return self._score_all(tokenise(self._predictor.vocabularies[0], sources), ragged(targets))
+
+    def _score_all(self, sources: Ragged, targets: Ragged) -> list[Scored]:
+        self._check_reach("source", sources)
+        self._check_reach("target", targets)
+        rows = -(-self._predictor.config.decode.batch_size // self._predictor.layout.shards)
+        rows *= self._predictor.layout.shards
+        shapes = np.stack([_buckets(side.lengths, self._predictor.reach) for side in (sources, targets)], axis=1)
+        found: dict[int, Scored] = {}
+        for shape in np.unique(shapes, axis=0):
+            members = np.flatnonzero((shapes == shape).all(axis=1))
+            for start in range(0, len(members), rows):
+                chosen = members[start : start + rows]
+                found |= self._score(sources, targets, chosen, rows, (int(shape[0]), int(shape[1])))
+        return [found[index] for index in range(len(sources.lengths))]
+
+    def _score(
+        self, sources: Ragged, targets: Ragged, chosen: np.ndarray, rows: int, shape: tuple[int, int]
+    ) -> dict[int, Scored]:
+        filled = np.pad(chosen, (0, rows - len(chosen)), constant_values=-1)
+        batch = cut_batch(sources, targets, filled, shape, self._predictor.vocabularies[1].special)
+        log_probs, attention = jax.device_get(self._run(self._predictor.params, self._predictor.layout.put(batch)))
+        source, target = self._predictor.vocabularies
+        found = {}
+        for row, index in enumerate(chosen):
+            s, t = int(sources.lengths[index]), int(targets.lengths[index])
+            found[int(index)] = Scored(
+                _tokens(source, np.asarray(batch.source.ids)[row, :s]),
+                _tokens(target, np.asarray(batch.labels)[row, :t]),
+                log_probs[row, :t],
+                attention[row, :t, :s],
+            )
+        return found
+
+    def _check_reach(self, side: str, texts: Ragged) -> None:
+        if texts.lengths.max(initial=0) > self._predictor.reach:
+            worst = int(texts.lengths.argmax())
+            raise InputError(
+                f"{side} {worst + 1} has {texts.lengths[worst]} tokens, and this model's learned positions reach to "
+                f"{self._predictor.reach}: leave it out, or cut it"
+            )
+
+
+def _buckets(lengths: np.ndarray, reach: float) -> np.ndarray:
+    buckets = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST_BUCKET))).astype(int)
+    return np.minimum(buckets, reach).astype(int)
+
+
+def _tokens(vocabulary: Vocabulary, ids: np.ndarray) -> list[str]:
+    return [vocabulary.decode([i]) for i in ids]
+
+
+def _read(model: nn.Module, params: Any, batch: Batch) -> tuple[Float[Array, "b t"], Float[Array, "b t _"]]:
+    """The labels' log-probabilities in float32, and the attention."""
+    apply = partial(model.apply, {"params": params})
+    encoded: Any = apply(batch.source, train=False, method="encode")
+    logits: Any = apply(batch.target_in, encoded, train=False, method="decode")
+    attention: Any = apply(batch.target_in, encoded, method="attention")
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return jnp.take_along_axis(log_probs, batch.labels[..., None], axis=-1)[..., 0], attention

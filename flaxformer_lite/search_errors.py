@@ -1,0 +1,114 @@
+"""What beam search misses: its hypotheses against the likeliest targets there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from flaxformer_lite.announced import Announced
+from flaxformer_lite.config import DecodeConfig
+from flaxformer_lite.data.features import pad, tokenise
+from flaxformer_lite.decoding.exact import Exact, exact_search
+from flaxformer_lite.decoding.search import next_log_probs
+from flaxformer_lite.predict import Predictor
+from flaxformer_lite.types import SpecialIds, Tokens
+
+_ROWS = 64  # beginnings read together
+_SLACK = 1e-4  # nats by which the same target's log-probability differs between step by step and all at once
+
+
+class Comparison(NamedTuple):
+    """One source's search.
+
+    Attributes:
+      source: the line.
+      found: what beam search with no length penalty said, and its log-probability.
+      exact: the likeliest target.
+      text: of it.
+    """
+
+    source: str
+    found: tuple[str, float]
+    exact: Exact
+    text: str
+
+    @property
+    def missed(self) -> bool:
+        """Whether there is a likelier target than the one that was found."""
+        return self.exact.log_prob > self.found[1] + _SLACK
+
+    @property
+    def empty(self) -> bool:
+        """Whether the likeliest target says nothing."""
+        return len(self.exact.ids) == 1
+
+
+def compare(predictor: Predictor, lines: Sequence[str], decode: DecodeConfig, budget: int) -> Iterator[Comparison]:
+    """Searches each line by beam and exactly, under log P(Y|X) with no length penalty (Stahlberg & Byrne 2019).
+
+    Args:
+      predictor: the model.
+      lines: sources.
+      decode: the size of the beam and the limits of length.
+      budget: beginnings that may be read for one line; beyond it the result is not proven.
+    """
+    source, target = predictor.vocabularies
+    plain = dataclasses.replace(decode, method="beam", length_penalty=0.0, convention="google", n_best=1)
+    limits = predictor.limits(tokenise(source, lines).lengths, decode)
+    run = Announced(jax.jit(partial(_read, predictor.model, target.special)), "exact search")
+    for line, (found, *_), limit in zip(lines, predictor.n_best(lines, plain), limits, strict=True):
+        known = (*target.encode(found.text), target.special.end), found.score
+        tokens = tokenise(source, [line])
+        row = pad(tokens, np.array([0]), _bucket(int(tokens.lengths[0])), source.special)
+        predict = partial(_predict, partial(run, predictor.params), row, target.special)
+        exact = exact_search(predict, known, int(limit), target.special, _ROWS, budget)
+        yield Comparison(line, (found.text, found.score), exact, target.decode(exact.ids))
+
+
+def summarise(comparisons: Sequence[Comparison]) -> dict[str, float]:
+    """Percentages of the lines, and the mean number of beginnings read for one."""
+    return {
+        "search_errors": 100 * float(np.mean([c.missed for c in comparisons])),
+        "empty_is_best": 100 * float(np.mean([c.empty for c in comparisons])),
+        "proven": 100 * float(np.mean([c.exact.proven for c in comparisons])),
+        "read": float(np.mean([c.exact.read for c in comparisons])),
+    }
+
+
+def _bucket(length: int) -> int:
+    return 8 * -(-length // 8)  # so that few shapes are compiled
+
+
+def _predict(
+    run: Any, source: Tokens, special: SpecialIds, beginnings: Sequence[tuple[int, ...]]
+) -> Float[np.ndarray, "n v"]:
+    length = _bucket(max(map(len, beginnings)) + 1)
+    ids = np.full((_ROWS, length), special.begin, np.int32)
+    for row, beginning in zip(ids, beginnings, strict=False):
+        row[1 : 1 + len(beginning)] = beginning
+    last = np.zeros(_ROWS, np.int32)
+    last[: len(beginnings)] = [len(beginning) for beginning in beginnings]
+    return jax.device_get(run((source, ids, last)))[: len(beginnings)]
+
+
+def _read(
+    model: nn.Module, special: SpecialIds, params: Any, batch: tuple[Tokens, Int[Array, "n t"], Int[Array, " n"]]
+) -> Float[Array, "n v"]:
+    """The log-probabilities of what follows place ``last`` of each row, all of one source."""
+    source, ids, last = batch
+    apply = partial(model.apply, {"params": params})
+    encoded = apply(source, train=False, method="encode")
+    encoded = jax.tree.map(lambda x: jnp.repeat(x, ids.shape[0], axis=0), encoded)
+    places = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    target = Tokens(ids, (places <= last[:, None]).astype(jnp.int32), places)
+    logits: Any = apply(target, encoded, train=False, method="decode")
+    here = jnp.take_along_axis(logits, last[:, None, None], axis=1)
+    return next_log_probs(here, jnp.zeros(ids.shape[0], bool), special)[:, 0]

@@ -1,0 +1,120 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import flaxformer_lite
+from flaxformer_lite.cli.main import main
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.scoring import Scorer
+from tests.folders import make_folder
+from tests.micro import micro, use_devices
+
+SOURCES = ["abc", "j", "ihgfedcba", "", "bb"]
+TARGETS = ["cba", "", "abcdefghijabcdef", "a", "bb"]
+
+_RNN = {"model.encoder": "rnn", "model.decoder": "rnn"}
+_MODELS = {
+    "transformer": {},
+    "bahdanau": _RNN,
+    "sutskever": _RNN | {"model.rnn.design": "sutskever"},
+}
+
+
+@pytest.fixture(scope="module", params=_MODELS)
+def folder(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("scored") / request.param
+    make_folder(path, micro(_MODELS[request.param]))
+    return path
+
+
+@pytest.fixture
+def predictor(folder, monkeypatch):
+    use_devices(monkeypatch, 1)
+    return flaxformer_lite.load(folder)
+
+
+def test_a_search_and_the_scorer_agree(predictor):
+    decode = dataclasses.replace(
+        predictor.config.decode, method="beam", beam_size=3, n_best=3, length_penalty=0.0, max_length_offset=2
+    )
+    lines = [line for line in SOURCES if line]
+    found = predictor.n_best(lines, decode)
+    pairs = [(line, p) for line, predictions in zip(lines, found, strict=True) for p in predictions]
+    scored = Scorer(predictor).hypotheses([line for line, _ in pairs], [p.ids for _, p in pairs])
+    np.testing.assert_allclose([s.log_prob for s in scored], [p.score for _, p in pairs], rtol=1e-4, atol=1e-4)
+
+
+def test_a_pair_is_scored_the_same_whatever_is_around_it(predictor):
+    scorer = Scorer(predictor)
+    together = scorer.texts(SOURCES, TARGETS)
+    for source, target, found in zip(SOURCES, TARGETS, together, strict=True):
+        (alone,) = scorer.texts([source], [target])
+        assert alone.tokens == found.tokens == [*target, ""]
+        assert found.source_tokens == [*source, ""]
+        np.testing.assert_array_equal(alone.log_probs, found.log_probs)
+        np.testing.assert_array_equal(alone.attention, found.attention)
+
+
+def test_attention_is_a_share_of_each_source_token(predictor, folder):
+    for source, target, found in zip(SOURCES, TARGETS, Scorer(predictor).texts(SOURCES, TARGETS), strict=True):
+        if folder.name == "sutskever":
+            assert found.attention.shape == (len(target) + 1, 0)
+        else:
+            assert found.attention.shape == (len(target) + 1, len(source) + 1)
+            np.testing.assert_allclose(found.attention.sum(-1), 1, rtol=1e-5)
+
+
+def test_bad_input(predictor):
+    with pytest.raises(InputError, match="5 sources and 1 targets"):
+        Scorer(predictor).texts(SOURCES, ["a"])
+
+
+def test_beyond_learned_positions(tmp_path, monkeypatch):
+    use_devices(monkeypatch, 1)
+    make_folder(tmp_path, micro({"model.positions": "learned"}))
+    long = "ab" * 40
+    with pytest.raises(InputError, match="target 2 has 81 tokens"):
+        Scorer(flaxformer_lite.load(tmp_path)).texts(["a", "b"], ["a", long])
+
+
+def test_the_command(folder, predictor, tmp_path, capfd):
+    (tmp_path / "source").write_text("\n".join(SOURCES))
+    (tmp_path / "target").write_text("\n".join(TARGETS) + "\n")
+    expected = Scorer(predictor).texts(SOURCES, TARGETS)
+    flags = [f"--workdir={folder}", f"--source={tmp_path / 'source'}", f"--target={tmp_path / 'target'}"]
+
+    assert main(["score", *flags]) == 0
+    assert [float(x) for x in capfd.readouterr().out.split()] == pytest.approx([s.log_prob for s in expected], abs=1e-4)
+    assert main(["score", *flags, "--format=tsv"]) == 0
+    rows = [line.split("\t") for line in capfd.readouterr().out.splitlines()]
+    assert [row[1:] for row in rows] == [[str(len(t) + 1), s, t] for s, t in zip(SOURCES, TARGETS, strict=True)]
+    assert main(["score", *flags, "--format=jsonl", f"--output={tmp_path / 'out'}"]) == 0
+    records = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert records[0]["log_probs"] == pytest.approx(expected[0].log_probs.tolist(), abs=1e-5)
+    assert np.shape(records[0]["attention"]) == expected[0].attention.shape
+
+    (tmp_path / "target").write_text("a\n")
+    assert main(["score", *flags]) == 2
+    assert "has 5 lines and --target" in capfd.readouterr().err
+
+
+def test_decode_shows_where_it_looked(folder, tmp_path, capfd):
+    (tmp_path / "lines").write_text("abc\n\n")
+    flags = [
+        f"--workdir={folder}",
+        f"--input={tmp_path / 'lines'}",
+        "--beam_size=3",
+        "--n_best=2",
+        "--length_penalty=0",
+    ]
+    assert main(["decode", *flags, "--format=jsonl", "--attention"]) == 0
+    first, second = (json.loads(line) for line in capfd.readouterr().out.splitlines())
+    assert first["source_tokens"] == ["a", "b", "c", ""]
+    for hypothesis in first["hypotheses"]:
+        assert hypothesis["log_prob"] == pytest.approx(hypothesis["score"], abs=1e-3)
+        assert len(hypothesis["tokens"]) == len(hypothesis["log_probs"]) == len(hypothesis["attention"])
+    assert second["hypotheses"] == [{"text": "", "score": 0.0, "tokens": []}]
+    assert main(["decode", *flags, "--attention"]) == 2
+    assert "--attention needs --format=jsonl" in capfd.readouterr().err
