@@ -1,7 +1,11 @@
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flaxformer_lite.models.cells import Recurrence, over_time
+from flaxformer_lite.models.layers import Dropout
 from tests.models import contract, recurrent_reference
 from tests.models.subjects import RECURRENT, subject
 
@@ -30,3 +34,34 @@ def test_padding_may_stand_anywhere(name):
     found = subject(name).logits(contract.SOURCE._make(scattered), contract.TARGET)
     expected = subject(name).logits(contract.SOURCE, contract.TARGET)
     np.testing.assert_allclose(contract.real(found), contract.real(expected), **contract.CLOSE)
+
+
+class _Dropped(nn.Module):
+    """What dropout leaves of ones, place by place."""
+
+    variational: bool
+
+    @nn.compact
+    def __call__(self, x):
+        def advance(drop, carry, x):
+            return carry, drop(x, True)
+
+        return over_time(self.variational)(advance)(Dropout(0.5), (), x)[1]
+
+
+@pytest.mark.parametrize("variational", [False, True])
+def test_variational_dropout_has_one_mask_for_all_places(variational):
+    kept = _Dropped(variational).apply({}, np.ones((2, 6, 40), np.float32), rngs={"dropout": jax.random.key(0)})
+    alike = (kept == kept[:, :1]).mean()
+    assert (alike == 1) if variational else (0.5 < alike < 0.7)
+    assert 0.3 < (kept[0] == kept[1]).mean() < 0.7, "rows are dropped apart"
+
+
+def test_variational_dropout_falls_on_the_recurrence_too():
+    """With nothing to read, only what comes from the state before can differ."""
+    for variational in (False, True):
+        cell = Recurrence("elman", 30, dropout=0.5, variational=variational)
+        carry, x = (jnp.ones((2, 30)),), jnp.zeros((2, 3))
+        params = cell.init(jax.random.key(0), carry, x, False)
+        found = [cell.apply(params, carry, x, True, rngs={"dropout": jax.random.key(key)})[0] for key in range(2)]
+        assert np.array_equal(*found) != variational
