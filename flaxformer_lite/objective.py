@@ -81,7 +81,7 @@ class TwoPasses(NamedTuple):
 
     def __call__(self, params: Any, teachers: Any, batch: Batch, key: Array) -> Sums:
         """The sums of one batch."""
-        # One program over both: it compiles as fast as one pass, and a teacher, which knows no key, runs once.
+        # Not twice the program but twice the rows in each product; a teacher, which knows no key, runs once.
         logits = jax.vmap(partial(_logits, self.model, params, batch))(jax.random.split(key))
         each = jax.vmap(lambda of_one: self.criterion(of_one, batch, teachers))(logits)
         sums = Sums(*(of_both.mean() for of_both in each))

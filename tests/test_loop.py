@@ -1,6 +1,5 @@
 """Runs that are stopped, killed, misled and moved, on one small model; ``runs`` spares them most of the compiling."""
 
-import json
 import os
 import random
 import re
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
 
 import jax
 import numpy as np
@@ -16,112 +14,18 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite import loop
-from flaxformer_lite.checkpoint import Checkpoints, Evaluation
+from flaxformer_lite.checkpoint import Evaluation
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.optim import make_schedule
-from flaxformer_lite.sharding import MeshLayout, PmapLayout
+from flaxformer_lite.sharding import MeshLayout
 from tests.micro import flags, micro, use_devices
-
-
-class Killed(BaseException):
-    """Ends a run as suddenly as can be in one process."""
-
-
-class PlainEvaluator:
-    """Evaluates without compiling anything: by the sum of all parameters."""
-
-    def __init__(self, config, data, layout, report):
-        self._report = report
-
-    def __call__(self, step, params):
-        value = float(sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(jax.device_get(params))))
-        self._report.write(step, {"eval/exact_match": value})
-        self._report.samples(step, [("abc", "cba", repr(value))])
-        return value
-
-
-_STEPS, _STATES = {}, {}  # by what they depend on: one compiled step and one initial state for many runs
-
-
-class Runs:
-    """Starts runs; remembers the last state that each folder's run saved."""
-
-    def __init__(self, folder, monkeypatch):
-        self.folder = folder
-        self.saved = defaultdict(list)
-        self._patch = monkeypatch
-        for layout in (MeshLayout, PmapLayout):
-            self._compile_and_init_once(layout)
-        monkeypatch.setattr(loop, "Evaluator", PlainEvaluator)
-        save = Checkpoints.save
-
-        def save_and_remember(checkpoints, saved):
-            self.saved[checkpoints._folder.parent.name].append(jax.device_get(saved))
-            save(checkpoints, saved)
-
-        monkeypatch.setattr(Checkpoints, "save", save_and_remember)
-
-    def _compile_and_init_once(self, layout):
-        compile_step, init = layout.compile, layout.init
-
-        def init_once(self_, make_state):
-            if self._program not in _STATES:
-                _STATES[self._program] = jax.device_get(self_.whole(init(self_, make_state)))
-            places = jax.tree.map(lambda array: array.sharding, self_.shapes(make_state))
-            return self_.spread(jax.device_put(_STATES[self._program], places))
-
-        self._patch.setattr(layout, "compile", lambda *given: _STEPS.setdefault(self._program, compile_step(*given)))
-        self._patch.setattr(layout, "init", init_once)
-
-    def start(self, name, config=None):
-        config = config or micro()
-        what_is_learned = ("steps", "z_loss", "r_drop", "distill", "ema_decay")
-        train = tuple(getattr(config.train, name) for name in what_is_learned)
-        self._program = (config.seed, config.data, config.model, config.optim, train, config.parallel)
-        return loop.train(config, self.folder / name)
-
-    def break_off(self, name, place, at, config=None):
-        """Starts a run and raises in the method ``place`` of the loop when it is called with step ``at``."""
-        owner, method = place
-        original = getattr(owner, method)
-
-        def fail(self, step, *rest):
-            if number_of(step) == at:
-                raise Killed
-            return original(self, step, *rest)
-
-        with self._patch.context() as patch:
-            patch.setattr(owner, method, fail)
-            with pytest.raises(Killed):
-                self.start(name, config)
-
-    def record(self, name):
-        """What a run leaves behind, without what depends on the clock."""
-        lines = [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
-        for line in lines:
-            line.pop("train/tokens_per_second", None)
-        return lines, (self.folder / name / "samples.txt").read_text(), self.saved[name][-1]
-
-
-def number_of(step):
-    """The step's number, of itself or of what is saved after it."""
-    return step if isinstance(step, int) else int(step.state.step)
-
-
-UPDATE, EVALUATE, SAVE = (loop.Progress, "add"), (PlainEvaluator, "__call__"), (Checkpoints, "save")
+from tests.runs import EVALUATE, SAVE, UPDATE, PlainEvaluator, Runs, number_of, same
 
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     use_devices(monkeypatch, 1)
     return Runs(tmp_path, monkeypatch)
-
-
-def same(left, right):
-    """Asserts that two records are one, to the last bit."""
-    assert left[:2] == right[:2]
-    assert left[2][1:] == right[2][1:]  # data position, history and sums
-    jax.tree.map(np.testing.assert_array_equal, left[2].state, right[2].state)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,140 @@
+"""Two averages: the moving one of a run, which lies in its checkpoints, and the mean of some checkpoints."""
+
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxformer_lite.checkpoint import Checkpoints, quiet_orbax, save_average
+from flaxformer_lite.errors import InputError
+from tests.micro import micro
+from tests.test_checkpoint import TRAIN, decode, equal, go_on, largest, make_saved, make_state, shapes, write
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with quiet_orbax():
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of steps 10, 20 and 30."""
+    write(tmp_path / "checkpoints", [10, 20, 30])
+    return tmp_path / "checkpoints"
+
+
+def averaging(step):
+    """A state with a moving average, which is not its parameters."""
+    state = make_state(step)
+    return state._replace(ema=jax.tree.map(lambda x: x + 100, state.params))
+
+
+def test_a_moving_average_goes_in_comes_out_and_is_what_decoding_reads(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    for step in (10, 20):
+        checkpoints.save(make_saved(step)._replace(state=averaging(step)))
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    equal(checkpoints.restore(shapes(averaging(0))).state, averaging(20))
+    checkpoints.close()
+    for which, step in (("best", 20), ("latest", 20), (10, 10)):
+        found, params = decode(tmp_path / "c", which)
+        assert found == step
+        equal(params, averaging(step).ema)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+def test_a_damaged_moving_average_is_not_replaced_by_the_parameters(damage, tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    for step in (10, 20):
+        checkpoints.save(make_saved(step)._replace(state=averaging(step)))
+    checkpoints.close()
+    part = tmp_path / "c" / "20" / "ema"
+    shutil.rmtree(part) if damage == "gone" else os.truncate(largest(part / "ocdbt.process_0"), 500)
+    step, params = decode(tmp_path / "c", "best")
+    assert step == 10
+    equal(params, averaging(10).ema)
+    assert "20 is damaged" in capsys.readouterr().err
+
+
+def mean_of(steps):
+    """In float64, rounded once."""
+    trees = [jax.tree.map(np.float64, make_state(step).params) for step in steps]
+    return jax.tree.map(lambda *leaves: np.float32(np.sum(leaves, axis=0) / len(leaves)), *trees)
+
+
+def average(folder, last):
+    return save_average(folder, last, shapes(make_state(0).params))
+
+
+def test_the_average_is_that_of_the_last_checkpoints_and_says_so(folder, capsys):
+    with pytest.raises(InputError, match=r"there is no average of checkpoints; flaxformer-lite average makes one"):
+        decode(folder, "average")
+    for steps in ([30], [20, 30], [10, 20, 30]):
+        assert average(folder, len(steps)) == steps
+        found, params = decode(folder, "average")
+        assert found == 30
+        equal(params, mean_of(steps))
+        assert f"the average of the checkpoints of steps {', '.join(map(str, steps))}\n" == capsys.readouterr().err
+    assert len(list((folder / "average").iterdir())) == 1, "the ones before are gone"
+
+
+def test_training_goes_on_beside_an_average(folder, capsys):
+    average(folder, 3)
+    equal(go_on(folder).state, make_state(30))
+    for which in ("best", "latest"):
+        assert decode(folder, which)[0] == 30
+    write(folder, [40, 50, 60, 70])
+    assert decode(folder, "latest")[0] == 70
+    equal(decode(folder, "average")[1], mean_of([10, 20, 30]))
+    assert sorted(path.name for path in folder.iterdir()) == ["50", "60", "70", "average"]
+    assert "damaged" not in capsys.readouterr().err
+    assert average(folder, 2) == [60, 70]
+    equal(decode(folder, "average")[1], mean_of([60, 70]))
+
+
+def test_the_average_is_of_the_parameters_also_beside_a_moving_average(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
+    for step in (10, 20):
+        checkpoints.save(make_saved(step)._replace(state=averaging(step)))
+    checkpoints.close()
+    average(tmp_path / "c", 2)
+    equal(decode(tmp_path / "c", "average")[1], mean_of([10, 20]))
+
+
+def test_more_than_there_is_cannot_be_averaged(folder, tmp_path):
+    said = r"--last=4: .* has only the checkpoints of steps \[10, 20, 30\].*config\.train\.keep_latest=4"
+    with pytest.raises(InputError, match=said):
+        average(folder, 4)
+    with pytest.raises(InputError, match=r"nowhere: there are no checkpoints; has the run been trained\?"):
+        average(tmp_path / "nowhere", 1)
+    assert not (tmp_path / "nowhere").exists()
+    assert not (folder / "average").exists()
+
+
+def test_nothing_damaged_goes_into_an_average(folder):
+    os.truncate(largest(folder / "20" / "params" / "ocdbt.process_0"), 500)
+    with pytest.raises(InputError, match=r"20 is damaged"):
+        average(folder, 3)
+    assert average(folder, 1) == [30]
+    os.truncate(largest(folder / "average"), 500)
+    with pytest.raises(InputError, match=r"average/1 is damaged"):
+        decode(folder, "average")
+
+
+def test_an_average_is_exact_where_float32_sums_would_not_be(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", micro({"train.keep_latest": 10}).train, "loss")
+    values = [16777216.0, 1.0, 1.0, 1.0, 1.0, 0.1]  # in float32, what comes after the first is lost
+    for step, value in enumerate(values, start=1):
+        params = jax.tree.map(lambda x, v=value: jnp.full_like(x, v), make_state(0).params)
+        checkpoints.save(make_saved(step)._replace(state=make_state(step)._replace(params=params)))
+    checkpoints.close()
+    average(tmp_path / "c", 6)
+    expected = np.float32(sum(np.float64(np.float32(value)) for value in values) / 6)
+    assert expected != np.float32(16777216 / 6)
+    for leaf in jax.tree.leaves(decode(tmp_path / "c", "average")[1]):
+        assert (np.asarray(leaf) == expected).all()
