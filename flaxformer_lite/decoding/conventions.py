@@ -106,7 +106,7 @@ class Google:
 
 @dataclass(frozen=True)
 class HuggingFace:
-    """Beam search of ``generate`` in transformers 4.50 and later, where tests drive both with one model.
+    """Beam search of ``generate`` in transformers 4.54 and later, where tests drive both with one model.
 
     A beam that has not ended at the limit counts as it is, so its score lacks the end token's probability.
 
