@@ -85,3 +85,22 @@ def test_unknown_names_are_refused():
 def test_every_metric_knows_its_better_side():
     assert all(metrics.lower_is_better(name) for name in ("loss", "wer", "per"))
     assert not any(metrics.lower_is_better(name) for name in ("token_accuracy", "exact_match", "bleu", "chrf"))
+
+
+@pytest.mark.parametrize("name", ["chrf", "bleu", "edit_distance"])
+def test_utilities_are_100_for_the_same_and_less_for_others(name):
+    utility = metrics.UTILITIES[name]
+    for text in ("", "K", "K AE T", "the cat sat on the mat"):
+        assert utility(text, text) == pytest.approx(100)
+    assert 0 < utility("K AE T S", "K AE T") < 100
+    assert utility("K AE T", "K AE T S") > utility("K IH T", "K AE T S") > utility("", "K AE T S")
+    assert utility("", "K") == utility("K", "") == 0
+
+
+def test_utilities_are_sacrebleus_and_rapidfuzzs():
+    said, right = "the cat sat on a mat", "the cat lay on the mat"
+    assert metrics.sentence_chrf(said, right) == pytest.approx(sacrebleu.sentence_chrf(said, [right]).score)
+    assert metrics.sentence_bleu(said, right) == pytest.approx(
+        sacrebleu.sentence_bleu(said, [right], use_effective_order=True).score
+    )
+    assert metrics.edit_similarity(said, right) == pytest.approx(100 * (1 - 2 / 6))

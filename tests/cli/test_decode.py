@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import sys
 
@@ -48,6 +49,58 @@ def test_n_best_and_scores_keep_as_many_lines_for_every_line(predictor, words, c
     expected = ["0.0000\tAB", "-1.0000\tAB!", "-2.0000\tAB!!", "0.0000\t", "-inf\t", "-inf\t"]
     expected += ["0.0000\tCD", "-1.0000\tCD!", "-2.0000\tCD!!"]
     assert capsys.readouterr().out.replace("-0.0000", "0.0000").splitlines() == expected
+
+
+def test_tables_have_a_row_for_each_hypothesis(predictor, words, capsys):
+    assert main(["decode", "--workdir=w", words(b"ab\n\ncd\n"), "--n_best=2", "--format=tsv"]) == 0
+    assert capsys.readouterr().out.replace("-0.0000", "0.0000").splitlines() == [
+        "1\t1\t0.0000\tAB",
+        "1\t2\t-1.0000\tAB!",
+        "2\t1\t0.0000\t",
+        "3\t1\t0.0000\tCD",
+        "3\t2\t-1.0000\tCD!",
+    ]
+
+
+def test_json_lines_have_an_object_for_each_line(predictor, words, capsys):
+    assert main(["decode", "--workdir=w", words("ü\n\n".encode()), "--n_best=2", "--format=jsonl"]) == 0
+    said = capsys.readouterr().out
+    assert "Ü" in said
+    first, second = map(json.loads, said.splitlines())
+    hypotheses = [
+        {"text": "Ü", "score": 0.0, "tokens": ["Ü"]},
+        {"text": "Ü!", "score": -1.0, "tokens": ["Ü", "!"]},
+    ]
+    assert first == {"line": 1, "source": "ü", "hypotheses": hypotheses}
+    assert second == {"line": 2, "source": "", "hypotheses": [{"text": "", "score": 0.0, "tokens": []}]}
+
+
+def test_prefixes_go_with_their_lines(predictor, words, tmp_path, capsys):
+    lines = [f"w{i}" for i in range(2 * command._BATCHES_A_TIME + 1)]
+    (tmp_path / "prefixes").write_text("".join(f"p{i}\n" if i % 3 else "\n" for i in range(len(lines))))
+    flags = ["--batch_size=2", f"--prefix={tmp_path / 'prefixes'}"]
+    assert main(["decode", "--workdir=w", words("\n".join(lines).encode()), *flags]) == 0
+    asked = [
+        (line, prefix)
+        for chunk, _, prefixes in predictor.asked[1:]
+        for line, prefix in zip(chunk, prefixes, strict=True)
+    ]
+    assert asked == [(f"w{i}", f"p{i}" if i % 3 else "") for i in range(len(lines))]
+
+
+def test_as_many_prefixes_as_lines(predictor, words, tmp_path, capsys):
+    (tmp_path / "prefixes").write_text("p\nq\nr\n")
+    message = fails(capsys, words(b"ab\ncd\n"), f"--prefix={tmp_path / 'prefixes'}")
+    assert "prefixes has 3 lines, the input 2: give one for each, or blank" in message
+    assert predictor.asked == []
+
+
+def test_several_folders_and_a_seed(predictor, words, tmp_path, capsys):
+    (tmp_path / "a,b").mkdir()
+    assert main(["decode", "--workdir=a,b,c", words(b"ab\n"), "--method=sample", "--seed=7"]) == 0
+    assert predictor.asked[:2] == [("a", "b", "c", "best"), ("seed", 7)]
+    assert main(["decode", f"--workdir={tmp_path / 'a,b'}", words(b"ab\n"), "--step=latest"]) == 0
+    assert (str(tmp_path / "a,b"), "latest") in predictor.asked
 
 
 def test_a_line_break_in_a_hypothesis_makes_no_line(predictor, words, monkeypatch, capsys):

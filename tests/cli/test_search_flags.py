@@ -37,6 +37,66 @@ def test_flags_of_beam_search_imply_it(config, flag):
         decode_config(config, "--method=greedy", flag)
 
 
+@pytest.mark.parametrize(
+    ("flags", "method"),
+    [
+        (["--convention=marian"], "beam"),
+        (["--beam_groups=5", "--diversity_penalty=0.3"], "beam"),
+        (["--early_stopping=never", "--convention=hf"], "beam"),
+        (["--top_p=0.9"], "sample"),
+        (["--temperature=0.5", "--n_best=4"], "sample"),
+        (["--utility=bleu"], "mbr"),
+        (["--utility=bleu", "--samples=9"], "mbr"),
+        (["--method=mbr", "--top_k=4"], "mbr"),
+        (["--repetition_penalty=1.2", "--no_repeat_ngram=3", "--min_length=2", "--forbidden=a,b"], "greedy"),
+    ],
+)
+def test_what_flags_imply(config, flags, method):
+    assert decode_config(config, *flags).method == method
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--top_p=0.9", "--beam_size=4"], ["--utility=bleu", "--beam_groups=1"], ["--method=sample", "--utility=chrf"]],
+)
+def test_flags_of_different_methods_contradict(config, flags):
+    with pytest.raises(InputError, match="is of no use to --method="):
+        decode_config(config, *flags)
+
+
+def test_every_setting_of_decoding_is_a_flag(config):
+    values = {
+        "forbidden": "a,b",
+        "early_stopping": "never",
+        "convention": "hf",
+        "method": "beam",
+        "ensemble": "log_probability",
+    }
+    kinds = {int: "3", float: "0.5"}
+    for field in dataclasses.fields(config.decode):
+        value = values.get(field.name) or kinds.get(type(getattr(config.decode, field.name)))
+        if field.name == "utility":
+            value = "bleu"
+        own = with_decode(config, convention="hf", beam_size=3)
+        changed = getattr(decode_config(own, f"--{field.name}={value}"), field.name)
+        assert changed == (("a", "b") if field.name == "forbidden" else type(changed)(value)), field.name
+
+
+def test_a_comma_between_quotes_is_a_token(config):
+    assert decode_config(config, '--forbidden=a,",",b').forbidden == ("a", ",", "b")
+    assert decode_config(config, "--forbidden=").forbidden == ()
+
+
+def test_settings_of_the_folder_that_no_longer_fit_give_way(config):
+    own = with_decode(config, method="beam", beam_size=6, beam_groups=3, convention="hf", early_stopping="true")
+    assert decode_config(own, "--beam_size=4").beam_groups == 1
+    assert decode_config(own, "--convention=google").early_stopping == "false"
+    with pytest.raises(InputError, match=r"^--beam_groups=4 must divide --beam_size=6"):
+        decode_config(own, "--beam_groups=4")
+    with pytest.raises(InputError, match=r"^--early_stopping='true' belongs to --convention='hf'"):
+        decode_config(own, "--convention=google", "--early_stopping=true")
+
+
 def test_flags_of_any_search_imply_none(config):
     assert decode_config(config, "--n_best=1", "--batch_size=2").method == "greedy"
 
