@@ -208,7 +208,7 @@ def _prefix_buckets(lengths: np.ndarray) -> np.ndarray:
 
 def _seed(seed: int, ids: np.ndarray) -> int:
     """A number of 32 bits made of a seed and a line's tokens."""
-    digest = hashlib.blake2b(ids.astype("<i4").tobytes(), digest_size=4, key=str(seed).encode()).digest()
+    digest = hashlib.blake2b(f"{seed} ".encode() + ids.astype("<i4").tobytes(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 

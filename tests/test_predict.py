@@ -1,22 +1,32 @@
 """Decoding with an untrained model: what a line becomes depends on that line alone."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
 from flaxformer_lite.config import MeshConfig
-from flaxformer_lite.data.vocabulary import CharacterVocabulary
+from flaxformer_lite.data.vocabulary import UNKNOWN_SIGN, CharacterVocabulary
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.metrics import sentence_chrf
 from flaxformer_lite.models.build import make_model
-from flaxformer_lite.predict import Prediction, Predictor
+from flaxformer_lite.predict import Prediction, Predictor, load
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.train_state import init_params
+from flaxformer_lite.workdir import WorkDir
 from tests.micro import micro
 
 LETTERS = CharacterVocabulary("abcdefghij")
 GREEDY = dataclasses.replace(micro().decode, batch_size=6, max_length_ratio=1.5, max_length_offset=3)
 BEAM = dataclasses.replace(GREEDY, method="beam", beam_size=3, n_best=3)
+DIVERSE = dataclasses.replace(
+    BEAM, convention="hf", beam_size=4, beam_groups=2, no_repeat_ngram=2, repetition_penalty=1.1, min_length=2
+)
+SAMPLE = dataclasses.replace(GREEDY, method="sample", samples=4, n_best=3, temperature=0.7, top_k=6)
+MBR = dataclasses.replace(SAMPLE, method="mbr", utility="chrf", n_best=2)
+MEANS = ("probability", "log_probability")
 
 
 def lines_of(count, longest=14):
@@ -28,13 +38,16 @@ def lines_of(count, longest=14):
 def make():
     """Makes predictors on the first devices. Their parameters are large, so that different lines become different."""
 
-    def predictor(changes=None, devices=1):
-        config = micro(changes)
-        model = make_model(config, LETTERS.size, LETTERS.size)
+    def predictor(changes=None, devices=1, others=()):
+        configs = [micro(changes), *(micro(changes) for changes in others)]
         layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1), jax.devices()[:devices])
-        params = layout.init(lambda: init_params(model, 0))
-        params = jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, params)
-        return Predictor(config, (LETTERS, LETTERS), params, 0, layout)
+        found = []
+        for seed, config in enumerate(configs):
+            model = make_model(config, LETTERS.size, LETTERS.size)
+            params = layout.init(partial(init_params, model, seed))
+            found.append(jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, params))
+        params = {f"members_{i}": member for i, member in enumerate(found)} if others else found[0]
+        return Predictor(configs[0], (LETTERS, LETTERS), params, 0, layout, configs[1:])
 
     return predictor
 
@@ -50,7 +63,7 @@ def close(left: list[list[Prediction]], right: list[list[Prediction]]) -> None:
     np.testing.assert_allclose(*scores, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("decode", [GREEDY, BEAM], ids=["greedy", "beam"])
+@pytest.mark.parametrize("decode", [GREEDY, DIVERSE, SAMPLE], ids=["greedy", "diverse", "sample"])
 def test_a_line_depends_on_itself_alone(decode, predictor):
     lines = lines_of(15)
     found = predictor.n_best(lines, decode)
@@ -59,15 +72,111 @@ def test_a_line_depends_on_itself_alone(decode, predictor):
     close(predictor.n_best([lines[i] for i in order], decode), [found[i] for i in order])
     close([predictor.n_best([line], decode)[0] for line in lines[:4]], found[:4])
     close(predictor.n_best([lines[0]] * 7, decode), [found[0]] * 7)
-    close(predictor.n_best(lines, dataclasses.replace(decode, batch_size=1)), found)
-    close(predictor.n_best(lines, dataclasses.replace(decode, batch_size=11)), found)
+    close(predictor.n_best(lines, dataclasses.replace(decode, batch_size=4)), found)
 
 
-@pytest.mark.parametrize("decode", [GREEDY, BEAM], ids=["greedy", "beam"])
+@pytest.mark.parametrize("decode", [DIVERSE, SAMPLE], ids=["diverse", "sample"])
 def test_several_devices_say_the_same(decode, predictor, make):
-    lines = lines_of(9)
-    four_rows = dataclasses.replace(decode, batch_size=4)  # of which three devices make six
-    close(make(devices=3).n_best(lines, four_rows), predictor.n_best(lines, decode))
+    lines = lines_of(9, longest=7)
+    four_rows = dataclasses.replace(decode, batch_size=4)  # of which eight devices make eight
+    close(make(devices=8).n_best(lines, four_rows), predictor.n_best(lines, decode))
+
+
+def test_samples_are_a_function_of_seed_and_line(predictor, monkeypatch):
+    lines = lines_of(6)
+    found = predictor.n_best(lines, SAMPLE)
+    monkeypatch.setattr(predictor, "seed", 1)
+    other = predictor.n_best(lines, SAMPLE)
+    assert [line[0].text for line in other] != [line[0].text for line in found]
+    monkeypatch.setattr(predictor, "seed", 0)
+    close(predictor.n_best(lines, SAMPLE), found)
+
+
+def test_mbr_ranks_the_samples(predictor):
+    lines = lines_of(6)
+    samples = predictor.n_best(lines, dataclasses.replace(SAMPLE, n_best=4))
+    found = predictor.n_best(lines, dataclasses.replace(MBR, n_best=4))
+    for drawn, ranked in zip(samples, found, strict=True):
+        texts = [prediction.text for prediction in drawn]
+        assert {prediction.text for prediction in ranked} == set(texts)
+        assert ranked[0].score == max(np.mean([sentence_chrf(one, other) for other in texts]) for one in texts)
+        assert [prediction.score for prediction in ranked] == sorted((p.score for p in ranked), reverse=True)
+
+
+@pytest.mark.parametrize("decode", [DIVERSE, SAMPLE], ids=["diverse", "sample"])
+def test_prefixes_begin_the_outputs_of_their_lines(decode, predictor):
+    lines, prefixes = lines_of(6, longest=7), ["", "ab", "c", "", "jihgfedcbaabc", "ab"]
+    found = predictor.n_best(lines, decode, prefixes)
+    for predictions, prefix in zip(found, prefixes, strict=True):
+        assert predictions
+        assert all(prediction.text.startswith(prefix) for prediction in predictions)
+    plain = predictor.n_best(lines, decode)
+    close([found[0], found[3]], [plain[0], plain[3]])
+    close(predictor.n_best(lines[1:3], decode, prefixes[1:3]), found[1:3])
+
+
+def test_a_prefix_of_the_greedy_output_leads_to_that_output(predictor):
+    lines, decode = lines_of(9, longest=7), dataclasses.replace(GREEDY, forbidden=(UNKNOWN_SIGN,))
+    found = predictor.n_best(lines, decode)
+    begun = [predictions[0].text[: i % 5] for i, predictions in enumerate(found)]
+    close(predictor.n_best(lines, decode, begun), found)
+
+
+def test_prefixes_that_cannot_be_said_are_refused(predictor, make):
+    with pytest.raises(InputError, match=r"prefix 2, 'a!', has what the model cannot say"):
+        predictor.n_best(["a", "b"], GREEDY, ["", "a!"])
+    with pytest.raises(InputError, match="1 prefixes for 2 lines"):
+        predictor.n_best(["a", "b"], GREEDY, ["a"])
+    learned = make({"model.positions": "learned", "data.max_source_length": 6, "data.max_target_length": 5})
+    with pytest.raises(InputError, match="prefix 1 has 6 tokens; this model's learned positions reach to 6"):
+        learned.n_best(["a"], GREEDY, ["abcdef"])
+    assert learned.n_best(["a"], GREEDY, ["abcde"])[0][0].text.startswith("abcde")
+
+
+@pytest.mark.parametrize("decode", [GREEDY, BEAM, SAMPLE], ids=["greedy", "beam", "sample"])
+def test_forbidden_tokens_are_not_said(decode, predictor):
+    lines = lines_of(6, longest=7)
+    said = {letter for line in predictor.n_best(lines, decode) for p in line for letter in p.text}
+    some = sorted(said & set("abcdefghij"))[:2]
+    assert some
+    forbidden = dataclasses.replace(decode, forbidden=(*some, UNKNOWN_SIGN))
+    assert not {letter for line in predictor.n_best(lines, forbidden) for p in line for letter in p.text} & set(some)
+    with pytest.raises(InputError, match=r"forbidden: 'xyz' is no token of the target vocabulary"):
+        predictor.n_best(lines, dataclasses.replace(decode, forbidden=("a", "xyz")))
+
+
+def test_tokens_are_as_the_vocabulary_writes_them(predictor):
+    for line in predictor.n_best(lines_of(5), BEAM):
+        for prediction in line:
+            assert "".join(predictor.tokens(prediction)) == prediction.text
+            assert LETTERS.decode(prediction.ids) == prediction.text
+
+
+def test_an_ensemble_of_a_model_with_itself_is_that_model(predictor, make):
+    twice, lines = make(others=[None]), lines_of(6, longest=7)
+    twice.params = {"members_0": predictor.params, "members_1": predictor.params}
+    close(twice.n_best(lines, BEAM), predictor.n_best(lines, BEAM))
+
+
+def test_an_ensemble_of_two_architectures_is_neither(make):
+    recurrent = {"model.encoder": "rnn", "model.decoder": "rnn"}
+    lines, mixed, alone = lines_of(6, longest=7), make(others=[recurrent]), make(recurrent)
+    alone.params = mixed.params["members_1"]
+    means = [mixed.n_best(lines, dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS]
+    scores = [[line[0].score for line in found] for found in (*means, alone.n_best(lines, GREEDY))]
+    assert len(set(map(tuple, scores))) == 3
+
+
+def test_the_members_of_an_ensemble_have_the_same_vocabularies(tmp_path, monkeypatch):
+    for name, letters in (("one", "abc"), ("same", "abc"), ("other", "abcd")):
+        folder = WorkDir(tmp_path / name)
+        folder.claim(micro())
+        folder.save_vocabularies(CharacterVocabulary("abc"), CharacterVocabulary(letters))
+    message = "one and .*other cannot be one ensemble: their target vocabularies differ .of 7 and 8 entries"
+    with pytest.raises(InputError, match=message):
+        load([tmp_path / "one", tmp_path / "same", tmp_path / "other"])
+    with pytest.raises(InputError, match="there are no checkpoints"):
+        load([tmp_path / "one", tmp_path / "same"])
 
 
 def test_empty_lines_stay_empty_in_their_places(predictor):
