@@ -112,7 +112,9 @@ class Predictor:
         decode = decode or self.config.decode
         found = [[Prediction("", 0.0)] for _ in lines]
         sources = self._fit(tokenise(self._source, lines))
-        begun = self._tokenise_prefixes(prefixes or [""] * len(lines), len(lines))
+        begun = self.tokenise_prefixes(prefixes or [""] * len(lines))
+        if len(begun.lengths) != len(lines):
+            raise InputError(f"{len(prefixes)} prefixes for {len(lines)} lines: give one for each, blank for none")
         spoken = np.array([bool(line.strip()) for line in lines], bool)
         rows = -(-decode.batch_size // self.layout.shards) * self.layout.shards
         shapes = np.stack([self._buckets(sources.lengths), _prefix_buckets(begun.lengths)], axis=1)
@@ -139,19 +141,22 @@ class Predictor:
             f"positions reach to; the rest of them is not read")  # fmt: skip
         return truncate(sources, int(self.reach))
 
-    def _tokenise_prefixes(self, prefixes: Sequence[str], count: int) -> Ragged:
-        """The tokens of prefixes, without an end."""
-        if len(prefixes) != count:
-            raise InputError(f"{len(prefixes)} prefixes for {count} lines: give one for each, blank for none")
+    def tokenise_prefixes(self, prefixes: Sequence[str]) -> Ragged:
+        """The tokens of prefixes, without an end.
+
+        Raises:
+          InputError: one cannot be said.
+        """
         rows = [self._target.encode(prefix) for prefix in prefixes]
         for number, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True), start=1):
             if self._target.special.unknown in ids:
                 raise InputError(f"prefix {number}, {prefix!r}, has what the model cannot say: not in its vocabulary")
-            if len(ids) >= self.reach:
+            if len(ids) >= self._reach:
                 raise InputError(
-                    f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self.reach}"
+                    f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self._reach}"
                 )
-        return ragged(rows)
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return Ragged(np.array([i for ids in rows for i in ids], np.int32), offsets)
 
     def _buckets(self, lengths: np.ndarray) -> np.ndarray:
         buckets = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST_BUCKET))).astype(int)

@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seed is not None:
         predictor.seed = arguments.seed
     scorer = Scorer(predictor) if arguments.attention else None
+    predictor.tokenise_prefixes(prefixes)  # names what cannot be said before the first line is decoded
     size = decode.batch_size * _BATCHES_A_TIME
 
     def chunks() -> Iterator[str]:

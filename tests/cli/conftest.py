@@ -33,6 +33,9 @@ class FakePredictor:
     def seed(self, seed):
         self.asked.append(("seed", seed))
 
+    def tokenise_prefixes(self, prefixes):
+        pass
+
     def tokens(self, prediction):
         return list(prediction.text)
 
