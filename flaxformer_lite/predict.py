@@ -151,12 +151,11 @@ class Predictor:
         for number, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True), start=1):
             if self._target.special.unknown in ids:
                 raise InputError(f"prefix {number}, {prefix!r}, has what the model cannot say: not in its vocabulary")
-            if len(ids) >= self._reach:
+            if len(ids) >= self.reach:
                 raise InputError(
-                    f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self._reach}"
+                    f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self.reach}"
                 )
-        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        return Ragged(np.array([i for ids in rows for i in ids], np.int32), offsets)
+        return ragged(rows)
 
     def _buckets(self, lengths: np.ndarray) -> np.ndarray:
         buckets = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST_BUCKET))).astype(int)
