@@ -42,8 +42,8 @@ def _step(dropout: float = 0.5, width: int = 8, halves: str = "transformer") -> 
     values = _config().model
     rnn = dataclasses.replace(values.rnn, design="luong")  # no maxout, in which rounding can choose another branch
     model = dataclasses.replace(values, **sizes, dropout=dropout, encoder=halves, decoder=halves, rnn=rnn)
-    # A large ε, or Adam makes whole steps of what is only rounding: the gradients of the keys' biases. Recurrence, where
-    # rounding grows from place to place, does without Adam (and without dropout, below).
+    # A large ε, or Adam makes whole steps of what is only rounding: the gradients of the keys' biases. Recurrence,
+    # where rounding grows from place to place, does without Adam (and without dropout, below).
     descent = optax.adam(0.05, eps=1e-3) if halves == "transformer" else optax.sgd(0.1)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), descent)
     objective = OnePass(EncoderDecoder(model, _SOURCE_SIZE, _TARGET_SIZE, 9), Criterion(_loss))

@@ -1,4 +1,10 @@
-"""Recurrent cells: what one place of a sequence makes of the state before it."""
+"""Recurrent cells: what one place of a sequence makes of the state before it.
+
+A cell works in two parts: ``read(x)`` gives the input's share of the gates, the call itself the next state. So an
+encoder, whose inputs wait for no state, reads all places in one product. Measured on one CPU core, LSTM with gradients:
+1.05 times as fast as reading within the scan at width 128 (64 rows, 12 places), 1.13 at 256, 1.35 at 512 (32 rows, 40
+places). Unrolling the scan four times lost at each of them: 1.6 to 1.03 times as slow.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +56,13 @@ class Elman(nn.Module):
         self.input = _Gates(1, self.width, bias=(0.0,))
         self.recurrent = _Gates(1, self.width, bias=())
 
-    def __call__(self, carry: Carry, x: Float[Array, "*b i"], seen: Float[Array, "*b d"]) -> Carry:
-        """The state after reading x; ``seen`` is the last h as the products read it, maybe with dropout."""
-        return (jnp.tanh(self.input(x) + self.recurrent(seen))[..., 0, :],)
+    def read(self, x: Float[Array, "*b i"]) -> Float[Array, "*b g d"]:
+        """What x adds to each gate."""
+        return self.input(x)
+
+    def __call__(self, carry: Carry, read: Float[Array, "*b g d"], seen: Float[Array, "*b d"]) -> Carry:
+        """The next state; ``seen`` is the last h as the products read it, maybe with dropout."""
+        return (jnp.tanh(read + self.recurrent(seen))[..., 0, :],)
 
 
 class Lstm(nn.Module):
@@ -68,9 +78,13 @@ class Lstm(nn.Module):
         self.input = _Gates(4, self.width, bias=(0.0, 1.0, 0.0, 0.0))
         self.recurrent = _Gates(4, self.width, bias=())
 
-    def __call__(self, carry: Carry, x: Float[Array, "*b i"], seen: Float[Array, "*b d"]) -> Carry:
-        """The state after reading x; ``seen`` is the last h as the products read it, maybe with dropout."""
-        gates = self.input(x) + self.recurrent(seen)
+    def read(self, x: Float[Array, "*b i"]) -> Float[Array, "*b g d"]:
+        """What x adds to each gate."""
+        return self.input(x)
+
+    def __call__(self, carry: Carry, read: Float[Array, "*b g d"], seen: Float[Array, "*b d"]) -> Carry:
+        """The next state; ``seen`` is the last h as the products read it, maybe with dropout."""
+        gates = read + self.recurrent(seen)
         i, f, g, o = (gates[..., gate, :] for gate in range(4))
         memory = jax.nn.sigmoid(f) * carry[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
         return jax.nn.sigmoid(o) * jnp.tanh(memory), memory
@@ -90,9 +104,13 @@ class Gru(nn.Module):
         self.recurrent = _Gates(3, self.width, bias=())
         self.new_bias = self.param("new_bias", named(nn.initializers.zeros, "mlp"), (self.width,))
 
-    def __call__(self, carry: Carry, x: Float[Array, "*b i"], seen: Float[Array, "*b d"]) -> Carry:
-        """The state after reading x; ``seen`` is the last h as the products read it, maybe with dropout."""
-        read, kept = self.input(x), self.recurrent(seen)
+    def read(self, x: Float[Array, "*b i"]) -> Float[Array, "*b g d"]:
+        """What x adds to each gate."""
+        return self.input(x)
+
+    def __call__(self, carry: Carry, read: Float[Array, "*b g d"], seen: Float[Array, "*b d"]) -> Carry:
+        """The next state; ``seen`` is the last h as the products read it, maybe with dropout."""
+        kept = self.recurrent(seen)
         reset, update = (jax.nn.sigmoid(read[..., gate, :] + kept[..., gate, :]) for gate in range(2))
         new = jnp.tanh(read[..., 2, :] + reset * (kept[..., 2, :] + self.new_bias))
         return ((1 - update) * new + update * carry[0],)
@@ -109,9 +127,13 @@ class Gru2014(nn.Module):
         self.recurrent = _Gates(2, self.width, bias=())
         self.new = _Gates(1, self.width, bias=())
 
-    def __call__(self, carry: Carry, x: Float[Array, "*b i"], seen: Float[Array, "*b d"]) -> Carry:
-        """The state after reading x; ``seen`` is the last h as the products read it, maybe with dropout."""
-        read, kept = self.input(x), self.recurrent(seen)
+    def read(self, x: Float[Array, "*b i"]) -> Float[Array, "*b g d"]:
+        """What x adds to each gate."""
+        return self.input(x)
+
+    def __call__(self, carry: Carry, read: Float[Array, "*b g d"], seen: Float[Array, "*b d"]) -> Carry:
+        """The next state; ``seen`` is the last h as the products read it, maybe with dropout."""
+        kept = self.recurrent(seen)
         reset, update = (jax.nn.sigmoid(read[..., gate, :] + kept[..., gate, :]) for gate in range(2))
         new = jnp.tanh(read[..., 2, :] + self.new(reset * seen)[..., 0, :])
         return ((1 - update) * new + update * carry[0],)
@@ -121,16 +143,16 @@ CELLS = {"elman": Elman, "lstm": Lstm, "gru": Gru, "gru2014": Gru2014}
 
 
 class Recurrence(nn.Module):
-    """A cell with dropout on what comes in from below.
+    """A cell, with dropout on what comes in from below.
 
-    With ``variational``, on the recurrence too: then all steps must draw from one key, so that a sentence has one mask
+    With ``variational`` on the recurrence too: then all places must draw from one key, so that a sentence has one mask
     (Gal & Ghahramani 2016). See ``over_time``.
 
     Attributes:
       cell: its name in ``CELLS``.
       width: of h.
       dropout: rate.
-      variational: whether h is dropped on its way to the next step.
+      variational: whether h is dropped on its way to the next place, and whether x of all places by one mask.
     """
 
     cell: str
@@ -140,12 +162,16 @@ class Recurrence(nn.Module):
 
     def setup(self):
         self.core = CELLS[self.cell](self.width)
-        self.drop = Dropout(self.dropout)
+        self.drop = Dropout(self.dropout, one_mask_over=(1,) if self.variational else ())
         self.drop_recurrent = Dropout(self.dropout if self.variational else 0.0)
 
-    def __call__(self, carry: Carry, x: Float[Array, "*b i"], train: bool) -> Carry:
-        """The state after reading x."""
-        return self.core(carry, self.drop(x, train), self.drop_recurrent(carry[0], train))
+    def read(self, x: Float[Array, "b l i"], train: bool) -> Float[Array, "b l g d"]:
+        """What x, with dropout, adds to the gates."""
+        return self.core.read(self.drop(x, train))
+
+    def __call__(self, carry: Carry, read: Float[Array, "*b g d"], train: bool) -> Carry:
+        """The next state."""
+        return self.core(carry, read, self.drop_recurrent(carry[0], train))
 
     def start(self, *batch: int) -> Carry:
         """The state before the first place: zeros."""

@@ -35,16 +35,22 @@ class Dropout(nn.Module):
     Which ones is a hash of (key, index of the element): the murmur3 finaliser (Appleby 2011), once for each half of
     the key. On a CPU, JAX's own generator takes 40 % of a small model's training step and most of its compile time,
     this one next to nothing; and a mask, being a function of indices, is the same on any number of devices.
+
+    Attributes:
+      rate: the share.
+      one_mask_over: axes along which all elements share one mask.
     """
 
     rate: float
+    one_mask_over: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b"], train: bool) -> Float[Array, "*b"]:
         if not train or self.rate == 0:
             return x
         key = jax.random.key_data(self.make_rng("dropout")).astype(jnp.uint32)
-        bits = _mix(_mix(_index(x.shape) ^ key[0]) ^ key[-1])
+        shape = tuple(1 if axis in self.one_mask_over else size for axis, size in enumerate(x.shape))
+        bits = _mix(_mix(_index(shape) ^ key[0]) ^ key[-1])
         keep = bits >= jnp.uint32(round(self.rate * 2**32))
         return jnp.where(keep, x / (1 - self.rate), 0)
 

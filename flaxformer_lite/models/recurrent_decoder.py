@@ -64,7 +64,7 @@ class Stack(nn.Module):
         """The states after reading x, and what the top layer says."""
         after = []
         for number, (cell, carry) in enumerate(zip(self.cells, carries, strict=True), start=1):
-            after.append(cell(carry, x, train))
+            after.append(cell(carry, cell.read(x, train), train))
             x = after[-1][0] + x if is_residual(self.config, number) else after[-1][0]
         return tuple(after), x
 
@@ -101,9 +101,10 @@ class DenseBridge(nn.Module):
 
 
 class RecurrentDecoder(nn.Module):
-    """What the four have in common; each says what it reads of the source, and what one step is.
+    """What the four have in common; each says what it reads of the source, what one step is, and what is said of it.
 
-    ``decode`` is a scan over the step that a search takes one at a time.
+    All places are a scan over the step that a search takes one at a time; what is said, which no step waits for, is
+    computed of all places at once.
     """
 
     config: ModelConfig
@@ -112,7 +113,7 @@ class RecurrentDecoder(nn.Module):
         c = self.config
         self.stack = Stack(c)
         self.bridge = {"copy": CopyBridge, "dense": DenseBridge}[c.rnn.bridge](c)
-        self.drop = Dropout(c.dropout)
+        self.drop = Dropout(c.dropout, one_mask_over=(1,) if c.rnn.variational_dropout else ())
 
     def read_source(self, memory: Memory) -> Any:
         """What each step reads of the sources."""
@@ -120,8 +121,12 @@ class RecurrentDecoder(nn.Module):
 
     def advance(
         self, x: Float[Array, "b m i"], cache: RecurrentCache, source: Any, train: bool
-    ) -> tuple[Float[Array, "b m r"], RecurrentCache, Float[Array, "b m _"]]:
-        """One step: what it says, the state after it, and the weight of each place of the source (or of none)."""
+    ) -> tuple[tuple[Float[Array, "b m _"], ...], RecurrentCache, Float[Array, "b m _"]]:
+        """One step: what ``say`` needs of it, the state after it, and how much of each place of the source it read."""
+        raise NotImplementedError
+
+    def say(self, x: Float[Array, "b l i"], *heard: Float[Array, "b l _"]) -> Float[Array, "b l r"]:
+        """What the output layer compares with words, of the last word and what a step gave."""
         raise NotImplementedError
 
     def read(self, memory: Memory) -> Encoded:
@@ -133,11 +138,11 @@ class RecurrentDecoder(nn.Module):
     ) -> Float[Array, "b t r"]:
         """All places of the targets, one after the other."""
 
-        def advance(self: RecurrentDecoder, cache: RecurrentCache, x: Array) -> tuple[RecurrentCache, Array]:
-            output, cache, _ = self.advance(x[:, None], cache, encoded.source, train)
-            return cache, self.drop(output, train)[:, 0]
+        def advance(self: RecurrentDecoder, cache: RecurrentCache, x: Array) -> tuple[RecurrentCache, Any]:
+            heard, cache, _ = self.advance(x[:, None], cache, encoded.source, train)
+            return cache, tuple(part[:, 0] for part in heard)
 
-        return self._scan(advance, x, encoded)
+        return self.drop(self.say(x, *self._scan(advance, x, encoded)), train)
 
     def attention(self, x: Float[Array, "b t i"], target_in: Tokens, encoded: Encoded) -> Float[Array, "b t _"]:
         """How much of each place of the source every place of the targets reads; of no width without attention."""
@@ -148,7 +153,7 @@ class RecurrentDecoder(nn.Module):
 
         return self._scan(advance, x, encoded)
 
-    def _scan(self, advance: Callable[..., Any], x: Float[Array, "b t i"], encoded: Encoded) -> Array:
+    def _scan(self, advance: Callable[..., Any], x: Float[Array, "b t i"], encoded: Encoded) -> Any:
         scan = over_time(self.config.rnn.variational_dropout)(advance)
         return scan(self, self.init_cache(encoded, 1, x.shape[1]), x)[1]
 
@@ -161,8 +166,8 @@ class RecurrentDecoder(nn.Module):
         self, x: Float[Array, "b m i"], cache: RecurrentCache, encoded: Encoded
     ) -> tuple[Float[Array, "b m r"], RecurrentCache]:
         """The next place of each hypothesis."""
-        output, cache, _ = self.advance(x, cache, encoded.source, False)
-        return output, cache
+        heard, cache, _ = self.advance(x, cache, encoded.source, False)
+        return self.say(x, *heard), cache
 
     def _fed_back(self) -> int:
         return 0
@@ -178,7 +183,11 @@ class SutskeverDecoder(RecurrentDecoder):
     def advance(self, x, cache, source, train):
         """One step."""
         carries, h = self.stack(cache.carries, x, train)
-        return h, cache._replace(carries=carries), h[..., :0]
+        return (h,), cache._replace(carries=carries), h[..., :0]
+
+    def say(self, x, *heard):
+        """The state itself."""
+        return heard[0]
 
 
 class ChoDecoder(RecurrentDecoder):
@@ -200,7 +209,11 @@ class ChoDecoder(RecurrentDecoder):
         """One step."""
         c = jnp.broadcast_to(source, (*x.shape[:2], source.shape[-1]))
         carries, h = self.stack(cache.carries, jnp.concatenate([x, c], axis=-1), train)
-        return self.readout(h, x, c), cache._replace(carries=carries), h[..., :0]
+        return (h, c), cache._replace(carries=carries), h[..., :0]
+
+    def say(self, x, *heard):
+        """The readout."""
+        return self.readout(x, *heard)
 
 
 class BahdanauDecoder(RecurrentDecoder):
@@ -222,7 +235,11 @@ class BahdanauDecoder(RecurrentDecoder):
         """One step."""
         c, weights = self.attend(cache.carries[-1][0], source)
         carries, h = self.stack(cache.carries, jnp.concatenate([x, c], axis=-1), train)
-        return self.readout(h, x, c), cache._replace(carries=carries), weights
+        return (h, c), cache._replace(carries=carries), weights
+
+    def say(self, x, *heard):
+        """The readout."""
+        return self.readout(x, *heard)
 
 
 class LuongDecoder(RecurrentDecoder):
@@ -245,14 +262,18 @@ class LuongDecoder(RecurrentDecoder):
         carries, h = self.stack(cache.carries, jnp.concatenate([x, cache.output], axis=-1), train)
         c, weights = self.attend(h, source)
         output = jnp.tanh(self.readout(jnp.concatenate([c, h], axis=-1)))
-        return output, RecurrentCache(carries, output[..., : self._fed_back()]), weights
+        return (output,), RecurrentCache(carries, output[..., : self._fed_back()]), weights
+
+    def say(self, x, *heard):
+        """That output, which the next step may have to wait for."""
+        return heard[0]
 
     def _fed_back(self) -> int:
         return (self.config.rnn.readout_width or self.config.width) if self.config.rnn.input_feeding else 0
 
 
 class MaxoutReadout(nn.Module):
-    """The larger of each two of ``W [h; x; c] + b`` (Goodfellow et al. 2013; Bahdanau et al. 2015, section A.2.2).
+    """The larger of each two of ``W [x; h; c] + b`` (Goodfellow et al. 2013; Bahdanau et al. 2015, section A.2.2).
 
     Attributes:
       width: number of pairs.
@@ -262,10 +283,10 @@ class MaxoutReadout(nn.Module):
 
     @nn.compact
     def __call__(
-        self, h: Float[Array, "b m d"], x: Float[Array, "b m i"], c: Float[Array, "b m e"]
-    ) -> Float[Array, "b m r"]:
-        """Of the new state, the last word and what is known of the source."""
-        both = Dense(2 * self.width, ("embed", "mlp"))(jnp.concatenate([h, x, c], axis=-1))
+        self, x: Float[Array, "b l i"], h: Float[Array, "b l d"], c: Float[Array, "b l e"]
+    ) -> Float[Array, "b l r"]:
+        """Of the last word, the new state and what is known of the source."""
+        both = Dense(2 * self.width, ("embed", "mlp"))(jnp.concatenate([x, h, c], axis=-1))
         return both.reshape(*both.shape[:-1], self.width, 2).max(-1)
 
 

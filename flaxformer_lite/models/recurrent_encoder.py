@@ -48,13 +48,12 @@ class RecurrentEncoder(nn.Module):
         self, cell: Recurrence, x: Float[Array, "b s i"], inside: Bool[Array, "b s"], train: bool, reverse: bool
     ) -> tuple[Float[Array, "b s d"], Carry]:
         def advance(cell, carry, place):
-            x, inside = place
-            new = jax.tree.map(lambda new, old: jnp.where(inside[:, None], new, old), cell(carry, x, train), carry)
+            read, inside = place
+            new = jax.tree.map(lambda new, old: jnp.where(inside[:, None], new, old), cell(carry, read, train), carry)
             return new, new[0]
 
-        last, states = over_time(self.config.rnn.variational_dropout, reverse)(advance)(
-            cell, cell.start(x.shape[0]), (x, inside)
-        )
+        scan = over_time(self.config.rnn.variational_dropout, reverse)(advance)
+        last, states = scan(cell, cell.start(x.shape[0]), (cell.read(x, train), inside))
         return states, last
 
 

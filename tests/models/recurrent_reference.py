@@ -64,7 +64,7 @@ def decode(p: Parts, config: ModelConfig, x: np.ndarray, annotations: np.ndarray
             said.append(np.tanh(dense(p["readout"], np.concatenate([context, h]))))
             fed = said[-1] if config.rnn.input_feeding else fed
         else:  # Cho et al. (2014), section A.1.2; Bahdanau et al. (2015), section A.2.2
-            pairs = dense(p["readout"]["Dense_0"], np.concatenate([h, y, context]))
+            pairs = dense(p["readout"]["Dense_0"], np.concatenate([y, h, context]))
             said.append(np.array([max(pairs[2 * i], pairs[2 * i + 1]) for i in range(len(pairs) // 2)]))
     return np.stack(said)
 

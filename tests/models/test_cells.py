@@ -35,17 +35,18 @@ def _theirs(kind: str, gates: int) -> tuple[torch.nn.Module, dict]:
     if kind == "gru":  # the bias that the reset gate falls on stays apart
         bias[2] = by_gate["bias_ih_l0"][2]
         params["new_bias"] = by_gate["bias_hh_l0"][2]
-    return layer, params
+    return layer, jax.tree.map(jnp.asarray, params)
 
 
 @pytest.mark.parametrize(("kind", "gates"), [("elman", 1), ("lstm", 4), ("gru", 3)])
 def test_is_pytorchs(kind, gates):
     layer, params = _theirs(kind, gates)
-    cell, x = CELLS[kind](_WIDTH), _random(_BATCH, _LENGTH, _INPUT)
+    cell, x = CELLS[kind](_WIDTH), jnp.asarray(_random(_BATCH, _LENGTH, _INPUT))
     with torch.no_grad():
-        expected, _ = layer(torch.tensor(x))
+        expected, _ = layer(torch.tensor(np.asarray(x)))
     carry = (jnp.zeros((_BATCH, _WIDTH)),) * CELLS[kind].leaves
-    ours = jax.jit(lambda carry, x: cell.apply({"params": params}, carry, x, carry[0]))
+    read = cell.apply({"params": params}, x, method="read")
+    ours = jax.jit(lambda carry, read: cell.apply({"params": params}, carry, read, carry[0]))
     for place in range(_LENGTH):
-        carry = ours(carry, x[:, place])
+        carry = ours(carry, read[:, place])
         np.testing.assert_allclose(carry[0], expected[:, place].numpy(), rtol=1e-5, atol=1e-5)

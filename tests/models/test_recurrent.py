@@ -59,9 +59,14 @@ def test_variational_dropout_has_one_mask_for_all_places(variational):
 
 def test_variational_dropout_falls_on_the_recurrence_too():
     """With nothing to read, only what comes from the state before can differ."""
+
+    def advance(cell, carry, x, train):
+        return cell(carry, cell.read(x, train), train)[0]
+
+    carry, x = (jnp.ones((2, 1, 30)),), jnp.zeros((2, 1, 3))
     for variational in (False, True):
         cell = Recurrence("elman", 30, dropout=0.5, variational=variational)
-        carry, x = (jnp.ones((2, 30)),), jnp.zeros((2, 3))
-        params = cell.init(jax.random.key(0), carry, x, False)
-        found = [cell.apply(params, carry, x, True, rngs={"dropout": jax.random.key(key)})[0] for key in range(2)]
+        params = cell.init(jax.random.key(0), carry, x, False, method=advance)
+        keys = [{"dropout": jax.random.key(number)} for number in range(2)]
+        found = [cell.apply(params, carry, x, True, rngs=key, method=advance) for key in keys]
         assert np.array_equal(*found) != variational
