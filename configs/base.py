@@ -142,7 +142,7 @@ def get_config() -> ConfigDict:
     decode.length_penalty = 0.6  # alpha; google: log P / ((5 + length) / 6)**alpha; the others: log P / length**alpha
     decode.early_stopping = "false"  # false | true | never; hf only, where they are the values of early_stopping
     decode.beam_groups = 1  # groups of beams that keep apart (diverse beam search); divides beam_size
-    decode.diversity_penalty = 0.5  # nats off a token for each group before that took it in the same step
+    decode.diversity_penalty = 0.5  # nats off a token for each beam of the groups before that took it in the same step
     decode.samples = 16  # drawn for each line; sample and mbr
     decode.temperature = 1.0  # of sampling: divides the logits
     decode.top_k = 0  # samples among this many likeliest tokens; 0: all

@@ -51,8 +51,18 @@ class WorkDir:
         return True
 
     def config(self) -> Config:
-        """The config of the run that lies here."""
-        return schema.from_dict(self._read(self._config))
+        """The config of the run that lies here.
+
+        Raises:
+          InputError: there is none, or its keys are not those of this version.
+        """
+        values = self._read(self._config)
+        try:
+            return schema.from_dict(values)
+        except InputError as error:
+            raise InputError(
+                f"{self._config} is not a config of this version ({error}); use the version that the run was made with"
+            ) from error
 
     def save_vocabularies(self, source: Vocabulary, target: Vocabulary) -> None:
         """Keeps what maps text to ids.

@@ -75,5 +75,8 @@ def test_a_config_of_another_version_names_the_key(tmp_path):
     values = dataclasses.asdict(micro())
     values["model"]["activation"] = "relu"
     (tmp_path / "config.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match=r"config\.model\.activation: there is no such key"):
+    with pytest.raises(
+        InputError,
+        match=r"config\.json is not a config of this version.*config\.model\.activation: there is no such key",
+    ):
         WorkDir(tmp_path).config()

@@ -157,5 +157,5 @@ def _split_tuples(overrides: Sequence[str], config: Any) -> list[str]:
         for name in _key(override).split("."):
             value = value[name]
         plain = isinstance(value, tuple) and not text.startswith(("(", "[", "'", '"'))
-        words += [f"{flag}={part}" for part in text.split(",")] if plain else [override]
+        words += [f"{flag}={part}" for part in text.removesuffix(",").split(",")] if plain else [override]
     return words
