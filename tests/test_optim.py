@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from configs import base
-from flaxformer_lite.config import OptimConfig, from_dict
+from flaxformer_lite.config import OptimConfig
 from flaxformer_lite.optim import make_optimizer, make_schedule
+from flaxformer_lite.schema import from_dict
 
 _SCHEDULES = ("inverse_sqrt", "cosine", "linear", "constant")
 _STEPS, _WARMUP, _PEAK = 90, 10, 0.3
