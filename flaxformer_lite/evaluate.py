@@ -60,5 +60,5 @@ def evaluate_split(
     config = predictor.config
     examples = tasks.load(config.data, split, config.seed).sample(max_examples)
     dataset, _ = make_dataset(examples, *predictor.vocabularies, config.data, "truncate")
-    forced = TeacherForced(predictor.model, config.train, dataset, predictor.layout)
+    forced = TeacherForced(predictor.model_of(decode), config.train, dataset, predictor.layout)
     return forced(predictor.params) | decode_examples(predictor, examples, decode).metrics

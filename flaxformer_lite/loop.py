@@ -119,7 +119,7 @@ class Evaluator:
         self._report = report
         self._examples = data.validation_examples.sample(config.eval.max_examples)
         self._predictor = Predictor(config, vocabularies, {}, 0, layout)
-        self._forced = TeacherForced(self._predictor.model, config.train, data.validation, layout)
+        self._forced = TeacherForced(self._predictor.model_of(config.decode), config.train, data.validation, layout)
 
     def __call__(self, step: int, params: Any) -> float:
         """Returns the metric by which checkpoints are compared."""

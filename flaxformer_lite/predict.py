@@ -86,8 +86,11 @@ class Predictor:
 
     @property
     def model(self) -> nn.Module:
-        """The Linen module that ``params`` belong to, averaging as the config says where it has members."""
-        return self._model(self.config.decode)
+        return self.model_of(self.config.decode)
+
+    def model_of(self, decode: DecodeConfig) -> nn.Module:
+        """The Linen module that ``params`` belong to; several models' mean is the one that ``decode`` names."""
+        return self._members[0] if len(self._members) == 1 else Ensemble(self._members, _MEANS[decode.ensemble])
 
     def decode(self, lines: Sequence[str], decode: DecodeConfig | None = None) -> list[str]:
         """The best hypothesis of each line, in the lines' order."""
@@ -111,7 +114,7 @@ class Predictor:
         """
         decode = decode or self.config.decode
         found = [[Prediction("", 0.0)] for _ in lines]
-        sources = self._fit(tokenise(self._source, lines))
+        sources = self.fit(tokenise(self._source, lines))
         begun = self.tokenise_prefixes(prefixes or [""] * len(lines))
         if len(begun.lengths) != len(lines):
             raise InputError(f"{len(prefixes)} prefixes for {len(lines)} lines: give one for each, blank for none")
@@ -132,8 +135,8 @@ class Predictor:
         """A hypothesis as the target vocabulary writes each of its tokens, without the end token."""
         return [self._target.decode([i]) for i in prediction.ids if i != self._target.special.end]
 
-    def _fit(self, sources: Ragged) -> Ragged:
-        """Cuts what reaches beyond learned positions."""
+    def fit(self, sources: Ragged) -> Ragged:
+        """Cuts what reaches beyond learned positions, and says so."""
         too_long = sources.lengths > self.reach
         if not too_long.any():
             return sources
@@ -185,12 +188,9 @@ class Predictor:
             _, length, prefix_length = shape
             longest = max(int(self.limits(np.array([length]), decode)[0]), prefix_length + 1)
             search = make_search(decode, self._target)
-            run = jax.jit(partial(search_batch, self._model(decode), search, longest, self._target.special))
+            run = jax.jit(partial(search_batch, self.model_of(decode), search, longest, self._target.special))
             self._compiled[shape, decode] = Announced(run, f"{decode.method} search")
         return self._compiled[shape, decode]
-
-    def _model(self, decode: DecodeConfig) -> nn.Module:
-        return self._members[0] if len(self._members) == 1 else Ensemble(self._members, _MEANS[decode.ensemble])
 
     def _predictions(self, hypotheses: Hypotheses, row: int, decode: DecodeConfig) -> list[Prediction]:
         found = [

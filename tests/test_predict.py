@@ -167,6 +167,12 @@ def test_an_ensemble_of_two_architectures_is_neither(make):
     assert len(set(map(tuple, scores))) == 3
 
 
+def test_the_mean_of_an_ensemble_is_the_one_that_is_asked_for(make):
+    ensemble = make(others=[None])
+    first, second = (ensemble.model_of(dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS)
+    assert first != second
+
+
 def test_the_members_of_an_ensemble_have_the_same_vocabularies(tmp_path, monkeypatch):
     for name, letters in (("one", "abc"), ("same", "abc"), ("other", "abcd")):
         folder = WorkDir(tmp_path / name)
