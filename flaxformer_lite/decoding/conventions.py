@@ -11,6 +11,9 @@ and all numbers are those of one source, or of one group of its beams:
     fairseq log P / |Y|^α               a beam can but end      m have finished
     marian  log P / |Y|^α               a beam counts as it is  m have finished, each of which took a beam's place
     ======  ==========================  ======================  =================================================
+
+Only hf is verified against the system itself: tests drive both with one model. The others follow their papers and
+sources, and tests hold them to a plain search written from the same reading.
 """
 
 from __future__ import annotations
@@ -144,6 +147,8 @@ class HuggingFace:
 @dataclass(frozen=True)
 class Fairseq:
     """Beam search of fairseq (Ott et al. 2019): the first m hypotheses that end are the result, best first.
+
+    By default fairseq never returns the empty hypothesis (``--min-len 1``); that is a minimum length of 1 beside this.
 
     Attributes:
       alpha: its ``--lenpen``.

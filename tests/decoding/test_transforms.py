@@ -156,11 +156,12 @@ def test_no_bigram_is_said_twice(make):
         assert len(pairs) == len(set(pairs))
 
 
+@pytest.mark.parametrize("last", [(), (Temperature(2.0),), (RepetitionPenalty(0.5),)], ids=["alone", "hot", "praised"])
 @each_search
-def test_where_nothing_is_left_to_say_the_target_ends(make):
+def test_where_nothing_is_left_to_say_the_target_ends(make, last):
     """Of three tokens each may come once, and no end may come before the fifth."""
     model, limits = Recurrent.random(seed=2), np.full(4, 8)
-    found = search(model, model.sources(seed=9, rows=4), limits, 8, make(NoRepeatNgram(1), MinLength(5, END)))
+    found = search(model, model.sources(seed=9, rows=4), limits, 8, make(NoRepeatNgram(1), MinLength(5, END), *last))
     np.testing.assert_array_equal(found.lengths, 4)
     np.testing.assert_array_equal(found.ids[:, :, 3], END)
     assert (found.scores > NEVER / 2).all()
