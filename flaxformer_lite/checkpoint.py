@@ -190,7 +190,7 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
     return found
 
 
-def save_average(folder: Path, last: int, like: Any) -> list[int]:
+def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> list[int]:
     """Keeps the mean of the parameters of the last checkpoints beside them, in place of an earlier mean.
 
     They are added up in float64 and rounded once. It is the parameters themselves, also where the run keeps a moving
@@ -198,23 +198,25 @@ def save_average(folder: Path, last: int, like: Any) -> list[int]:
 
     Args:
       folder: the checkpoints of a run.
-      last: how many.
+      last: how many. Those that the run keeps for being its best do not count, where others were saved after them.
+      config: by which the run saves.
       like: parameters as ``jax.ShapeDtypeStruct`` with shardings: where one checkpoint at a time is read to.
 
     Returns:
       The steps that went in.
 
     Raises:
-      InputError: there are not so many, or one of them is damaged.
+      InputError: there are not so many in a row, or one of them is damaged.
     """
     sums = [np.zeros(leaf.shape, np.float64) for leaf in jax.tree.leaves(like)]
     with _reading(folder) as manager:
         there = sorted(manager.all_steps())
-        steps = there[-last:]
+        steps = _in_a_row(there, config)[-last:]
         if len(steps) < last:
             raise InputError(
-                f"--last={last}: {folder} has only the checkpoints of steps {there}; ask for fewer, or train with "
-                f"config.train.keep_latest={last}"
+                f"--last={last}: the last checkpoints without a gap are those of steps {steps} (config.train."
+                f"keep_latest={config.keep_latest}; {folder} has {there}); ask for fewer, or train with config.train."
+                f"keep_latest={last}"
             )
         for step in steps:
             found = _first_sound([step], partial(_read, manager, {"params": like}), partial(_refuse, folder))
@@ -229,6 +231,17 @@ def save_average(folder: Path, last: int, like: Any) -> list[int]:
         # Under a number of its own, so that the last one is there until this one is whole.
         _save(manager, (manager.latest_step() or 0) + 1, {"params": mean}, {"steps": steps})
     return steps
+
+
+def _in_a_row(steps: Sequence[int], config: TrainConfig) -> list[int]:
+    """The last of these steps between which a run saves no other; what stays for being the best may lie far before."""
+    row = list(steps[-1:])
+    for step in reversed(steps[:-1]):
+        following = min((step // every + 1) * every for every in (config.save_every, config.eval_every))
+        if following < row[0]:
+            break
+        row.insert(0, step)
+    return row
 
 
 def _restore_average(folder: Path, like: Any) -> tuple[int, Any]:

@@ -46,7 +46,8 @@ def load_teachers(
       layout: where the parameters shall lie.
 
     Raises:
-      InputError: a folder holds no trained model, or one that reads or says other ids, or shorter rows.
+      InputError: a folder holds no trained model, or one that reads or says other ids, or shorter rows; or what the
+        run began with is gone.
     """
     return [_load(folder, config, vocabularies, begun_with, layout) for folder in config.train.distill.teachers]
 
@@ -78,6 +79,12 @@ def _load(
             f"rows of up to {longest}; lower config.data.max_source_length and config.data.max_target_length"
         )
     which, shapes = begun_with.get(folder, "best"), layout.replicated(param_shapes(model))
+    if isinstance(which, int) and not (work.checkpoints / str(which)).is_dir():
+        raise InputError(
+            f"config.train.distill.teachers: this run began with step {which} of {folder}, which that run has deleted "
+            f"since; put {work.checkpoints / str(which)} back from a copy, or start this run anew in another --workdir "
+            f"(from a copy of {folder}, if that trains on)"
+        )
     step, params = restore_params(work.checkpoints, which, own.eval.best_metric, shapes)
     return Teacher(folder, step, model, params)
 

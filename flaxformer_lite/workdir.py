@@ -85,7 +85,7 @@ class WorkDir:
         return source, target
 
     def save_teachers(self, steps: dict[str, int]) -> None:
-        """Keeps which checkpoint of each teacher this run learns from, though the teacher may train on."""
+        """Notes which checkpoint of each teacher this run learns from; a teacher that trains on may delete it."""
         if steps:
             self._write(self._teachers, steps)
 

@@ -13,6 +13,8 @@ from flaxformer_lite.errors import InputError
 from tests.micro import micro
 from tests.test_checkpoint import TRAIN, decode, equal, go_on, largest, make_saved, make_state, shapes, write
 
+EVERY_TEN = micro({"train.save_every": 10, "train.eval_every": 20}).train
+
 
 @pytest.fixture(autouse=True)
 def quiet():
@@ -68,7 +70,7 @@ def mean_of(steps):
 
 
 def average(folder, last):
-    return save_average(folder, last, shapes(make_state(0).params))
+    return save_average(folder, last, EVERY_TEN, shapes(make_state(0).params))
 
 
 def test_the_average_is_that_of_the_last_checkpoints_and_says_so(folder, capsys):
@@ -107,13 +109,27 @@ def test_the_average_is_of_the_parameters_also_beside_a_moving_average(tmp_path)
 
 
 def test_more_than_there_is_cannot_be_averaged(folder, tmp_path):
-    said = r"--last=4: .* has only the checkpoints of steps \[10, 20, 30\].*config\.train\.keep_latest=4"
+    said = r"--last=4: .* without a gap are those of steps \[10, 20, 30\] .*train with config\.train\.keep_latest=4"
     with pytest.raises(InputError, match=said):
         average(folder, 4)
     with pytest.raises(InputError, match=r"nowhere: there are no checkpoints; has the run been trained\?"):
         average(tmp_path / "nowhere", 1)
     assert not (tmp_path / "nowhere").exists()
     assert not (folder / "average").exists()
+
+
+def test_the_best_is_not_averaged_with_those_long_after_it(folder):
+    shutil.rmtree(folder / "20")  # as where keep_best keeps 10 and keep_latest does not keep 20
+    write(folder, [40])
+    assert average(folder, 2) == [30, 40]
+    said = r"--last=3: .* \[30, 40\] \(config\.train\.keep_latest=2; .* has \[10, 30, 40\]"
+    with pytest.raises(InputError, match=said):
+        average(folder, 3)
+
+
+def test_where_a_run_was_stopped_is_no_gap(tmp_path):
+    write(tmp_path / "c", [20, 27, 30])
+    assert average(tmp_path / "c", 3) == [20, 27, 30]
 
 
 def test_nothing_damaged_goes_into_an_average(folder):

@@ -33,8 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     from flaxformer_lite.workdir import WorkDir
 
     folder = WorkDir(arguments.workdir)
-    model = make_model(folder.config(), *(vocabulary.size for vocabulary in folder.vocabularies()))
+    config = folder.config()
+    model = make_model(config, *(vocabulary.size for vocabulary in folder.vocabularies()))
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
-    steps = save_average(folder.checkpoints, arguments.last, layout.replicated(param_shapes(model)))
+    steps = save_average(folder.checkpoints, arguments.last, config.train, layout.replicated(param_shapes(model)))
     print(f"averaged the checkpoints of steps {', '.join(map(str, steps))}; use it as --step=average")
     return 0

@@ -12,7 +12,8 @@ from tests.micro import micro, use_devices
 def run(tmp_path_factory):
     """A work folder with checkpoints of four steps, and their parameters."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, make_folder(folder, micro({"train.keep_latest": 4}), (5, 10, 15, 20))
+    config = micro({"train.keep_latest": 4, "train.save_every": 5, "train.eval_every": 5})
+    return folder, make_folder(folder, config, (5, 10, 15, 20))
 
 
 def test_the_average_is_what_is_loaded(run, monkeypatch, capsys):
@@ -30,7 +31,7 @@ def test_the_average_is_what_is_loaded(run, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--last=5"], "--last=5: {}/checkpoints has only the checkpoints of steps [5, 10, 15, 20]"),
+        (["--last=5"], "--last=5: the last checkpoints without a gap are those of steps [5, 10, 15, 20] (config"),
         (["--last=0"], "--last=0: must be at least 1"),
         (["--last=many"], "invalid int value: 'many'"),
         ([], "the following arguments are required: --last"),
