@@ -27,7 +27,7 @@ class TeacherForced:
     def __init__(self, model: nn.Module, config: TrainConfig, dataset: Dataset, layout: MeshLayout):
         self._dataset = dataset
         self._layout = layout
-        self._rows = -(-config.batch_size // layout.shards) * layout.shards
+        self._rows = layout.rows(config.batch_size)
         run = jax.jit(partial(evaluation_step, model, label_criterion(config)))
         self._step = Announced(run, "evaluation")
 

@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flaxformer_lite.announced import Announced
+from flaxformer_lite.config import DecodeConfig
+from flaxformer_lite.data.buckets import doubling
 from flaxformer_lite.data.features import Ragged, cut_batch, ragged, tokenise
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.predict import Predictor
+from flaxformer_lite.report import say
 from flaxformer_lite.types import Batch
-
-_SMALLEST_BUCKET = 8  # tokens; buckets double from here
 
 
 class Scored(NamedTuple):
@@ -44,14 +45,22 @@ class Scored(NamedTuple):
 
 
 class Scorer:
-    """Scores targets with a trained model; its compiled programs serve all calls."""
+    """Scores targets with a trained model; its compiled programs serve all calls.
 
-    def __init__(self, predictor: Predictor):
+    Args:
+      predictor: the model.
+      decode: how the members of an ensemble are averaged, and how many rows are read together.
+    """
+
+    def __init__(self, predictor: Predictor, decode: DecodeConfig):
         self._predictor = predictor
-        self._run = Announced(jax.jit(partial(_read, predictor.model)), "scoring")
+        self._rows = predictor.layout.rows(decode.batch_size)
+        self._run = Announced(jax.jit(partial(_read, predictor.model_of(decode))), "scoring")
 
     def texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
         """Scores ``targets[i]``, closed by the end token, as the target of ``sources[i]``.
+
+        Says how many targets have what the vocabulary does not know; that is scored as the unknown token.
 
         Raises:
           InputError: there are not as many of both, or one has more tokens than learned positions reach to.
@@ -59,30 +68,32 @@ class Scorer:
         if len(sources) != len(targets):
             raise InputError(f"{len(sources)} sources and {len(targets)} targets: give one target for each source")
         source, target = self._predictor.vocabularies
-        return self._score_all(tokenise(source, sources), tokenise(target, targets))
+        tokens = tokenise(source, sources), tokenise(target, targets)
+        for side, these in zip(("source", "target"), tokens, strict=True):
+            self._check_reach(side, these)
+        if unknown := int((tokens[1].ids == target.special.unknown).sum()):
+            say(f"{unknown} tokens of the targets are not in the vocabulary and scored as the unknown token")
+        return self._score_all(*tokens)
 
     def hypotheses(self, sources: Sequence[str], targets: Sequence[Sequence[int]]) -> list[Scored]:
-        """The same of target tokens as a search gives them; one that was cut at its limit is scored without an end."""
-        return self._score_all(tokenise(self._predictor.vocabularies[0], sources), ragged(targets))
+        """The same of target tokens as a search gives them, for the sources as it reads them.
+
+        A target that was cut at its limit is scored without an end token.
+        """
+        return self._score_all(self._predictor.fit(tokenise(self._predictor.vocabularies[0], sources)), ragged(targets))
 
     def _score_all(self, sources: Ragged, targets: Ragged) -> list[Scored]:
-        self._check_reach("source", sources)
-        self._check_reach("target", targets)
-        rows = -(-self._predictor.config.decode.batch_size // self._predictor.layout.shards)
-        rows *= self._predictor.layout.shards
-        shapes = np.stack([_buckets(side.lengths, self._predictor.reach) for side in (sources, targets)], axis=1)
+        shapes = np.stack([doubling(side.lengths, self._predictor.reach) for side in (sources, targets)], axis=1)
         found: dict[int, Scored] = {}
         for shape in np.unique(shapes, axis=0):
             members = np.flatnonzero((shapes == shape).all(axis=1))
-            for start in range(0, len(members), rows):
-                chosen = members[start : start + rows]
-                found |= self._score(sources, targets, chosen, rows, (int(shape[0]), int(shape[1])))
+            for start in range(0, len(members), self._rows):
+                chosen = members[start : start + self._rows]
+                found |= self._score(sources, targets, chosen, (int(shape[0]), int(shape[1])))
         return [found[index] for index in range(len(sources.lengths))]
 
-    def _score(
-        self, sources: Ragged, targets: Ragged, chosen: np.ndarray, rows: int, shape: tuple[int, int]
-    ) -> dict[int, Scored]:
-        filled = np.pad(chosen, (0, rows - len(chosen)), constant_values=-1)
+    def _score(self, sources: Ragged, targets: Ragged, chosen: np.ndarray, shape: tuple[int, int]) -> dict[int, Scored]:
+        filled = np.pad(chosen, (0, self._rows - len(chosen)), constant_values=-1)
         batch = cut_batch(sources, targets, filled, shape, self._predictor.vocabularies[1].special)
         log_probs, attention = jax.device_get(self._run(self._predictor.params, self._predictor.layout.put(batch)))
         source, target = self._predictor.vocabularies
@@ -104,11 +115,6 @@ class Scorer:
                 f"{side} {worst + 1} has {texts.lengths[worst]} tokens, and this model's learned positions reach to "
                 f"{self._predictor.reach}: leave it out, or cut it"
             )
-
-
-def _buckets(lengths: np.ndarray, reach: float) -> np.ndarray:
-    buckets = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST_BUCKET))).astype(int)
-    return np.minimum(buckets, reach).astype(int)
 
 
 def _tokens(vocabulary: Vocabulary, ids: np.ndarray) -> list[str]:

@@ -15,10 +15,11 @@ from jaxtyping import Array, Float, Int
 
 from flaxformer_lite.announced import Announced
 from flaxformer_lite.config import DecodeConfig
+from flaxformer_lite.data.buckets import doubling
 from flaxformer_lite.data.features import pad, tokenise
 from flaxformer_lite.decoding.exact import Exact, exact_search
 from flaxformer_lite.decoding.search import next_log_probs
-from flaxformer_lite.predict import Predictor
+from flaxformer_lite.predict import Prediction, Predictor
 from flaxformer_lite.types import SpecialIds, Tokens
 
 _ROWS = 64  # beginnings read together
@@ -30,20 +31,20 @@ class Comparison(NamedTuple):
 
     Attributes:
       source: the line.
-      found: what beam search with no length penalty said, and its log-probability.
+      found: what beam search with no length penalty said; its score is log P(Y|X).
       exact: the likeliest target.
       text: of it.
     """
 
     source: str
-    found: tuple[str, float]
+    found: Prediction
     exact: Exact
     text: str
 
     @property
     def missed(self) -> bool:
         """Whether there is a likelier target than the one that was found."""
-        return self.exact.log_prob > self.found[1] + _SLACK
+        return self.exact.ids != self.found.ids and self.exact.log_prob > self.found.score + _SLACK
 
     @property
     def empty(self) -> bool:
@@ -56,21 +57,19 @@ def compare(predictor: Predictor, lines: Sequence[str], decode: DecodeConfig, bu
 
     Args:
       predictor: the model.
-      lines: sources.
-      decode: the size of the beam and the limits of length.
+      lines: sources, none of them blank.
+      decode: the size of the beam, the limits of length, and how the members of an ensemble are averaged.
       budget: beginnings that may be read for one line; beyond it the result is not proven.
     """
     source, target = predictor.vocabularies
-    plain = dataclasses.replace(decode, method="beam", length_penalty=0.0, convention="google", n_best=1)
-    limits = predictor.limits(tokenise(source, lines).lengths, decode)
-    run = Announced(jax.jit(partial(_read, predictor.model, target.special)), "exact search")
-    for line, (found, *_), limit in zip(lines, predictor.n_best(lines, plain), limits, strict=True):
-        known = (*target.encode(found.text), target.special.end), found.score
-        tokens = tokenise(source, [line])
-        row = pad(tokens, np.array([0]), _bucket(int(tokens.lengths[0])), source.special)
+    run = Announced(jax.jit(partial(_read, predictor.model_of(decode), target.special)), "exact search")
+    for line, (found, *_) in zip(lines, predictor.n_best(lines, _plain(decode)), strict=True):
+        tokens = predictor.fit(tokenise(source, [line]))
+        row = pad(tokens, np.array([0]), int(doubling(tokens.lengths, predictor.reach)[0]), source.special)
         predict = partial(_predict, partial(run, predictor.params), row, target.special)
-        exact = exact_search(predict, known, int(limit), target.special, _ROWS, budget)
-        yield Comparison(line, (found.text, found.score), exact, target.decode(exact.ids))
+        limit = int(predictor.limits(tokens.lengths, decode)[0])
+        exact = exact_search(predict, (found.ids, found.score), limit, target.special, _ROWS, budget)
+        yield Comparison(line, found, exact, target.decode(exact.ids))
 
 
 def summarise(comparisons: Sequence[Comparison]) -> dict[str, float]:
@@ -83,14 +82,27 @@ def summarise(comparisons: Sequence[Comparison]) -> dict[str, float]:
     }
 
 
-def _bucket(length: int) -> int:
-    return 8 * -(-length // 8)  # so that few shapes are compiled
+def _plain(decode: DecodeConfig) -> DecodeConfig:
+    """Beam search under log P(Y|X) and nothing else, which is what exact search goes by."""
+    return dataclasses.replace(
+        decode,
+        method="beam",
+        convention="google",
+        length_penalty=0.0,
+        early_stopping="false",
+        beam_groups=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram=0,
+        min_length=0,
+        forbidden=(),
+        n_best=1,
+    )
 
 
 def _predict(
     run: Any, source: Tokens, special: SpecialIds, beginnings: Sequence[tuple[int, ...]]
 ) -> Float[np.ndarray, "n v"]:
-    length = _bucket(max(map(len, beginnings)) + 1)
+    length = 8 * -(-(max(map(len, beginnings)) + 1) // 8)  # so that few shapes are compiled
     ids = np.full((_ROWS, length), special.begin, np.int32)
     for row, beginning in zip(ids, beginnings, strict=False):
         row[1 : 1 + len(beginning)] = beginning

@@ -120,6 +120,10 @@ class MeshLayout:
 
         return jax.jit(all_rows, donate_argnums=1)
 
+    def rows(self, least: int) -> int:
+        """The smallest number of rows, ``least`` or more, that the devices share out evenly."""
+        return -(-least // self.shards) * self.shards
+
     def put(self, batch: Any) -> Any:
         """Makes global arrays of every process's rows."""
         rows = NamedSharding(self.mesh, BATCH)

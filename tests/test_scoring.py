@@ -42,12 +42,14 @@ def test_a_search_and_the_scorer_agree(predictor):
     lines = [line for line in SOURCES if line]
     found = predictor.n_best(lines, decode)
     pairs = [(line, p) for line, predictions in zip(lines, found, strict=True) for p in predictions]
-    scored = Scorer(predictor).hypotheses([line for line, _ in pairs], [p.ids for _, p in pairs])
+    scored = Scorer(predictor, predictor.config.decode).hypotheses(
+        [line for line, _ in pairs], [p.ids for _, p in pairs]
+    )
     np.testing.assert_allclose([s.log_prob for s in scored], [p.score for _, p in pairs], rtol=1e-4, atol=1e-4)
 
 
 def test_a_pair_is_scored_the_same_whatever_is_around_it(predictor):
-    scorer = Scorer(predictor)
+    scorer = Scorer(predictor, predictor.config.decode)
     together = scorer.texts(SOURCES, TARGETS)
     for source, target, found in zip(SOURCES, TARGETS, together, strict=True):
         (alone,) = scorer.texts([source], [target])
@@ -58,7 +60,9 @@ def test_a_pair_is_scored_the_same_whatever_is_around_it(predictor):
 
 
 def test_attention_is_a_share_of_each_source_token(predictor, folder):
-    for source, target, found in zip(SOURCES, TARGETS, Scorer(predictor).texts(SOURCES, TARGETS), strict=True):
+    for source, target, found in zip(
+        SOURCES, TARGETS, Scorer(predictor, predictor.config.decode).texts(SOURCES, TARGETS), strict=True
+    ):
         if folder.name == "sutskever":
             assert found.attention.shape == (len(target) + 1, 0)
         else:
@@ -66,23 +70,53 @@ def test_attention_is_a_share_of_each_source_token(predictor, folder):
             np.testing.assert_allclose(found.attention.sum(-1), 1, rtol=1e-5)
 
 
+def test_the_unknown_is_counted_aloud(predictor, capfd):
+    known, unknown = Scorer(predictor, predictor.config.decode).texts(["abc", "abc"], ["ab", "äb"])
+    assert "1 tokens of the targets are not in the vocabulary" in capfd.readouterr().err
+    assert known.log_probs[0] != unknown.log_probs[0]
+
+
+def test_an_ensemble_is_averaged_as_asked(tmp_path, monkeypatch):
+    use_devices(monkeypatch, 1)
+    make_folder(tmp_path / "a", micro(), steps=(10,))
+    make_folder(tmp_path / "b", micro(_RNN), steps=(20,))
+    predictor = flaxformer_lite.load([tmp_path / "a", tmp_path / "b"])
+    alone = [flaxformer_lite.load(tmp_path / name) for name in "ab"]
+    first, second = (Scorer(p, p.config.decode).texts(["abc"], ["cb"])[0].log_probs[0] for p in alone)
+    for mean, expected in (
+        ("probability", np.log((np.exp(first) + np.exp(second)) / 2)),
+        ("log_probability", None),
+    ):
+        decode = dataclasses.replace(predictor.config.decode, ensemble=mean, method="beam", beam_size=2)
+        scorer = Scorer(predictor, decode)
+        if expected is not None:
+            assert scorer.texts(["abc"], ["cb"])[0].log_probs[0] == pytest.approx(expected, abs=1e-4)
+        ((best, *_),) = predictor.n_best(["abc"], dataclasses.replace(decode, length_penalty=0.0, max_length_offset=2))
+        assert scorer.hypotheses(["abc"], [best.ids])[0].log_prob == pytest.approx(best.score, abs=1e-3)
+
+
 def test_bad_input(predictor):
     with pytest.raises(InputError, match="5 sources and 1 targets"):
-        Scorer(predictor).texts(SOURCES, ["a"])
+        Scorer(predictor, predictor.config.decode).texts(SOURCES, ["a"])
 
 
 def test_beyond_learned_positions(tmp_path, monkeypatch):
     use_devices(monkeypatch, 1)
     make_folder(tmp_path, micro({"model.positions": "learned"}))
     long = "ab" * 40
+    predictor = flaxformer_lite.load(tmp_path)
     with pytest.raises(InputError, match="target 2 has 81 tokens"):
-        Scorer(flaxformer_lite.load(tmp_path)).texts(["a", "b"], ["a", long])
+        Scorer(predictor, predictor.config.decode).texts(["a", "b"], ["a", long])
+    # What a search read was cut, and so it is when that is scored.
+    cut = predictor.decode([long])[0]
+    (scored,) = Scorer(predictor, predictor.config.decode).hypotheses([long], [predictor.vocabularies[1].encode(cut)])
+    assert len(scored.source_tokens) == predictor.reach
 
 
 def test_the_command(folder, predictor, tmp_path, capfd):
     (tmp_path / "source").write_text("\n".join(SOURCES))
     (tmp_path / "target").write_text("\n".join(TARGETS) + "\n")
-    expected = Scorer(predictor).texts(SOURCES, TARGETS)
+    expected = Scorer(predictor, predictor.config.decode).texts(SOURCES, TARGETS)
     flags = [f"--workdir={folder}", f"--source={tmp_path / 'source'}", f"--target={tmp_path / 'target'}"]
 
     assert main(["score", *flags]) == 0
@@ -114,7 +148,7 @@ def test_decode_shows_where_it_looked(folder, tmp_path, capfd):
     assert first["source_tokens"] == ["a", "b", "c", ""]
     for hypothesis in first["hypotheses"]:
         assert hypothesis["log_prob"] == pytest.approx(hypothesis["score"], abs=1e-3)
-        assert len(hypothesis["tokens"]) == len(hypothesis["log_probs"]) == len(hypothesis["attention"])
+        assert len(hypothesis["tokens"]) + 1 == len(hypothesis["log_probs"]) == len(hypothesis["attention"])
     assert second["hypotheses"] == [{"text": "", "score": 0.0, "tokens": []}]
     assert main(["decode", *flags, "--attention"]) == 2
     assert "--attention needs --format=jsonl" in capfd.readouterr().err

@@ -32,11 +32,11 @@ def test_exact_is_the_best_of_all_targets(folder):
     words = [unknown, *LETTERS.encode("abc")]
     every = [[*ids, LETTERS.special.end] for n in range(4) for ids in itertools.product(words, repeat=n)]
     for comparison in found:
-        scored = Scorer(predictor).hypotheses([comparison.source] * len(every), every)
+        scored = Scorer(predictor, predictor.config.decode).hypotheses([comparison.source] * len(every), every)
         best = max(range(len(every)), key=lambda i: scored[i].log_prob)
         assert comparison.exact.log_prob == pytest.approx(scored[best].log_prob, abs=1e-3)
         assert comparison.exact.proven
-        assert comparison.missed == (scored[best].log_prob > comparison.found[1] + 1e-4)
+        assert comparison.missed == (scored[best].log_prob > comparison.found.score + 1e-4)
     assert summarise(found)["proven"] == 100
 
 

@@ -1,6 +1,6 @@
 """Say how likely given targets are: log P(target | source) of each pair of lines, by a trained model.
 
-Nothing is normalised by length; the end token counts. In nats.
+Nothing is normalised by length; the end token counts. In nats. Of several work folders between commas, as an ensemble.
 
 Examples:
   flaxformer-lite score --workdir=runs/mine --source=test.de --target=test.en
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flaxformer_lite.scoring import Scorer
 
     predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
-    found = Scorer(predictor).texts(sources, targets)
+    found = Scorer(predictor, predictor.config.decode).texts(sources, targets)
     lines = (_line(arguments.format, *these) for these in zip(sources, targets, found, strict=True))
     output.write(arguments.output, lines)
     return 0

@@ -11,15 +11,18 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 
 from flaxformer_lite import report
 from flaxformer_lite.cli import search_flags
+from flaxformer_lite.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``search-errors``."""
-    search_flags.add_arguments(parser)
+    search_flags.add_model(parser)
+    parser.add_argument("--beam_size", type=int, metavar="N", help="hypotheses followed at a time (default: the run's)")
     parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="default: test")
     parser.add_argument("--max_examples", type=int, default=100, metavar="N", help="spread over the split; 0: all")
     parser.add_argument(
@@ -30,25 +33,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Searches twice; returns the exit code."""
+    for flag, least in (("beam_size", 1), ("max_examples", 0), ("budget", 1)):
+        value = getattr(arguments, flag)
+        if value is not None and value < least:
+            raise InputError(f"--{flag}={value}: must be at least {least}")
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.data import tasks
     from flaxformer_lite.search_errors import compare, summarise
 
     predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
-    decode = search_flags.decode_config(predictor.config, arguments)
+    decode = predictor.config.decode
+    decode = dataclasses.replace(decode, beam_size=arguments.beam_size or decode.beam_size)
     examples = tasks.load(predictor.config.data, arguments.split, predictor.config.seed).sample(arguments.max_examples)
+    sources = [line for line in examples.sources if line.strip()]
     found = []
-    for comparison in compare(predictor, examples.sources, decode, arguments.budget):
+    for comparison in compare(predictor, sources, decode, arguments.budget):
         found.append(comparison)
         if comparison.missed:
-            (text, log_prob), exact = comparison.found, comparison.exact
+            beam, exact = comparison.found, comparison.exact
             report.say(
-                f"{comparison.source}: beam {text!r} {log_prob:.3f}, exact {comparison.text!r} {exact.log_prob:.3f}"
+                f"{comparison.source}: beam {beam.text!r} {beam.score:.3f}, exact {comparison.text!r} "
+                f"{exact.log_prob:.3f}"
             )
     values = summarise(found)
     if arguments.json:
         misses = [
-            {"source": c.source, "found": c.found[0], "found_log_prob": c.found[1], "exact": c.text,
+            {"source": c.source, "found": c.found.text, "found_log_prob": c.found.score, "exact": c.text,
              "exact_log_prob": c.exact.log_prob, "proven": c.exact.proven}
             for c in found if c.missed
         ]  # fmt: skip

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int64
 
+_SMALLEST = 8  # tokens
+
 
 class Buckets(NamedTuple):
     """Padded shapes and who goes into which.
@@ -41,6 +43,12 @@ def choose_buckets(source_lengths: Int[np.ndarray, " n"], target_lengths: Int[np
     members = np.split(order, np.cumsum(np.bincount(bucket_of))[:-1])
     shapes = tuple((int(source_lengths[m].max()), int(target_lengths[m].max())) for m in members)
     return Buckets(shapes, tuple(members))
+
+
+def doubling(lengths: Int[np.ndarray, " n"], most: float) -> Int64[np.ndarray, " n"]:
+    """For each length the padded one: 8, 16, 32, … tokens but at most ``most``. A function of that length alone."""
+    padded = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST)))
+    return np.minimum(padded, most).astype(np.int64)
 
 
 def _maximum_of_each(group: Int[np.ndarray, " n"], values: Int[np.ndarray, " n"], groups: int) -> Int[np.ndarray, " g"]:
