@@ -3,11 +3,11 @@
 Model    RNNsearch: a GRU of 1,000 in each direction, words of 620, additive attention of 1,000 units, maxout of 500
 Task     the paper's: WMT'14 English to French, 30,000 words each; any --config.data.text.train=a.en,b.fr
 Expect   the paper: BLEU 26.75 (28.45 trained longer), sentences of up to 50 words; not run here
-Time     the paper: 252 hours on one GPU of 2015
+Time     the paper: days on one GPU of 2015
 Train    flaxformer-lite train --config=configs/bahdanau2015.py --workdir=runs/bahdanau2015 \
              --config.data.text.train=train.en,train.fr --config.data.text.validation=val.en,val.fr
 Vary     small enough for 2 CPU cores: configs/wikipron_lstm_attention.py
-         the paper's optimizer is Adadelta; Adam as below comes to the same loss sooner
+         the paper's optimizer is Adadelta, here it is Adam
 """
 
 from ml_collections import ConfigDict

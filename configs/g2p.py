@@ -2,7 +2,7 @@
 
 Task     107,146 / 6,302 / 12,604 words for training / validation / test, divided as in the Sphinx project's
          g2p-seq2seq (distinct words in file order, index modulo 20: 19 validation, 17 and 18 test)
-Measure  word error rate (WER): a word is right if it equals any of its pronunciations; phone error rate (PER)
+Metrics  word error rate (WER): a word is right if it equals any of its pronunciations; phone error rate (PER)
 Paper    the Transformer of Vaswani et al. (2017); for this task Yolchuyeva et al. (2019), "Transformer based
          Grapheme-to-Phoneme Conversion"
 Expect   validation WER 28.8 %, PER 7.3 % (greedy, seed 0); test WER 30.3 %, with beam 5 29.6 % and PER 7.3 %

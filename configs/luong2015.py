@@ -8,7 +8,7 @@ Time     the paper: 7 to 10 days on one GPU of 2015
 Train    flaxformer-lite train --config=configs/luong2015.py --workdir=runs/luong2015 \
              --config.data.text.train=train.en,train.de --config.data.text.validation=val.en,val.de
 Vary     small enough for 2 CPU cores: configs/wikipron_gru_attention.py
-         the score: --config.model.rnn.attention=dot; the paper's optimizer is SGD, Adam as below needs no plan
+         the score: --config.model.rnn.attention=dot; the paper's optimizer is SGD, here it is Adam
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ Time     the paper: ten days on 8 GPUs of 2014
 Train    flaxformer-lite train --config=configs/sutskever2014.py --workdir=runs/sutskever2014 \
              --config.data.text.train=train.en,train.fr --config.data.text.validation=val.en,val.fr
 Vary     small enough for 2 CPU cores: configs/wikipron_lstm.py
-         The paper's optimizer is SGD halved by the epoch; Adam as below needs no such plan
+         the paper's optimizer is SGD, halved by the epoch; here it is Adam
 """
 
 from ml_collections import ConfigDict

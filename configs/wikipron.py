@@ -1,7 +1,7 @@
 """Grapheme to phoneme in a language of SIGMORPHON 2020, task 1: a small Transformer on 3,600 words.
 
 Task     3,600 / 450 / 450 words, a TSV a language; the files are the shared task's
-Measure  word error rate (WER) and phone error rate (PER), percent
+Metrics  word error rate (WER) and phone error rate (PER), percent
 Expect   see README
 Time     some minutes on 2 CPU cores
 Train    flaxformer-lite train --config=configs/wikipron.py --workdir=runs/hun \

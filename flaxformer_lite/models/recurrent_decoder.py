@@ -191,9 +191,11 @@ class SutskeverDecoder(RecurrentDecoder):
 
 
 class ChoDecoder(RecurrentDecoder):
-    """Reads one summary c of the source at each step (Cho et al. 2014, section A.1.2): ``h = cell([x; c])``.
+    """Reads one summary c of the source at each step: ``h = cell([x; c])`` (Cho et al. 2014, appendix A.1).
 
-    The summary is ``c = tanh(V h + b)`` of the encoder's highest layer's last state; the output ``MaxoutReadout``.
+    The summary is ``c = tanh(V h + b)`` of the encoder's highest layer's last state; the output ``MaxoutReadout``. The
+    paper differs in two things: its first state is made of c, here by the bridge as in every design; and its reset gate
+    falls on what the new state reads of c too, here on what it reads of the last state.
     """
 
     def setup(self):
@@ -217,7 +219,7 @@ class ChoDecoder(RecurrentDecoder):
 
 
 class BahdanauDecoder(RecurrentDecoder):
-    """Attends by the state before the step, and the cell reads what was found: ``h = cell([x; c])``.
+    """Attends by the top cell's state before the step, and the lowest cell reads what was found: ``h = cell([x; c])``.
 
     Bahdanau et al. (2015), section A.2.2; the output is ``MaxoutReadout`` of the new state, as their equation 4 has it.
     """
@@ -243,7 +245,9 @@ class BahdanauDecoder(RecurrentDecoder):
 
 
 class LuongDecoder(RecurrentDecoder):
-    """Attends by the state after the step; says ``tanh(W [c; h] + b)`` (Luong et al. 2015, equation 5).
+    """Attends by the state after the step, and says ``tanh(W [c; h] + b)`` (Luong et al. 2015, equation 5).
+
+    That state is the top layer's, with its input added where the layer is residual.
 
     With input feeding that is read, beside the next word, by the next step (their section 3.3).
     """

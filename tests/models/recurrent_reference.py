@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flaxformer_lite.config import ModelConfig
+from tests.models import reference as transformer
 from tests.models.reference import embed
 
 Parts = Mapping[str, Any]
@@ -17,8 +18,16 @@ State = tuple[np.ndarray, ...]
 def logits(params: Parts, config: ModelConfig, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Logits [t, v] of the token after each of ``target`` [t], given ``source`` [s]."""
     inputs = "target_embedding" if config.share_embeddings == "all" else "source_embedding"
-    annotations, lasts = encode(params["encoder"], config, embed(params[inputs], source))
-    said = decode(params["decoder"], config, embed(params["target_embedding"], target), annotations, lasts)
+    x, y = embed(params[inputs], source), embed(params["target_embedding"], target)
+    if config.encoder == "rnn":
+        annotations, lasts = encode(params["encoder"], config, x)
+    else:
+        annotations = transformer.encode(params["encoder"], config, x)
+        lasts = [(annotations.mean(0),)]
+    if config.decoder == "rnn":
+        said = decode(params["decoder"], config, y, annotations, lasts)
+    else:
+        said = transformer.decode(params["decoder"], config, y, annotations)
     if config.share_embeddings == "none":
         return said @ params["output"]["kernel"] + params["output"]["bias"]
     return said @ params["target_embedding"]["table"].T
@@ -82,7 +91,7 @@ def start(p: Parts, config: ModelConfig, lasts: list[State], layer: int) -> Stat
     last = lasts[max(len(lasts) - below_top, 0)]
     if config.rnn.bridge == "copy":
         return last
-    leaves = len(last) if config.encoder == "rnn" else (2 if config.rnn.cell == "lstm" else 1)
+    leaves = 2 if config.rnn.cell == "lstm" else 1
     return tuple(np.tanh(dense(p[f"Dense_{layer * leaves + i}"], np.concatenate(last))) for i in range(leaves))
 
 
