@@ -80,7 +80,7 @@ def _ids(tokens: tuple[str, ...], target: Vocabulary) -> tuple[int, ...]:
     if not tokens:
         return ()
     special, ids = target.special, []
-    written = {i: target.decode([i]) for i in range(target.size) if i not in (special.pad, special.begin, special.end)}
+    written = {i: target.token(i) for i in range(target.size) if i not in (special.pad, special.begin, special.end)}
     for token in tokens:
         same = [i for i, text in written.items() if text == token]
         if not same:

@@ -47,6 +47,10 @@ class Vocabulary(Protocol):
         """The text of ids: ends before the first end id, leaves out pad and begin."""
         ...
 
+    def token(self, i: SupportsIndex) -> str:
+        """How one id alone is written, which loses nothing: special ones as ``<end>``, blanks as the entry has them."""
+        ...
+
     def to_json(self) -> dict[str, Any]:
         """Plain values of which ``from_json`` makes the same vocabulary."""
         ...
@@ -67,6 +71,13 @@ class ByteVocabulary:
         unknown = UNKNOWN_SIGN.encode()
         data = b"".join(unknown if i == SPECIAL.unknown else bytes([i - _FIRST]) for i in _until_end(ids))
         return data.decode(errors="replace")
+
+    def token(self, i: SupportsIndex) -> str:
+        """A printable character of ASCII as it is, another byte as ``<0xE3>``."""
+        if special := _special_token(i):
+            return special
+        byte = operator.index(i) - _FIRST
+        return chr(byte) if byte < 128 and chr(byte).isprintable() else f"<0x{byte:02X}>"
 
     def to_json(self) -> dict[str, Any]:
         """There is only one."""
@@ -100,6 +111,9 @@ class _TableVocabulary:
         return self.separator.join(
             UNKNOWN_SIGN if i == SPECIAL.unknown else self.entries[i - _FIRST] for i in _until_end(ids)
         )
+
+    def token(self, i: SupportsIndex) -> str:
+        return _special_token(i) or self.entries[operator.index(i) - _FIRST]
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "entries": list(self.entries)}
@@ -163,6 +177,10 @@ class SentencePieceVocabulary:
         """The text of pieces, blanks as SentencePiece puts them."""
         return self._processor.decode([self._pieces[i] for i in _until_end(ids)])
 
+    def token(self, i: SupportsIndex) -> str:
+        """The piece, as ``▁the`` where a blank comes before it and ``<0xE3>`` for a byte."""
+        return _special_token(i) or self._processor.id_to_piece(self._pieces[operator.index(i)])
+
     def to_json(self) -> dict[str, Any]:
         """The whole model, as base64."""
         return {"kind": "sentencepiece", "model": base64.b64encode(self._model).decode()}
@@ -208,6 +226,11 @@ def from_json(values: dict[str, Any]) -> Vocabulary:
     except (RuntimeError, TypeError, binascii.Error) as error:
         raise InputError(f"the saved vocabulary is damaged: {error}") from error
     raise InputError(f"this is not a saved vocabulary: {str(values)[:100]}")
+
+
+def _special_token(i: SupportsIndex) -> str:
+    """What a special id is written as; nothing for any other."""
+    return f"<{SpecialIds._fields[SPECIAL.index(i)]}>" if i in SPECIAL else ""
 
 
 def _until_end(ids: Iterable[SupportsIndex]) -> Iterator[int]:

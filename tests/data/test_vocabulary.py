@@ -63,6 +63,24 @@ def test_decoding_ends_at_the_end_and_skips_pad_and_begin(vocabularies, kind):
 
 
 @pytest.mark.parametrize("kind", _KINDS)
+def test_each_id_has_a_token_of_its_own(vocabularies, kind):
+    tokens = [vocabularies[kind].token(i) for i in range(vocabularies[kind].size)]
+    assert tokens[: len(SPECIAL)] == ["<pad>", "<end>", "<begin>", "<unknown>"]
+    assert len(set(tokens)) == len(tokens)
+
+
+def test_tokens_are_written_as_the_vocabulary_has_them(vocabularies):
+    def tokens(kind, text):
+        return [vocabularies[kind].token(i) for i in vocabularies[kind].encode(text)]
+
+    assert tokens("byte", "a é~\n") == ["a", " ", "<0xC3>", "<0xA9>", "~", "<0x0A>"]
+    assert tokens("character", "a é") == ["a", " ", "é"]
+    assert tokens("word", "der Bär") == ["der", "Bär"]
+    assert "".join(tokens("sentencepiece", "der Bär")) == "▁der▁Bär"
+    assert tokens("sentencepiece", "☃")[-3:] == ["<0xE2>", "<0x98>", "<0x83>"]
+
+
+@pytest.mark.parametrize("kind", _KINDS)
 def test_json_keeps_everything(vocabularies, kind):
     saved = json.loads(json.dumps(vocabularies[kind].to_json()))
     loaded = vocabulary.from_json(saved)
