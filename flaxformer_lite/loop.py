@@ -25,6 +25,7 @@ from flaxformer_lite.models.build import make_model
 from flaxformer_lite.objective import Sums, make_objective
 from flaxformer_lite.predict import Predictor
 from flaxformer_lite.report import Report, format_duration, format_progress, say
+from flaxformer_lite.searches import make_search
 from flaxformer_lite.sharding import MeshLayout, make_layout
 from flaxformer_lite.steps import Health, TrainStep
 from flaxformer_lite.teachers import Teacher, load_teachers
@@ -53,6 +54,7 @@ def train(config: Config, path: Path) -> int:
     vocabularies = (data.source_vocabulary, data.target_vocabulary)
     teachers = load_teachers(config, vocabularies, folder.teachers(), layout.mesh_layout)
     objective = make_objective(model, config.train, [teacher.model for teacher in teachers])
+    make_search(config.decode, data.target_vocabulary)  # names what it cannot heed now, not at the first evaluation
     schedule = optim.make_schedule(config.optim, config.train.steps)
     step = TrainStep(objective, optim.make_optimizer(config.optim, schedule), config.train.ema_decay)
 

@@ -322,3 +322,9 @@ def test_sigkill_at_a_random_moment(repository, tmp_path):
         texts = [(tmp_path / run / name).read_text() for run in ("killed", "whole")]
         one, other = (re.sub(r'"train/tokens_per_second": [^,}]*', "", text) for text in texts)
         assert one == other, f"{name} differs after a kill {moment} s behind step 10"
+
+
+def test_a_forbidden_token_that_is_none_stops_a_run_before_it_begins(runs):
+    with pytest.raises(InputError, match=r"^config\.decode\.forbidden: 'xyz' is no token of the target vocabulary"):
+        runs.start("run", micro({"decode.forbidden": ("xyz",)}))
+    assert not (runs.folder / "run").exists()
