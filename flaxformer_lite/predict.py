@@ -30,6 +30,7 @@ from flaxformer_lite.types import Hypotheses, SpecialIds, Tokens
 from flaxformer_lite.workdir import WorkDir
 
 _SMALLEST_BUCKET = 8  # tokens; buckets double from here, so that a handful of shapes is compiled
+_USUAL_BEAMS = 5  # hypotheses a line with which a batch has as many lines as the config says
 _MEANS = {"probability": mean_of_probabilities, "log_probability": mean_of_log_probabilities}
 
 
@@ -84,10 +85,6 @@ class Predictor:
         self.seed = config.seed
         self._compiled: dict[Any, Callable[..., Hypotheses]] = {}
 
-    @property
-    def model(self) -> nn.Module:
-        return self.model_of(self.config.decode)
-
     def model_of(self, decode: DecodeConfig) -> nn.Module:
         """The Linen module that ``params`` belong to; several models' mean is the one that ``decode`` names."""
         return self._members[0] if len(self._members) == 1 else Ensemble(self._members, _MEANS[decode.ensemble])
@@ -119,7 +116,7 @@ class Predictor:
         if len(begun.lengths) != len(lines):
             raise InputError(f"{len(prefixes)} prefixes for {len(lines)} lines: give one for each, blank for none")
         spoken = np.array([bool(line.strip()) for line in lines], bool)
-        rows = -(-decode.batch_size // self.layout.shards) * self.layout.shards
+        rows = self.rows(decode)
         shapes = np.stack([self._buckets(sources.lengths), _prefix_buckets(begun.lengths)], axis=1)
         for shape in np.unique(shapes[spoken], axis=0):
             members = np.flatnonzero(spoken & (shapes == shape).all(axis=1))
@@ -133,7 +130,7 @@ class Predictor:
 
     def tokens(self, prediction: Prediction) -> list[str]:
         """A hypothesis as the target vocabulary writes each of its tokens, without the end token."""
-        return [self._target.decode([i]) for i in prediction.ids if i != self._target.special.end]
+        return [self._target.token(i) for i in prediction.ids if i != self._target.special.end]
 
     def fit(self, sources: Ragged) -> Ragged:
         """Cuts what reaches beyond learned positions, and says so."""
@@ -145,12 +142,12 @@ class Predictor:
         return truncate(sources, int(self.reach))
 
     def tokenise_prefixes(self, prefixes: Sequence[str]) -> Ragged:
-        """The tokens of prefixes, without an end.
+        """The tokens of prefixes, without an end; a blank one has none.
 
         Raises:
           InputError: one cannot be said.
         """
-        rows = [self._target.encode(prefix) for prefix in prefixes]
+        rows = [self._target.encode(prefix if prefix.strip() else "") for prefix in prefixes]
         for number, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True), start=1):
             if self._target.special.unknown in ids:
                 raise InputError(f"prefix {number}, {prefix!r}, has what the model cannot say: not in its vocabulary")
@@ -159,6 +156,17 @@ class Predictor:
                     f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self.reach}"
                 )
         return ragged(rows)
+
+    def rows(self, decode: DecodeConfig) -> int:
+        """Lines searched together, on each device as many.
+
+        Each sample's attention reads the keys of all samples of its line under a mask; so with many samples there are
+        fewer lines, that memory stays what ordinary beams take.
+        """
+        lines = decode.batch_size
+        if decode.method in ("sample", "mbr"):
+            lines = min(lines, max(lines * _USUAL_BEAMS // decode.samples, 1))
+        return -(-lines // self.layout.shards) * self.layout.shards
 
     def _buckets(self, lengths: np.ndarray) -> np.ndarray:
         buckets = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST_BUCKET))).astype(int)

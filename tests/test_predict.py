@@ -26,6 +26,17 @@ DIVERSE = dataclasses.replace(
 )
 SAMPLE = dataclasses.replace(GREEDY, method="sample", samples=4, n_best=3, temperature=0.7, top_k=6)
 MBR = dataclasses.replace(SAMPLE, method="mbr", utility="chrf", n_best=2)
+FAIRSEQ, MARIAN = (dataclasses.replace(BEAM, convention=name) for name in ("fairseq", "marian"))
+RECURRENT = {"model.encoder": "rnn", "model.decoder": "rnn"}
+INDEPENDENT = {  # of each its model, its search, and how long lines are: over 8 tokens they need a second program
+    "greedy": ("predictor", GREEDY, 14),
+    "diverse hf": ("predictor", DIVERSE, 8),
+    "fairseq": ("predictor", FAIRSEQ, 8),
+    "marian": ("predictor", MARIAN, 8),
+    "sample": ("predictor", SAMPLE, 8),
+    "mbr": ("predictor", dataclasses.replace(MBR, samples=7), 8),
+    "recurrent": ("recurrent", dataclasses.replace(DIVERSE, min_length=4), 8),
+}
 MEANS = ("probability", "log_probability")
 
 
@@ -57,17 +68,22 @@ def predictor(make):
     return make()
 
 
+@pytest.fixture(scope="module")
+def recurrent(make):
+    return make(RECURRENT)
+
+
 def close(left: list[list[Prediction]], right: list[list[Prediction]]) -> None:
     assert [[p.text for p in line] for line in left] == [[p.text for p in line] for line in right]
     scores = [[p.score for line in lines for p in line] for lines in (left, right)]
     np.testing.assert_allclose(*scores, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("decode", [GREEDY, DIVERSE, SAMPLE], ids=["greedy", "diverse", "sample"])
-def test_a_line_depends_on_itself_alone(decode, predictor):
-    lines = lines_of(15)
+@pytest.mark.parametrize(("model", "decode", "longest"), INDEPENDENT.values(), ids=INDEPENDENT)
+def test_a_line_depends_on_itself_alone(model, decode, longest, request):
+    predictor, lines = request.getfixturevalue(model), lines_of(15, longest)
     found = predictor.n_best(lines, decode)
-    assert len({line[0].text for line in found}) > 8  # or there would be nothing to see
+    assert len({(line[0].text, round(line[0].score, 3)) for line in found}) > 6  # or there would be nothing to see
     order = np.random.default_rng(1).permutation(len(lines))
     close(predictor.n_best([lines[i] for i in order], decode), [found[i] for i in order])
     close([predictor.n_best([line], decode)[0] for line in lines[:4]], found[:4])
@@ -75,15 +91,16 @@ def test_a_line_depends_on_itself_alone(decode, predictor):
     close(predictor.n_best(lines, dataclasses.replace(decode, batch_size=4)), found)
 
 
-@pytest.mark.parametrize("decode", [DIVERSE, SAMPLE], ids=["diverse", "sample"])
-def test_several_devices_say_the_same(decode, predictor, make):
-    lines = lines_of(9, longest=7)
+@pytest.mark.parametrize("name", ["diverse hf", "sample", "recurrent"])
+def test_several_devices_say_the_same(name, make, request):
+    model, decode, _ = INDEPENDENT[name]
+    several, lines = make(RECURRENT if model == "recurrent" else None, devices=8), lines_of(9, longest=8)
     four_rows = dataclasses.replace(decode, batch_size=4)  # of which eight devices make eight
-    close(make(devices=8).n_best(lines, four_rows), predictor.n_best(lines, decode))
+    close(several.n_best(lines, four_rows), request.getfixturevalue(model).n_best(lines, decode))
 
 
 def test_samples_are_a_function_of_seed_and_line(predictor, monkeypatch):
-    lines = lines_of(6)
+    lines = lines_of(6, longest=8)
     found = predictor.n_best(lines, SAMPLE)
     monkeypatch.setattr(predictor, "seed", 1)
     other = predictor.n_best(lines, SAMPLE)
@@ -93,7 +110,7 @@ def test_samples_are_a_function_of_seed_and_line(predictor, monkeypatch):
 
 
 def test_mbr_ranks_the_samples(predictor):
-    lines = lines_of(6)
+    lines = lines_of(6, longest=8)
     samples = predictor.n_best(lines, dataclasses.replace(SAMPLE, n_best=4))
     found = predictor.n_best(lines, dataclasses.replace(MBR, n_best=4))
     for drawn, ranked in zip(samples, found, strict=True):
@@ -113,10 +130,11 @@ def test_prefixes_begin_the_outputs_of_their_lines(decode, predictor):
     plain = predictor.n_best(lines, decode)
     close([found[0], found[3]], [plain[0], plain[3]])
     close(predictor.n_best(lines[1:3], decode, prefixes[1:3]), found[1:3])
+    close(predictor.n_best(lines, decode, ["  "] * 6), plain)
 
 
 def test_a_prefix_of_the_greedy_output_leads_to_that_output(predictor):
-    lines, decode = lines_of(9, longest=7), dataclasses.replace(GREEDY, forbidden=(UNKNOWN_SIGN,))
+    lines, decode = lines_of(9, longest=7), dataclasses.replace(GREEDY, forbidden=("<unknown>",))
     found = predictor.n_best(lines, decode)
     begun = [predictions[0].text[: i % 5] for i, predictions in enumerate(found)]
     close(predictor.n_best(lines, decode, begun), found)
@@ -139,16 +157,22 @@ def test_forbidden_tokens_are_not_said(decode, predictor):
     said = {letter for line in predictor.n_best(lines, decode) for p in line for letter in p.text}
     some = sorted(said & set("abcdefghij"))[:2]
     assert some
-    forbidden = dataclasses.replace(decode, forbidden=(*some, UNKNOWN_SIGN))
+    forbidden = dataclasses.replace(decode, forbidden=(*some, "<unknown>"))
     assert not {letter for line in predictor.n_best(lines, forbidden) for p in line for letter in p.text} & set(some)
     with pytest.raises(InputError, match=r"forbidden: 'xyz' is no token of the target vocabulary"):
         predictor.n_best(lines, dataclasses.replace(decode, forbidden=("a", "xyz")))
 
 
+def test_many_samples_share_their_batches_with_fewer_lines(predictor, make):
+    for decode, samples, rows in ((SAMPLE, 2, 6), (SAMPLE, 5, 6), (MBR, 12, 2), (SAMPLE, 100, 1), (BEAM, 100, 6)):
+        assert predictor.rows(dataclasses.replace(decode, samples=samples)) == rows
+    assert make(devices=8).rows(dataclasses.replace(SAMPLE, samples=100)) == 8
+
+
 def test_tokens_are_as_the_vocabulary_writes_them(predictor):
     for line in predictor.n_best(lines_of(5), BEAM):
         for prediction in line:
-            assert "".join(predictor.tokens(prediction)) == prediction.text
+            assert "".join(predictor.tokens(prediction)).replace("<unknown>", UNKNOWN_SIGN) == prediction.text
             assert LETTERS.decode(prediction.ids) == prediction.text
 
 
@@ -159,8 +183,7 @@ def test_an_ensemble_of_a_model_with_itself_is_that_model(predictor, make):
 
 
 def test_an_ensemble_of_two_architectures_is_neither(make):
-    recurrent = {"model.encoder": "rnn", "model.decoder": "rnn"}
-    lines, mixed, alone = lines_of(6, longest=7), make(others=[recurrent]), make(recurrent)
+    lines, mixed, alone = lines_of(6, longest=7), make(others=[RECURRENT]), make(RECURRENT)
     alone.params = mixed.params["members_1"]
     means = [mixed.n_best(lines, dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS]
     scores = [[line[0].score for line in found] for found in (*means, alone.n_best(lines, GREEDY))]
