@@ -77,7 +77,7 @@ def get_config() -> ConfigDict:
     model.positions = "sinusoidal"  # sinusoidal | learned
     model.norm = "before"  # before | after: layer norm before each sublayer, or after its residual sum (the paper's)
     model.share_embeddings = "target"  # all: source, target and output | target: target and output | none
-    model.dropout = 0.1  # rate, of embeddings, attention weights, hidden units and each layer's output
+    model.dropout = 0.1  # rate, of embeddings, each layer's output, a Transformer's attention and hidden units
     model.rnn = ConfigDict(
         {
             "cell": "lstm",  # elman (tanh) | lstm | gru (as cuDNN and PyTorch compute it) | gru2014 (as published)
@@ -143,7 +143,7 @@ def get_config() -> ConfigDict:
     decode.early_stopping = "false"  # false | true | never; hf only, where they are the values of early_stopping
     decode.beam_groups = 1  # groups of beams that keep apart (diverse beam search); divides beam_size
     decode.diversity_penalty = 0.5  # nats off a token for each beam of the groups before that took it in the same step
-    decode.samples = 16  # drawn for each line; sample and mbr
+    decode.samples = 16  # drawn for each line; sample (which gives the n_best likeliest: all, if as many) and mbr
     decode.temperature = 1.0  # of sampling: divides the logits
     decode.top_k = 0  # samples among this many likeliest tokens; 0: all
     decode.top_p = 1.0  # and among the likeliest that have this probability together
@@ -151,7 +151,7 @@ def get_config() -> ConfigDict:
     decode.utility = "chrf"  # chrf | bleu | edit_distance: how mbr measures agreement
     decode.repetition_penalty = 1.0  # makes what was said less likely: a factor to its log-probability; 1: none
     decode.no_repeat_ngram = 0  # never the same n tokens twice in an output; 0: allowed
-    decode.min_length = 0  # tokens before the output may end
+    decode.min_length = 0  # tokens before the output may end; 1 is the default of fairseq itself
     decode.forbidden = ()  # tokens, as the target vocabulary writes them, that are never said
     decode.ensemble = "probability"  # probability | log_probability: what several models' mean is taken of
     decode.n_best = 1  # hypotheses printed for each line

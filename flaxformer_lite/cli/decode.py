@@ -6,7 +6,7 @@ Examples:
   echo "flaxformer" | flaxformer-lite decode --workdir=runs/g2p
   flaxformer-lite decode --workdir=runs/g2p --input=words.txt --output=phones.txt --beam_size=5
   flaxformer-lite decode --workdir=runs/g2p --input=words.txt --beam_size=5 --n_best=3 --format=jsonl --attention
-  flaxformer-lite decode --workdir=runs/g2p --input=words.txt --method=sample --samples=20 --top_p=0.9 --n_best=20
+  flaxformer-lite decode --workdir=runs/g2p --input=words.txt --method=sample --samples=20 --top_p=0.9
   flaxformer-lite decode --workdir=runs/a,runs/b,runs/c --input=words.txt --method=mbr --utility=chrf
 """
 
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attention",
         action="store_true",
-        help="jsonl: with each token's log-probability and how much of each source token it read",
+        help="jsonl: with each token's log-probability and how much of each source token it read; after those of the "
+        "tokens come the end token's",
     )
     parser.add_argument("--scores", action="store_true", help="text: each line is its score, a tab and the text")
 
@@ -64,10 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     from flaxformer_lite.scoring import Scorer
 
     predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
-    decode = search_flags.decode_config(predictor.config, arguments)
+    decode = search_flags.checked_decode_config(predictor, arguments)
     if arguments.seed is not None:
         predictor.seed = arguments.seed
-    scorer = Scorer(predictor) if arguments.attention else None
+    scorer = Scorer(predictor, decode) if arguments.attention else None
     predictor.tokenise_prefixes(prefixes)  # names what cannot be said before the first line is decoded
     size = decode.batch_size * _BATCHES_A_TIME
 
@@ -78,14 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
             numbered = zip(range(start + 1, len(lines) + 1), lines[chunk], found, strict=False)
             match arguments.format:
                 case "jsonl":
-                    records = [_as_json(number, line, found, predictor) for number, line, found in numbered]
+                    records = [_as_json(*these, predictor) for these in numbered]
                     if scorer:
                         _add_attention(records, found, scorer)
                     yield "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
                 case "tsv":
-                    yield "".join(_as_table(number, found) for number, _, found in numbered)
+                    yield "".join(_as_table(number, predictions) for number, _, predictions in numbered)
                 case "text":
-                    yield "".join(_as_text(found, decode.n_best, arguments.scores) for _, _, found in numbered)
+                    yield "".join(_as_text(predictions, decode.n_best, arguments.scores) for predictions in found)
 
     output.write(arguments.output, chunks())
     return 0
@@ -103,7 +104,8 @@ def _add_attention(records: Sequence[dict[str, Any]], found: Sequence[Sequence[P
     scored = scorer.hypotheses([record["source"] for record, _, _ in said], [p.ids for _, _, p in said])
     for (record, hypothesis, _), these in zip(said, scored, strict=True):
         record["source_tokens"] = these.source_tokens
-        hypothesis |= {key: value for key, value in as_json(these).items() if key != "source_tokens"}
+        # Not the tokens, which are there already, without the end token.
+        hypothesis |= {key: as_json(these)[key] for key in ("log_prob", "log_probs", "attention")}
 
 
 def _as_table(number: int, predictions: Sequence[Prediction]) -> str:

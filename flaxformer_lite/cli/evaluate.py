@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flaxformer_lite.evaluate import evaluate_split
 
     predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
-    decode = search_flags.decode_config(predictor.config, arguments)
+    decode = search_flags.checked_decode_config(predictor, arguments)
     if arguments.seed is not None:
         predictor.seed = arguments.seed
     found = evaluate_split(predictor, arguments.split, decode, arguments.max_examples)
@@ -64,7 +64,7 @@ def _named(decode: DecodeConfig) -> str:
         case "beam":
             return f"beam {decode.beam_size}, length penalty {decode.length_penalty} ({decode.convention})"
         case "sample":
-            return f"the likeliest of {decode.samples} samples"
+            return f"the likeliest of {decode.samples} samples" if decode.samples > 1 else "one sample"
         case "mbr":
             return f"minimum Bayes risk by {decode.utility} over {decode.samples} samples"
         case _:

@@ -8,22 +8,25 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from flaxformer_lite import schema
 from flaxformer_lite.config import Config, DecodeConfig
 from flaxformer_lite.errors import InputError
 
+if TYPE_CHECKING:
+    from flaxformer_lite.predict import Predictor
+
 # What stands behind each flag in the help. `n_best` is a flag of `decode` alone.
 _HELP = {
     "method": "greedy, beam search, sampling, or of the samples the one that agrees best with the others",
     "beam_size": "hypotheses followed at a time",
-    "convention": "whose length penalty and end of the search",
+    "convention": "whose length penalty and end of the search; fairseq's own default adds --min_length=1",
     "length_penalty": "ALPHA: google log P / ((5 + length) / 6)**ALPHA, the others log P / length**ALPHA; 0: log P",
     "early_stopping": "of hf, with its meaning there",
     "beam_groups": "groups of beams that keep apart (diverse beam search)",
     "diversity_penalty": "nats off a token for each beam of the groups before that took it",
-    "samples": "how many to draw for each line",
+    "samples": "how many to draw for each line; sample writes all of them, or with --n_best the likeliest",
     "temperature": "divides the logits: below 1 sharper, above 1 flatter",
     "top_k": "sample among the N likeliest tokens; 0: all",
     "top_p": "and among the likeliest that have this probability together",
@@ -86,7 +89,9 @@ def _kind(hint: Any) -> dict[str, Any]:
 
 def folders(workdir: str) -> list[str]:
     """The work folders that ``--workdir`` names: one, or several between commas."""
-    return [workdir] if Path(workdir).exists() else workdir.split(",")
+    if Path(workdir).exists():
+        return [workdir]
+    return [name for name in workdir.split(",") if name] or [workdir]
 
 
 def decode_config(config: Config, arguments: argparse.Namespace) -> DecodeConfig:
@@ -94,7 +99,8 @@ def decode_config(config: Config, arguments: argparse.Namespace) -> DecodeConfig
 
     A flag wins over the folder, and a setting of the folder that no longer fits gives way: flags that only one method
     heeds choose that method, an n-best above 1 makes greedy search a beam search, fewer beams make fewer hypotheses and
-    one group where they cannot be divided as before.
+    one group where they cannot be divided as before. ``sample`` draws as many as it writes, unless the flags give two
+    numbers; and where they give none, one, or what a folder that samples by itself says.
 
     Raises:
       InputError: flags contradict one another or are out of range.
@@ -103,9 +109,9 @@ def decode_config(config: Config, arguments: argparse.Namespace) -> DecodeConfig
     keys = schema.known_keys(DecodeConfig)
     given: dict[str, Any] = {name: flags[name] for name in keys if flags.get(name) is not None}
     given["method"] = _method(config.decode.method, given)
-    decode = dataclasses.replace(config.decode, **given)
-    if "n_best" not in given:
-        most = {"greedy": 1, "beam": decode.beam_size}.get(decode.method, decode.samples)
+    decode = _samples(dataclasses.replace(config.decode, **given), config.decode.method, given)
+    if "n_best" not in given and decode.method != "sample":
+        most = {"greedy": 1, "beam": decode.beam_size, "mbr": decode.samples}[decode.method]
         decode = dataclasses.replace(decode, n_best=min(decode.n_best, most))
     if "beam_groups" not in given and decode.beam_size % decode.beam_groups:
         decode = dataclasses.replace(decode, beam_groups=1)
@@ -115,6 +121,33 @@ def decode_config(config: Config, arguments: argparse.Namespace) -> DecodeConfig
         return schema.from_dict(schema.to_dict(dataclasses.replace(config, decode=decode))).decode
     except InputError as error:
         raise InputError(str(error).replace("config.decode.", "--")) from None
+
+
+def checked_decode_config(predictor: Predictor, arguments: argparse.Namespace) -> DecodeConfig:
+    """The same, for a model whose vocabulary has all tokens that it names.
+
+    Raises:
+      InputError: as above, or a token to be forbidden is none.
+    """
+    from flaxformer_lite.searches import make_search  # here, because jax takes seconds to import
+
+    decode = decode_config(predictor.config, arguments)
+    try:
+        make_search(decode, predictor.vocabularies[1])
+    except InputError as error:
+        if arguments.forbidden is None:
+            raise
+        raise InputError(str(error).replace("config.decode.", "--")) from None
+    return decode
+
+
+def _samples(decode: DecodeConfig, folders_own: str, given: dict[str, Any]) -> DecodeConfig:
+    """As many samples are drawn as are written: the likeliest few of many are no samples of the model any more."""
+    counts = {given[name] for name in ("samples", "n_best") if name in given}
+    if decode.method != "sample" or len(counts) == 2 or (not counts and folders_own == "sample"):
+        return decode
+    count = counts.pop() if counts else 1
+    return dataclasses.replace(decode, samples=count, n_best=count)
 
 
 def _method(folders_own: str, given: dict[str, Any]) -> str:

@@ -9,6 +9,9 @@ import flaxformer_lite
 from configs import base
 from flaxformer_lite import schema
 from flaxformer_lite.config import Config
+from flaxformer_lite.data.vocabulary import CharacterVocabulary
+
+LETTERS = CharacterVocabulary("abcd")
 
 
 class _Prediction(NamedTuple):
@@ -23,6 +26,7 @@ class FakePredictor:
 
     config: Config
     step: int = 700
+    vocabularies: tuple[CharacterVocabulary, CharacterVocabulary] = (LETTERS, LETTERS)
     asked: list = dataclasses.field(default_factory=list)
 
     @property
@@ -42,7 +46,7 @@ class FakePredictor:
     def n_best(self, lines, decode, prefixes=()):
         self.asked.append((list(lines), decode, *map(list, [prefixes] if prefixes else [])))
         return [
-            [_Prediction(line.upper() + "!" * i, -float(i)) for i in range(decode.n_best)]
+            [_Prediction(line.upper() + "!" * i, -float(i), (4, 1)) for i in range(decode.n_best)]
             if line
             else [_Prediction("", 0.0)]
             for line in lines

@@ -1,12 +1,16 @@
+import dataclasses
 import io
 import json
 import os
 import sys
 
+import numpy as np
 import pytest
 
+from flaxformer_lite import scoring
 from flaxformer_lite.cli import decode as command
 from flaxformer_lite.cli.main import main
+from flaxformer_lite.scoring import Scored
 
 
 @pytest.fixture
@@ -93,6 +97,36 @@ def test_as_many_prefixes_as_lines(predictor, words, tmp_path, capsys):
     message = fails(capsys, words(b"ab\ncd\n"), f"--prefix={tmp_path / 'prefixes'}")
     assert "prefixes has 3 lines, the input 2: give one for each, or blank" in message
     assert predictor.asked == []
+
+
+def test_a_token_that_is_none_is_named_before_anything_is_decoded(predictor, words, capsys):
+    message = fails(capsys, words(b"ab\n"), "--forbidden=a,xyz")
+    assert "error: --forbidden: 'xyz' is no token of the target vocabulary\n" in message
+    predictor.config = dataclasses.replace(
+        predictor.config, decode=dataclasses.replace(predictor.config.decode, forbidden=("q",))
+    )
+    assert "config.decode.forbidden: 'q' is no token" in fails(capsys, words(b"ab\n"))
+    assert [asked for asked in predictor.asked if asked != ("w", "best")] == []
+
+
+def test_attention_adds_to_the_same_objects(predictor, words, monkeypatch, capsys):
+    class Scorer:
+        def __init__(self, predictor, decode):
+            pass
+
+        def hypotheses(self, sources, targets):
+            log_probs, attention = np.array([-1.0, -0.5]), np.array([[0.25, 0.75], [1.0, 0.0]])
+            return [Scored([source, "<end>"], ["said", "<end>"], log_probs, attention) for source in sources]
+
+    monkeypatch.setattr(scoring, "Scorer", Scorer)
+    flags = ["decode", "--workdir=w", words(b"ab\n\n"), "--format=jsonl"]
+    assert main(flags) == 0
+    plain = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert main([*flags, "--attention"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    more = {"log_prob": -1.5, "log_probs": [-1.0, -0.5], "attention": [[0.25, 0.75], [1.0, 0.0]]}
+    hypotheses = [hypothesis | more for hypothesis in plain[0]["hypotheses"]]
+    assert found == [plain[0] | {"source_tokens": ["ab", "<end>"], "hypotheses": hypotheses}, plain[1]]
 
 
 def test_several_folders_and_a_seed(predictor, words, tmp_path, capsys):

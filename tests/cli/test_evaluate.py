@@ -49,6 +49,7 @@ def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
     ("flag", "named"),
     [
         ("--method=greedy", "greedy"),
+        ("--top_p=0.5", "one sample"),
         ("--samples=7", "the likeliest of 7 samples"),
         ("--utility=bleu", "minimum Bayes risk by bleu over 16 samples"),
     ],

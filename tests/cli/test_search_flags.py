@@ -97,6 +97,35 @@ def test_settings_of_the_folder_that_no_longer_fit_give_way(config):
         decode_config(own, "--convention=google", "--early_stopping=true")
 
 
+@pytest.mark.parametrize(
+    ("flags", "samples", "n_best"),
+    [
+        (["--method=sample"], 1, 1),
+        (["--top_p=0.9"], 1, 1),
+        (["--method=sample", "--samples=8"], 8, 8),
+        (["--method=sample", "--n_best=3"], 3, 3),
+        (["--samples=8", "--n_best=2"], 8, 2),
+        (["--method=mbr"], 16, 1),
+        (["--method=mbr", "--samples=8"], 8, 1),
+    ],
+)
+def test_samples_are_all_written_unless_two_numbers_are_given(config, flags, samples, n_best):
+    decode = decode_config(config, *flags)
+    assert (decode.samples, decode.n_best) == (samples, n_best)
+
+
+def test_a_folder_that_samples_by_itself_says_how_often(config):
+    own = with_decode(config, method="sample", samples=9, n_best=4)
+    assert decode_config(own, "--temperature=0.5") == dataclasses.replace(own.decode, temperature=0.5)
+    assert decode_config(own, "--samples=3").n_best == 3
+
+
+def test_what_is_between_commas_names_folders():
+    assert search_flags.folders("a,b") == ["a", "b"]
+    assert search_flags.folders("a,") == ["a"]
+    assert search_flags.folders(",") == [","]
+
+
 def test_flags_of_any_search_imply_none(config):
     assert decode_config(config, "--n_best=1", "--batch_size=2").method == "greedy"
 
