@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite import loop
+from flaxformer_lite import loop, predict, teachers
 from flaxformer_lite.checkpoint import Checkpoints
 from flaxformer_lite.sharding import MeshLayout, PmapLayout
 from tests.micro import micro
+from tests.pairs import Pairs
 
 
 class Killed(BaseException):
@@ -30,6 +31,17 @@ class PlainEvaluator:
         return value
 
 
+class Brief(Pairs):
+    """What loops train here, whose ways do not depend on the model."""
+
+    reach = 99
+
+
+def make_brief(config, source_size, target_size):
+    del source_size, target_size  # it has room for more
+    return Brief(width=6 * config.model.num_layers)
+
+
 _STEPS, _STATES = {}, {}  # by what they depend on: one compiled step and one initial state for many runs
 
 
@@ -43,6 +55,8 @@ class Runs:
         for layout in (MeshLayout, PmapLayout):
             self._compile_and_init_once(layout)
         monkeypatch.setattr(loop, "Evaluator", PlainEvaluator)
+        for module in (loop, predict, teachers):
+            monkeypatch.setattr(module, "make_model", make_brief)
         save = Checkpoints.save
 
         def save_and_remember(checkpoints, saved):
