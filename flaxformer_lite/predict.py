@@ -15,6 +15,7 @@ import numpy as np
 from flaxformer_lite import checkpoint, metrics
 from flaxformer_lite.announced import Announced
 from flaxformer_lite.config import Config, DecodeConfig, MeshConfig
+from flaxformer_lite.data.buckets import doubling
 from flaxformer_lite.data.features import Ragged, pad, ragged, tokenise, truncate
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.decoding.mbr import by_expected_utility
@@ -29,7 +30,6 @@ from flaxformer_lite.train_state import param_shapes
 from flaxformer_lite.types import Hypotheses, SpecialIds, Tokens
 from flaxformer_lite.workdir import WorkDir
 
-_SMALLEST_BUCKET = 8  # tokens; buckets double from here, so that a handful of shapes is compiled
 _USUAL_BEAMS = 5  # hypotheses a line with which a batch has as many lines as the config says
 _MEANS = {"probability": mean_of_probabilities, "log_probability": mean_of_log_probabilities}
 
@@ -117,7 +117,7 @@ class Predictor:
             raise InputError(f"{len(prefixes)} prefixes for {len(lines)} lines: give one for each, blank for none")
         spoken = np.array([bool(line.strip()) for line in lines], bool)
         rows = self.rows(decode)
-        shapes = np.stack([self._buckets(sources.lengths), _prefix_buckets(begun.lengths)], axis=1)
+        shapes = np.stack([doubling(sources.lengths, self.reach), _prefix_buckets(begun.lengths)], axis=1)
         for shape in np.unique(shapes[spoken], axis=0):
             members = np.flatnonzero(spoken & (shapes == shape).all(axis=1))
             members = members[np.argsort(sources.lengths[members], kind="stable")]  # batches that end together
@@ -166,11 +166,7 @@ class Predictor:
         lines = decode.batch_size
         if decode.method in ("sample", "mbr"):
             lines = min(lines, max(lines * _USUAL_BEAMS // decode.samples, 1))
-        return -(-lines // self.layout.shards) * self.layout.shards
-
-    def _buckets(self, lengths: np.ndarray) -> np.ndarray:
-        buckets = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST_BUCKET))).astype(int)
-        return np.minimum(buckets, self.reach).astype(int)
+        return self.layout.rows(lines)
 
     def _search(
         self, sources: Ragged, begun: Ragged, batch: np.ndarray, shape: tuple[int, int, int], decode: DecodeConfig

@@ -27,7 +27,7 @@ class Scored(NamedTuple):
     """A target of a source.
 
     Attributes:
-      source_tokens: the source as its vocabulary writes it, the end token last, as an empty string.
+      source_tokens: the source as its vocabulary writes it, the end token last.
       tokens: the target in the same way.
       log_probs: of each token, given the source and those before it, in nats.
       attention: for each token the share of each source token; nothing for a model without attention.
@@ -118,7 +118,7 @@ class Scorer:
 
 
 def _tokens(vocabulary: Vocabulary, ids: np.ndarray) -> list[str]:
-    return [vocabulary.decode([i]) for i in ids]
+    return [vocabulary.token(int(i)) for i in ids]
 
 
 def _read(model: nn.Module, params: Any, batch: Batch) -> tuple[Float[Array, "b t"], Float[Array, "b t _"]]:

@@ -53,8 +53,8 @@ def test_a_pair_is_scored_the_same_whatever_is_around_it(predictor):
     together = scorer.texts(SOURCES, TARGETS)
     for source, target, found in zip(SOURCES, TARGETS, together, strict=True):
         (alone,) = scorer.texts([source], [target])
-        assert alone.tokens == found.tokens == [*target, ""]
-        assert found.source_tokens == [*source, ""]
+        assert alone.tokens == found.tokens == [*target, "<end>"]
+        assert found.source_tokens == [*source, "<end>"]
         np.testing.assert_array_equal(alone.log_probs, found.log_probs)
         np.testing.assert_array_equal(alone.attention, found.attention)
 
@@ -145,7 +145,7 @@ def test_decode_shows_where_it_looked(folder, tmp_path, capfd):
     ]
     assert main(["decode", *flags, "--format=jsonl", "--attention"]) == 0
     first, second = (json.loads(line) for line in capfd.readouterr().out.splitlines())
-    assert first["source_tokens"] == ["a", "b", "c", ""]
+    assert first["source_tokens"] == ["a", "b", "c", "<end>"]
     for hypothesis in first["hypotheses"]:
         assert hypothesis["log_prob"] == pytest.approx(hypothesis["score"], abs=1e-3)
         assert len(hypothesis["tokens"]) + 1 == len(hypothesis["log_probs"]) == len(hypothesis["attention"])
