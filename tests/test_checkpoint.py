@@ -1,5 +1,6 @@
 """Checkpoints of a small state that no model belongs to: damaged, moved, and on a disk that is full."""
 
+import gc
 import os
 import shutil
 
@@ -68,10 +69,11 @@ def decode(folder, which="latest"):
     return restore_params(folder, which, "loss", shapes(make_state(0).params))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def quiet():
     with quiet_orbax():
         yield
+        gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +195,7 @@ def test_a_flipped_bit_is_never_taken_for_a_value(folder, capsys):
         if path.parent.name != "d" and path.name not in ("metadata", "manifest.ocdbt"):
             continue
         content = path.read_bytes()
-        for place in random.integers(len(content), size=3):
+        for place in random.integers(len(content), size=2):
             path.write_bytes(
                 content[:place] + bytes([content[place] ^ 1 << int(random.integers(8))]) + content[place + 1 :]
             )

@@ -1,5 +1,6 @@
 """Two averages: the moving one of a run, which lies in its checkpoints, and the mean of some checkpoints."""
 
+import gc
 import os
 import shutil
 
@@ -16,10 +17,11 @@ from tests.test_checkpoint import TRAIN, decode, equal, go_on, largest, make_sav
 EVERY_TEN = micro({"train.save_every": 10, "train.eval_every": 20}).train
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def quiet():
     with quiet_orbax():
         yield
+        gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
 
 
 @pytest.fixture
