@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains; returns the exit code."""
+    _share_one_heap()
     config = configuration.load(arguments.config, arguments.overrides)
     if not arguments.workdir:
         raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
-    _share_one_heap()
     from flaxformer_lite import loop  # here, because it takes jax seconds to import and --help needs none of it
 
     return loop.train(config, Path(arguments.workdir))
