@@ -2,8 +2,8 @@
 
 Task     3,600 / 450 / 450 words, a TSV a language; the files are the shared task's
 Metrics  word error rate (WER) and phone error rate (PER), percent
-Expect   see README
-Time     some minutes on 2 CPU cores
+Expect   test WER 12.9 / 12.0 / 17.1 % in Icelandic / Hungarian / Armenian (seed 0): cut short, more steps do better
+Time     4 to 6 minutes on one CPU core
 Train    flaxformer-lite train --config=configs/wikipron.py --workdir=runs/hun \
              --config.data.text.train=train/hun_train.tsv --config.data.text.validation=dev/hun_dev.tsv \
              --config.data.text.test=test/hun_test.tsv

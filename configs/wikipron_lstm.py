@@ -1,7 +1,7 @@
 """configs/wikipron.py with an LSTM without attention, as in Sutskever et al. (2014).
 
-Expect   see README
-Time     some minutes on 2 CPU cores
+Expect   test WER 23.3 / 22.7 / 27.3 % in Icelandic / Hungarian / Armenian (seed 0)
+Time     4 to 6 minutes on one CPU core
 Train    flaxformer-lite train --config=configs/wikipron_lstm.py --workdir=runs/hun_lstm \
              --config.data.text.train=train/hun_train.tsv --config.data.text.validation=dev/hun_dev.tsv \
              --config.data.text.test=test/hun_test.tsv
