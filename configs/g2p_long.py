@@ -1,7 +1,7 @@
 """Grapheme to phoneme as in configs/g2p.py, trained twice as long, with some dropout, decoded by beam search.
 
 Expect   validation WER 26.8 %, PER 6.5 %; test WER 27.7 %, PER 6.7 % (beam 5, seed 0); Phonetisaurus 0.3.0, an 8-gram
-         model, has 30.25 and 7.47 on the same test split
+         model, has 29.7 and 7.3 on the same test split (benchmarks/g2p_peers.py)
 Time     72 minutes on one shared CPU core; twice that of configs/g2p.py
 Train    flaxformer-lite train --config=configs/g2p_long.py --workdir=runs/g2p_long
 Measure  flaxformer-lite evaluate --workdir=runs/g2p_long --split=test
