@@ -8,7 +8,9 @@ places). Unrolling the scan four times lost at each of them: 1.6 to 1.03 times a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -46,15 +48,16 @@ class _Gates(nn.Module):
         return gates + self.param("bias", named(lambda *_: start, "gates", "mlp"), start.shape)
 
 
-class Elman(nn.Module):
-    """``h = tanh(W x + U h + b)`` (Elman 1990)."""
+class Cell(nn.Module):
+    """What all cells have in common: ``input``, the gates' products with x, which each makes in its ``setup``.
+
+    Attributes:
+      width: of h.
+      leaves: number of arrays in its state.
+    """
 
     width: int
     leaves = 1
-
-    def setup(self):
-        self.input = _Gates(1, self.width, bias=(0.0,))
-        self.recurrent = _Gates(1, self.width, bias=())
 
     def read(self, x: Float[Array, "*b i"]) -> Float[Array, "*b g d"]:
         """What x adds to each gate."""
@@ -62,77 +65,70 @@ class Elman(nn.Module):
 
     def __call__(self, carry: Carry, read: Float[Array, "*b g d"], seen: Float[Array, "*b d"]) -> Carry:
         """The next state; ``seen`` is the last h as the products read it, maybe with dropout."""
+        raise NotImplementedError
+
+
+class Elman(Cell):
+    """``h = tanh(W x + U h + b)`` (Elman 1990)."""
+
+    def setup(self):
+        self.input = _Gates(1, self.width, bias=(0.0,))
+        self.recurrent = _Gates(1, self.width, bias=())
+
+    def __call__(self, carry, read, seen):
+        """The next state."""
         return (jnp.tanh(read + self.recurrent(seen))[..., 0, :],)
 
 
-class Lstm(nn.Module):
+class Lstm(Cell):
     """Long short-term memory with a forget gate (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
     Gates in the order input, forget, cell, output. The forget gate starts open (Jozefowicz et al. 2015).
     """
 
-    width: int
     leaves = 2
 
     def setup(self):
         self.input = _Gates(4, self.width, bias=(0.0, 1.0, 0.0, 0.0))
         self.recurrent = _Gates(4, self.width, bias=())
 
-    def read(self, x: Float[Array, "*b i"]) -> Float[Array, "*b g d"]:
-        """What x adds to each gate."""
-        return self.input(x)
-
-    def __call__(self, carry: Carry, read: Float[Array, "*b g d"], seen: Float[Array, "*b d"]) -> Carry:
-        """The next state; ``seen`` is the last h as the products read it, maybe with dropout."""
+    def __call__(self, carry, read, seen):
+        """The next state."""
         gates = read + self.recurrent(seen)
         i, f, g, o = (gates[..., gate, :] for gate in range(4))
         memory = jax.nn.sigmoid(f) * carry[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
         return jax.nn.sigmoid(o) * jnp.tanh(memory), memory
 
 
-class Gru(nn.Module):
+class Gru(Cell):
     """Gated recurrent unit whose reset gate falls on the product ``U h + b``, as cuDNN and PyTorch compute it.
 
     Gates in the order reset, update, new. One product a step where ``Gru2014`` needs two, one after the other.
     """
-
-    width: int
-    leaves = 1
 
     def setup(self):
         self.input = _Gates(3, self.width, bias=(0.0, 0.0, 0.0))
         self.recurrent = _Gates(3, self.width, bias=())
         self.new_bias = self.param("new_bias", named(nn.initializers.zeros, "mlp"), (self.width,))
 
-    def read(self, x: Float[Array, "*b i"]) -> Float[Array, "*b g d"]:
-        """What x adds to each gate."""
-        return self.input(x)
-
-    def __call__(self, carry: Carry, read: Float[Array, "*b g d"], seen: Float[Array, "*b d"]) -> Carry:
-        """The next state; ``seen`` is the last h as the products read it, maybe with dropout."""
+    def __call__(self, carry, read, seen):
+        """The next state."""
         kept = self.recurrent(seen)
         reset, update = (jax.nn.sigmoid(read[..., gate, :] + kept[..., gate, :]) for gate in range(2))
         new = jnp.tanh(read[..., 2, :] + reset * (kept[..., 2, :] + self.new_bias))
         return ((1 - update) * new + update * carry[0],)
 
 
-class Gru2014(nn.Module):
+class Gru2014(Cell):
     """Gated recurrent unit as published: the reset gate falls on h itself (Cho et al. 2014, equations 5 to 8)."""
-
-    width: int
-    leaves = 1
 
     def setup(self):
         self.input = _Gates(3, self.width, bias=(0.0, 0.0, 0.0))
         self.recurrent = _Gates(2, self.width, bias=())
         self.new = _Gates(1, self.width, bias=())
 
-    def read(self, x: Float[Array, "*b i"]) -> Float[Array, "*b g d"]:
-        """What x adds to each gate."""
-        return self.input(x)
-
-    def __call__(self, carry: Carry, read: Float[Array, "*b g d"], seen: Float[Array, "*b d"]) -> Carry:
-        """The next state; ``seen`` is the last h as the products read it, maybe with dropout."""
+    def __call__(self, carry, read, seen):
+        """The next state."""
         kept = self.recurrent(seen)
         reset, update = (jax.nn.sigmoid(read[..., gate, :] + kept[..., gate, :]) for gate in range(2))
         new = jnp.tanh(read[..., 2, :] + self.new(reset * seen)[..., 0, :])
@@ -152,7 +148,7 @@ class Recurrence(nn.Module):
       cell: its name in ``CELLS``.
       width: of h.
       dropout: rate.
-      variational: whether h is dropped on its way to the next place, and whether x of all places by one mask.
+      variational: whether h is dropped too on its way to the next place, and x of all places by one mask.
     """
 
     cell: str
@@ -178,7 +174,7 @@ class Recurrence(nn.Module):
         return (jnp.zeros((*batch, self.width)),) * CELLS[self.cell].leaves
 
 
-def over_time(variational: bool, reverse: bool = False):
+def over_time(variational: bool, reverse: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Turns ``function(module, carry, x of one place) → (carry, y)`` into one scan over the second axis of x.
 
     Each place draws its own dropout masks; with ``variational`` all places have the same.

@@ -50,7 +50,19 @@ class Additive(nn.Module):
         return jnp.tanh(product(query, kernel)[:, :, None] + keys[:, None]) @ self.v
 
 
-class General(nn.Module):
+class Dot(nn.Module):
+    """``qᵀ h``: Luong et al. (2015), equation 8."""
+
+    def keys(self, states: Float[Array, "b s e"]) -> Float[Array, "b s a"]:
+        """The states of the source as they are."""
+        return states
+
+    def __call__(self, query: Float[Array, "b m d"], keys: Float[Array, "b s a"]) -> Float[Array, "b m s"]:
+        """How well each place of the source fits each query."""
+        return jnp.einsum("bmd,bsd->bms", query, keys)
+
+
+class General(Dot):
     """``qᵀ W h``: Luong et al. (2015), equation 8.
 
     Attributes:
@@ -63,22 +75,6 @@ class General(nn.Module):
     def keys(self, states: Float[Array, "b s e"]) -> Float[Array, "b s a"]:
         """W times each place of the source."""
         return product(states, self.param("key", named(KERNEL, "embed", "mlp"), (states.shape[-1], self.width)))
-
-    def __call__(self, query: Float[Array, "b m d"], keys: Float[Array, "b s a"]) -> Float[Array, "b m s"]:
-        """How well each place of the source fits each query."""
-        return jnp.einsum("bmd,bsd->bms", query, keys)
-
-
-class Dot(nn.Module):
-    """``qᵀ h``: Luong et al. (2015), equation 8."""
-
-    def keys(self, states: Float[Array, "b s e"]) -> Float[Array, "b s a"]:
-        """The states of the source as they are."""
-        return states
-
-    def __call__(self, query: Float[Array, "b m d"], keys: Float[Array, "b s a"]) -> Float[Array, "b m s"]:
-        """How well each place of the source fits each query."""
-        return jnp.einsum("bmd,bsd->bms", query, keys)
 
 
 class Attention(nn.Module):

@@ -122,10 +122,10 @@ class RecurrentDecoder(nn.Module):
     def advance(
         self, x: Float[Array, "b m i"], cache: RecurrentCache, source: Any, train: bool
     ) -> tuple[tuple[Float[Array, "b m _"], ...], RecurrentCache, Float[Array, "b m _"]]:
-        """One step: what ``say`` needs of it, the state after it, and how much of each place of the source it read."""
+        """One step: what ``speak`` needs of it, the state after it, and how much of each source place it read."""
         raise NotImplementedError
 
-    def say(self, x: Float[Array, "b l i"], *heard: Float[Array, "b l _"]) -> Float[Array, "b l r"]:
+    def speak(self, x: Float[Array, "b l i"], *heard: Float[Array, "b l _"]) -> Float[Array, "b l r"]:
         """What the output layer compares with words, of the last word and what a step gave."""
         raise NotImplementedError
 
@@ -142,7 +142,7 @@ class RecurrentDecoder(nn.Module):
             heard, cache, _ = self.advance(x[:, None], cache, encoded.source, train)
             return cache, tuple(part[:, 0] for part in heard)
 
-        return self.drop(self.say(x, *self._scan(advance, x, encoded)), train)
+        return self.drop(self.speak(x, *self._scan(advance, x, encoded)), train)
 
     def attention(self, x: Float[Array, "b t i"], target_in: Tokens, encoded: Encoded) -> Float[Array, "b t _"]:
         """How much of each place of the source every place of the targets reads; of no width without attention."""
@@ -167,7 +167,7 @@ class RecurrentDecoder(nn.Module):
     ) -> tuple[Float[Array, "b m r"], RecurrentCache]:
         """The next place of each hypothesis."""
         heard, cache, _ = self.advance(x, cache, encoded.source, False)
-        return self.say(x, *heard), cache
+        return self.speak(x, *heard), cache
 
     def _fed_back(self) -> int:
         return 0
@@ -185,71 +185,79 @@ class SutskeverDecoder(RecurrentDecoder):
         carries, h = self.stack(cache.carries, x, train)
         return (h,), cache._replace(carries=carries), h[..., :0]
 
-    def say(self, x, *heard):
+    def speak(self, x, *heard):
         """The state itself."""
         return heard[0]
 
 
-class ChoDecoder(RecurrentDecoder):
-    """Reads one summary c of the source at each step: ``h = cell([x; c])`` (Cho et al. 2014, appendix A.1).
+class _ContextDecoder(RecurrentDecoder):
+    """Reads a context c of the source at each step, ``h = cell([x; c])``, and says ``MaxoutReadout`` of x, h and c."""
 
-    The summary is ``c = tanh(V h + b)`` of the encoder's highest layer's last state; the output ``MaxoutReadout``. The
-    paper differs in two things: its first state is made of c, here by the bridge as in every design; and its reset gate
-    falls on what the new state reads of c too, here on what it reads of the last state.
+    def setup(self):
+        super().setup()
+        self.readout = MaxoutReadout(self.config.rnn.readout_width or self.config.width)
+
+    def context(self, cache: RecurrentCache, source: Any) -> tuple[Float[Array, "b m e"], Float[Array, "b m _"]]:
+        """What this step reads of the source, and how much of each place of it."""
+        raise NotImplementedError
+
+    def advance(self, x, cache, source, train):
+        """One step."""
+        c, weights = self.context(cache, source)
+        carries, h = self.stack(cache.carries, jnp.concatenate([x, c], axis=-1), train)
+        return (h, c), cache._replace(carries=carries), weights
+
+    def speak(self, x, *heard):
+        """The readout."""
+        return self.readout(x, *heard)
+
+
+class ChoDecoder(_ContextDecoder):
+    """The context is one summary of the source, the same at each step (Cho et al. 2014, appendix A.1).
+
+    It is ``c = tanh(V h + b)`` of the encoder's highest layer's last state. The paper differs in two things: its first
+    state is made of c, here by the bridge as in every design; and its reset gate falls on what the new state reads of c
+    too, here on what it reads of the last state.
     """
 
     def setup(self):
         super().setup()
         self.summary = Dense(self.config.width, ("embed", "mlp"))
-        self.readout = MaxoutReadout(self.config.rnn.readout_width or self.config.width)
 
-    def read_source(self, memory: Memory) -> Float[Array, "b 1 d"]:
+    def read_source(self, memory: Memory) -> Float[Array, "b d"]:
         """The summary."""
-        return jnp.tanh(self.summary(memory.summaries[-1][0]))[:, None]
+        return jnp.tanh(self.summary(memory.summaries[-1][0]))
 
-    def advance(self, x, cache, source, train):
-        """One step."""
-        c = jnp.broadcast_to(source, (*x.shape[:2], source.shape[-1]))
-        carries, h = self.stack(cache.carries, jnp.concatenate([x, c], axis=-1), train)
-        return (h, c), cache._replace(carries=carries), h[..., :0]
-
-    def say(self, x, *heard):
-        """The readout."""
-        return self.readout(x, *heard)
+    def context(self, cache, source):
+        """The summary, read from nowhere in particular."""
+        c = jnp.repeat(source[:, None], cache.output.shape[1], axis=1)
+        return c, c[..., :0]
 
 
-class BahdanauDecoder(RecurrentDecoder):
-    """Attends by the top cell's state before the step, and the lowest cell reads what was found: ``h = cell([x; c])``.
+class BahdanauDecoder(_ContextDecoder):
+    """The context is what the top cell's state before the step attends to (Bahdanau et al. 2015, section A.2.2).
 
-    Bahdanau et al. (2015), section A.2.2; the output is ``MaxoutReadout`` of the new state, as their equation 4 has it.
+    The readout is of the state after it, as their equation 4 has it.
     """
 
     def setup(self):
         super().setup()
         self.attend = Attention(_score(self.config))
-        self.readout = MaxoutReadout(self.config.rnn.readout_width or self.config.width)
 
     def read_source(self, memory: Memory) -> Attended:
         """Keys and values of the source."""
         return self.attend.read(memory)
 
-    def advance(self, x, cache, source, train):
-        """One step."""
-        c, weights = self.attend(cache.carries[-1][0], source)
-        carries, h = self.stack(cache.carries, jnp.concatenate([x, c], axis=-1), train)
-        return (h, c), cache._replace(carries=carries), weights
-
-    def say(self, x, *heard):
-        """The readout."""
-        return self.readout(x, *heard)
+    def context(self, cache, source):
+        """What attention finds."""
+        return self.attend(cache.carries[-1][0], source)
 
 
 class LuongDecoder(RecurrentDecoder):
     """Attends by the state after the step, and says ``tanh(W [c; h] + b)`` (Luong et al. 2015, equation 5).
 
-    That state is the top layer's, with its input added where the layer is residual.
-
-    With input feeding that is read, beside the next word, by the next step (their section 3.3).
+    With input feeding, the next step reads what was said beside the next word (their section 3.3). The state is the top
+    layer's, with its input added where the layer is residual.
     """
 
     def setup(self):
@@ -268,7 +276,7 @@ class LuongDecoder(RecurrentDecoder):
         output = jnp.tanh(self.readout(jnp.concatenate([c, h], axis=-1)))
         return (output,), RecurrentCache(carries, output[..., : self._fed_back()]), weights
 
-    def say(self, x, *heard):
+    def speak(self, x, *heard):
         """That output, which the next step may have to wait for."""
         return heard[0]
 

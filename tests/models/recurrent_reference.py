@@ -1,4 +1,4 @@
-"""The recurrent encoder-decoders of the papers in plain NumPy, float64: one sentence, one place at a time, no masks."""
+"""Encoders and decoders of the recurrent papers in plain NumPy, float64: one sentence and one place at a time."""
 
 from __future__ import annotations
 
@@ -8,29 +8,9 @@ from typing import Any
 import numpy as np
 
 from flaxformer_lite.config import ModelConfig
-from tests.models import reference as transformer
-from tests.models.reference import embed
 
 Parts = Mapping[str, Any]
 State = tuple[np.ndarray, ...]
-
-
-def logits(params: Parts, config: ModelConfig, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Logits [t, v] of the token after each of ``target`` [t], given ``source`` [s]."""
-    inputs = "target_embedding" if config.share_embeddings == "all" else "source_embedding"
-    x, y = embed(params[inputs], source), embed(params["target_embedding"], target)
-    if config.encoder == "rnn":
-        annotations, lasts = encode(params["encoder"], config, x)
-    else:
-        annotations = transformer.encode(params["encoder"], config, x)
-        lasts = [(annotations.mean(0),)]
-    if config.decoder == "rnn":
-        said = decode(params["decoder"], config, y, annotations, lasts)
-    else:
-        said = transformer.decode(params["decoder"], config, y, annotations)
-    if config.share_embeddings == "none":
-        return said @ params["output"]["kernel"] + params["output"]["bias"]
-    return said @ params["target_embedding"]["table"].T
 
 
 def encode(p: Parts, config: ModelConfig, x: np.ndarray) -> tuple[np.ndarray, list[State]]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.models.attention import KeyValue, MultiHeadAttention, causal, same_segment
-from tests.models import reference
+from tests.models import transformer_reference as reference
 
 _WIDTH, _HEADS = 6, 3
 

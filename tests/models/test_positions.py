@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.models.positions import sinusoidal
-from tests.models import reference
+from tests.models import transformer_reference as reference
 
 
 @pytest.mark.parametrize("width", [2, 6, 64])

@@ -1,4 +1,4 @@
-"""The Transformer of Vaswani et al. (2017) in plain NumPy, float64: one sentence at a time, so without any mask."""
+"""Encoder and decoder of Vaswani et al. (2017) in plain NumPy, float64: one sentence at a time, so without any mask."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ import numpy as np
 from flaxformer_lite.config import ModelConfig
 
 Parts = Mapping[str, Any]
-
-
-def logits(params: Parts, config: ModelConfig, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Logits [t, v] of the token after each of ``target`` [t], given ``source`` [s]; section 3."""
-    inputs = "target_embedding" if config.share_embeddings == "all" else "source_embedding"
-    memory = encode(params["encoder"], config, embed(params[inputs], source))
-    x = decode(params["decoder"], config, embed(params["target_embedding"], target), memory)
-    if config.share_embeddings == "none":
-        return x @ params["output"]["kernel"] + params["output"]["bias"]
-    return x @ params["target_embedding"]["table"].T
 
 
 def encode(p: Parts, config: ModelConfig, x: np.ndarray) -> np.ndarray:
