@@ -20,8 +20,20 @@ def get_config() -> ConfigDict:
     """The defaults of every key."""
     config = ConfigDict()
     config.seed = 0  # of parameters, data order and dropout: the same seed is the same run
+    config.data = _data()
+    config.model = _model()
+    config.optim = _optim()
+    config.train = _train()
+    config.eval = _eval()
+    config.decode = _decode()
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # devices along each axis; -1: all that are left
+    config.parallel = ConfigDict({"mode": "jit"})  # jit: sharded over the mesh | pmap: plain data parallelism
+    return config
 
-    config.data = data = ConfigDict()
+
+def _data() -> ConfigDict:
+    """What is learned from, and how it is cut into batches."""
+    data = ConfigDict()
     data.task = "reverse"  # cmudict | text | tfds | reverse: what is read; more settings in the group of its name
     data.cmudict = ConfigDict(
         {
@@ -65,8 +77,12 @@ def get_config() -> ConfigDict:
     data.overlong = "drop"  # drop | truncate: what happens to longer training examples (counted and printed)
     data.buckets = 4  # number of padded shapes, each compiled once; chosen to waste the least padding
     data.prefetch = 8  # batches made ahead
+    return data
 
-    config.model = model = ConfigDict()
+
+def _model() -> ConfigDict:
+    """An encoder and a decoder."""
+    model = ConfigDict()
     model.encoder = "transformer"  # transformer | rnn
     model.decoder = "transformer"  # transformer | rnn
     model.width = 256  # of embeddings and layers; of a recurrent layer's state, in each direction
@@ -94,8 +110,12 @@ def get_config() -> ConfigDict:
             "variational_dropout": False,  # one mask for all steps of a sentence, on the recurrence too
         }
     )
+    return model
 
-    config.optim = optim = ConfigDict()
+
+def _optim() -> ConfigDict:
+    """How parameters follow gradients."""
+    optim = ConfigDict()
     optim.optimizer = "adam"  # adam | adamw
     optim.learning_rate = 1e-3  # the peak, reached after warm-up
     optim.schedule = "inverse_sqrt"  # inverse_sqrt | cosine | linear | constant; cosine and linear end at 0
@@ -105,8 +125,12 @@ def get_config() -> ConfigDict:
     optim.epsilon = 1e-9  # added to the root of that mean, which divides
     optim.weight_decay = 0.0  # adamw only
     optim.clip_norm = 1.0  # largest global norm of the gradient; 0: no clipping
+    return optim
 
-    config.train = train = ConfigDict()
+
+def _train() -> ConfigDict:
+    """The run."""
+    train = ConfigDict()
     train.steps = 10_000  # updates in all
     train.batch_size = 128  # examples a step, over all devices
     train.loss = "cross_entropy"  # cross_entropy | kl_divergence: less the smoothed labels' entropy, so 0 is perfect
@@ -128,14 +152,22 @@ def get_config() -> ConfigDict:
     train.keep_best = 1  # checkpoints, by eval.best_metric
     train.patience = 0  # evaluations without a better eval.best_metric before stopping; 0: never
     train.max_skipped = 10  # updates in a row skipped for a loss or gradient that is not finite, before the run stops
+    return train
 
-    config.eval = evaluation = ConfigDict()
+
+def _eval() -> ConfigDict:
+    """What is measured, in training and by ``evaluate``."""
+    evaluation = ConfigDict()
     evaluation.metrics = ("exact_match",)  # by decoding: exact_match, wer, per, bleu, chrf
     evaluation.best_metric = "loss"  # loss, token_accuracy or one of eval.metrics
     evaluation.max_examples = 1_000  # of the validation split, at each evaluation in training; 0: all
     evaluation.samples = 3  # decodes shown at each evaluation
+    return evaluation
 
-    config.decode = decode = ConfigDict()
+
+def _decode() -> ConfigDict:
+    """From a source to hypotheses."""
+    decode = ConfigDict()
     decode.method = "greedy"  # greedy | beam | sample | mbr: the sample that agrees best with the others
     decode.beam_size = 5  # hypotheses kept of each line; beam only
     decode.convention = "google"  # google | hf | fairseq | marian: whose length penalty and end of the search
@@ -158,7 +190,4 @@ def get_config() -> ConfigDict:
     decode.batch_size = 64  # lines decoded together
     decode.max_length_ratio = 2.0  # an output has at most ratio * (source tokens) + offset tokens
     decode.max_length_offset = 10  # tokens
-
-    config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # devices along each axis; -1: all that are left
-    config.parallel = ConfigDict({"mode": "jit"})  # jit: sharded over the mesh | pmap: plain data parallelism
-    return config
+    return decode
