@@ -346,7 +346,8 @@ def _order(manager: ocp.CheckpointManager, which: str | int, metric: str) -> lis
     steps = sorted(manager.all_steps(), reverse=True)
     if isinstance(which, int):
         if which not in steps:
-            raise InputError(f"{manager.directory}: there is no checkpoint of step {which}; there are {steps[::-1]}")
+            there = f"there are {steps[::-1]}" if steps else "there is none yet"
+            raise InputError(f"{manager.directory}: there is no checkpoint of step {which}; {there}")
         return [which]
     if which == "latest":
         return steps
