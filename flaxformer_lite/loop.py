@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flaxformer_lite import optim
+from flaxformer_lite import memory, optim
 from flaxformer_lite.announced import Announced
 from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best, quiet_orbax
 from flaxformer_lite.config import Config
@@ -106,6 +106,7 @@ def train(config: Config, path: Path) -> int:
                 if evaluating:
                     history = [*history, Evaluation(done, evaluate(done, layout.whole(state).served))]
                 checkpoints.save(Saved(layout.whole(state), batches.get_state(), history, progress.sums))
+                memory.give_back()
                 progress.reset_clock()
         progress.catch_up()
         checkpoints.save(Saved(layout.whole(state), batches.get_state(), history, progress.sums))

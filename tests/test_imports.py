@@ -8,7 +8,7 @@ import pytest
 
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
 _FOUNDATION = ("errors", "types", "config", "schema")
-_LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves")
+_LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves", "memory")
 _SPINE = (
     *("report", "announced", "workdir", "train_state", "objective", "steps", "checkpoint", "teachers", "searches"),
     *("predict", "scoring", "search_errors", "evaluate", "loop"),

@@ -14,14 +14,11 @@ The docstring of each file in configs/ says what it trains, how long that takes 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import os
 from pathlib import Path
 
+from flaxformer_lite import memory
 from flaxformer_lite.cli import configuration
 from flaxformer_lite.errors import InputError
-
-_M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,21 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains; returns the exit code."""
-    _share_one_heap()
+    memory.share_one_heap()
     config = configuration.load(arguments.config, arguments.overrides)
     if not arguments.workdir:
         raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
     from flaxformer_lite import loop  # here, because it takes jax seconds to import and --help needs none of it
 
     return loop.train(config, Path(arguments.workdir))
-
-
-def _share_one_heap() -> None:
-    """Has all threads allocate from one heap, before there are any.
-
-    By default glibc gives threads heaps of their own, and those of threads that come and go, as at each checkpoint, are
-    left full of gaps: 10 % more memory after 1,000 steps of configs/tiny.py, with one heap none. Arrays, being large,
-    lie outside of it.
-    """
-    if os.name == "posix" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(_M_ARENA_MAX, 1)
