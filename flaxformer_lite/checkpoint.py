@@ -26,6 +26,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from flaxformer_lite.config import TrainConfig
 from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.hashing import checksum
 from flaxformer_lite.metrics import lower_is_better
 from flaxformer_lite.report import say
 from flaxformer_lite.train_state import TrainState
@@ -273,7 +274,7 @@ def _parts(state: TrainState) -> dict[str, Any]:
 
 
 def _save(manager: ocp.CheckpointManager, step: int, parts: dict[str, Any], run: dict[str, Any]) -> None:
-    checksums = {name: _checksum(tree) for name, tree in parts.items()} | {"run": _checksum_of_text(run)}
+    checksums = {name: checksum(tree) for name, tree in parts.items()} | {"run": _checksum_of_text(run)}
     arrays = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
     record = ocp.args.JsonSave(run | {"checksums": checksums})
     manager.save(step, args=ocp.args.Composite(**arrays, run=record))
@@ -286,7 +287,7 @@ def _read(manager: ocp.CheckpointManager, like: dict[str, Any], step: int) -> _R
     run = dict(found.run)
     checksums = run.pop("checksums")
     for name in like:
-        _verify(checksums[name], _checksum(found[name]), _NAMES[name])
+        _verify(checksums[name], checksum(found[name]), _NAMES[name])
     _verify(checksums["run"], _checksum_of_text(run), "run's record")
     return _Read({name: found[name] for name in like}, run)
 
@@ -366,21 +367,10 @@ def _history(manager: ocp.CheckpointManager, steps: Sequence[int]) -> list[Evalu
     return []
 
 
-def _checksum(tree: Any) -> int | None:
-    """CRC-32 of all arrays, however they are laid out; None where this process does not hold them whole."""
-    checksum = 0
-    for leaf in jax.tree.leaves(tree):
-        if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
-            return None
-        whole = np.ascontiguousarray(jax.device_get(leaf))
-        checksum = zlib.crc32(whole.reshape(-1).view(np.uint8).data, checksum)
-    return checksum
-
-
 def _checksum_of_text(values: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
-def _verify(kept: int | None, found: int | None, what: str) -> None:
-    if kept is not None and found is not None and kept != found:
+def _verify(kept: int, found: int, what: str) -> None:
+    if kept != found:
         raise ValueError(f"the {what} do not match their checksum")

@@ -7,8 +7,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, Int
 
+from flaxformer_lite import hashing
 from flaxformer_lite.types import AnyArray
 
 KERNEL = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")  # Glorot & Bengio (2010)
@@ -50,22 +51,9 @@ class Dropout(nn.Module):
             return x
         key = jax.random.key_data(self.make_rng("dropout")).astype(jnp.uint32)
         shape = tuple(1 if axis in self.one_mask_over else size for axis, size in enumerate(x.shape))
-        bits = _mix(_mix(_index(shape) ^ key[0]) ^ key[-1])
+        bits = hashing.mix(hashing.mix(hashing.index(shape) ^ key[0]) ^ key[-1])
         keep = bits >= jnp.uint32(round(self.rate * 2**32))
         return jnp.where(keep, x / (1 - self.rate), 0)
-
-
-def _index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    index = jnp.zeros(shape, jnp.uint32)
-    for axis, size in enumerate(shape):  # along each axis an iota, of which every device can make its own part
-        index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-    return index
-
-
-def _mix(h: Array) -> Array:
-    h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
-    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
-    return h ^ (h >> 16)
 
 
 class Dense(nn.Module):

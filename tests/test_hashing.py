@@ -1,0 +1,57 @@
+"""Checksums of arrays: the same however they lie, another where anything changed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flaxformer_lite.hashing import checksum, index
+
+TYPES = ("float32", "bfloat16", "float16", "int32", "int8", "uint32", "bool")
+
+
+def make(dtype, shape=(8, 6)):
+    return jnp.asarray(np.random.default_rng(0).integers(0, 99, shape) % (2 if dtype == "bool" else 99), dtype)
+
+
+def test_indices_number_the_elements():
+    np.testing.assert_array_equal(index((3, 2, 5)), np.arange(30).reshape(3, 2, 5))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_the_same_on_any_mesh(dtype):
+    array = make(dtype)
+    mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("x", "y"))
+    specs = [PartitionSpec(), PartitionSpec("x"), PartitionSpec("x", "y"), PartitionSpec(None, "y")]
+    found = {checksum({"a": jax.device_put(array, NamedSharding(mesh, spec))}) for spec in specs}
+    assert found == {checksum({"a": array})}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_change_of_any_bit_is_found(dtype):
+    whole = np.asarray(make(dtype))
+    bits = 1 if dtype == "bool" else 8 * whole.itemsize
+    for place in (0, 17, 47):
+        for bit in range(bits):
+            changed = whole.copy()
+            words = changed.view(f"u{whole.itemsize}").reshape(-1)
+            words[place] ^= words.dtype.type(1 << bit)
+            assert checksum([jnp.asarray(changed)]) != checksum([jnp.asarray(whole)]), (place, bit)
+
+
+def test_order_matters():
+    array, other = make("float32"), make("float32") + 1
+    assert checksum([array]) != checksum([array[::-1]])
+    assert checksum([array]) != checksum([array.at[0, 1].set(array[0, 2]).at[0, 2].set(array[0, 1])])
+    assert checksum([array, other]) != checksum([other, array])
+    assert checksum([jnp.zeros(3)]) != checksum([jnp.zeros(4)])
+
+
+def test_what_no_number_comes_through():
+    odd = np.array([0.0, -0.0, np.nan, np.inf, 1e-45], np.float32)
+    other = odd.copy()
+    other.view(np.uint32)[2] ^= 1  # not a number either, but another
+    assert len({checksum([jnp.asarray(x)]) for x in (odd, other, np.abs(odd))}) == 3
+    assert checksum([]) == checksum(())
+    assert checksum([jnp.int32(3)]) != checksum([jnp.int32(4)])
