@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flaxformer_lite import memory, optim
+from flaxformer_lite import memory
 from flaxformer_lite.announced import Announced
 from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best, quiet_orbax
 from flaxformer_lite.config import Config
@@ -22,14 +22,14 @@ from flaxformer_lite.data.pipeline import Prepared, load_training
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.evaluate import TeacherForced, decode_examples
 from flaxformer_lite.models.build import make_model
-from flaxformer_lite.objective import Sums, make_objective
+from flaxformer_lite.objective import Sums
 from flaxformer_lite.predict import Predictor
 from flaxformer_lite.report import Report, format_duration, format_progress, say
 from flaxformer_lite.searches import make_search
 from flaxformer_lite.sharding import MeshLayout, make_layout
-from flaxformer_lite.steps import Health, TrainStep
+from flaxformer_lite.steps import Health
 from flaxformer_lite.teachers import Teacher, load_teachers
-from flaxformer_lite.train_state import TrainState, init_state, with_average
+from flaxformer_lite.training import make_training
 from flaxformer_lite.workdir import WorkDir
 
 
@@ -53,16 +53,9 @@ def train(config: Config, path: Path) -> int:
     folder = WorkDir(path)
     vocabularies = (data.source_vocabulary, data.target_vocabulary)
     teachers = load_teachers(config, vocabularies, folder.teachers(), layout.mesh_layout)
-    objective = make_objective(model, config.train, [teacher.model for teacher in teachers])
+    training = make_training(config, model, [teacher.model for teacher in teachers])
     make_search(config.decode, data.target_vocabulary)  # names what it cannot heed now, not at the first evaluation
-    schedule = optim.make_schedule(config.optim, config.train.steps)
-    step = TrainStep(objective, optim.make_optimizer(config.optim, schedule), config.train.ema_decay)
-
-    def make_state() -> TrainState:
-        state = init_state(model, step.optimizer, config.seed)
-        return with_average(state) if config.train.ema_decay else state
-
-    shapes = layout.shapes(make_state)
+    shapes = layout.shapes(training.first_state)
     batches = data.train.batches(
         config.train.batch_size, config.seed, jax.process_index(), jax.process_count(), config.data.prefetch
     )
@@ -81,7 +74,7 @@ def train(config: Config, path: Path) -> int:
             done, skipped = int(saved.state.step), Skipped(int(saved.state.skipped), int(saved.state.skipped_total))
             say(f"going on from step {done:,}, which {path} holds")
         else:
-            state, history, logged = layout.init(make_state), [], [0.0] * len(Sums._fields)
+            state, history, logged = layout.init(training.first_state), [], [0.0] * len(Sums._fields)
             done, skipped = 0, Skipped(0, 0)
         del saved  # or the state would be held twice
 
@@ -89,9 +82,11 @@ def train(config: Config, path: Path) -> int:
         stack.callback(report.close)
         report.rewind(done)
         evaluate = Evaluator(config, data, layout.mesh_layout, report)
-        progress = Progress(config, schedule, report, skipped, logged)
+        progress = Progress(config, training.schedule, report, skipped, logged)
         fixed = layout.spread([teacher.params for teacher in teachers])
-        update = Announced(partial(layout.compile(step, jax.random.key(config.seed + 1)), fixed), "training step")
+        update = Announced(
+            partial(layout.compile(training.step, jax.random.key(config.seed + 1)), fixed), "training step"
+        )
         del teachers  # or pmap would hold them twice
 
         signals = stack.enter_context(_signals())

@@ -10,7 +10,8 @@ _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
 _FOUNDATION = ("errors", "types", "config", "schema", "hashing")
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves", "memory")
 _SPINE = (
-    *("report", "announced", "workdir", "train_state", "objective", "steps", "checkpoint", "teachers", "searches"),
+    *("report", "announced", "workdir", "train_state", "objective", "steps", "training"),
+    *("checkpoint", "teachers", "searches"),
     *("predict", "scoring", "search_errors", "evaluate", "loop"),
 )
 _EDGE = ("__init__", "cli", "interop")
