@@ -28,14 +28,16 @@ SAMPLE = dataclasses.replace(GREEDY, method="sample", samples=4, n_best=3, tempe
 MBR = dataclasses.replace(SAMPLE, method="mbr", utility="chrf", n_best=2)
 FAIRSEQ, MARIAN = (dataclasses.replace(BEAM, convention=name) for name in ("fairseq", "marian"))
 RECURRENT = {"model.encoder": "rnn", "model.decoder": "rnn"}
-INDEPENDENT = {  # of each its model, its search, and how long lines are: over 8 tokens they need a second program
-    "greedy": ("predictor", GREEDY, 14),
-    "diverse hf": ("predictor", DIVERSE, 8),
-    "fairseq": ("predictor", FAIRSEQ, 8),
-    "marian": ("predictor", MARIAN, 8),
-    "sample": ("predictor", SAMPLE, 8),
-    "mbr": ("predictor", dataclasses.replace(MBR, samples=7), 8),
+MODELS = {"transformer": [{}], "recurrent": [RECURRENT], "ensemble": [{}, RECURRENT]}  # of each its members
+SEARCHES = {  # of each its model, what is asked, and how long lines are: over 8 tokens they need a second program
+    "greedy": ("transformer", GREEDY, 14),
+    "diverse hf": ("transformer", DIVERSE, 8),
+    "fairseq": ("transformer", FAIRSEQ, 8),
+    "marian": ("transformer", MARIAN, 8),
+    "sample": ("transformer", SAMPLE, 8),
+    "mbr": ("transformer", dataclasses.replace(MBR, samples=7), 8),
     "recurrent": ("recurrent", dataclasses.replace(DIVERSE, min_length=4), 8),
+    "ensemble": ("ensemble", dataclasses.replace(BEAM, ensemble="probability"), 8),
 }
 MEANS = ("probability", "log_probability")
 
@@ -49,28 +51,33 @@ def lines_of(count, longest=14):
 def make():
     """Makes predictors on the first devices. Their parameters are large, so that different lines become different."""
 
-    def predictor(changes=None, devices=1, others=()):
-        configs = [micro(changes), *(micro(changes) for changes in others)]
+    def predictor(*members, devices=1):
+        configs = [micro(changes) for changes in members or [{}]]
         layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1), jax.devices()[:devices])
         found = []
         for seed, config in enumerate(configs):
             model = make_model(config, LETTERS.size, LETTERS.size)
             params = layout.init(partial(init_params, model, seed))
             found.append(jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, params))
-        params = {f"members_{i}": member for i, member in enumerate(found)} if others else found[0]
+        params = found[0] if len(found) == 1 else {f"members_{i}": member for i, member in enumerate(found)}
         return Predictor(configs[0], (LETTERS, LETTERS), params, 0, layout, configs[1:])
 
     return predictor
 
 
 @pytest.fixture(scope="module")
-def predictor(make):
-    return make()
+def one_device(make):
+    return {name: make(*members) for name, members in MODELS.items()}
 
 
 @pytest.fixture(scope="module")
-def recurrent(make):
-    return make(RECURRENT)
+def eight_devices(make):
+    return {name: make(*members, devices=8) for name, members in MODELS.items()}
+
+
+@pytest.fixture(scope="module")
+def predictor(one_device):
+    return one_device["transformer"]
 
 
 def close(left: list[list[Prediction]], right: list[list[Prediction]]) -> None:
@@ -79,9 +86,9 @@ def close(left: list[list[Prediction]], right: list[list[Prediction]]) -> None:
     np.testing.assert_allclose(*scores, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("model", "decode", "longest"), INDEPENDENT.values(), ids=INDEPENDENT)
-def test_a_line_depends_on_itself_alone(model, decode, longest, request):
-    predictor, lines = request.getfixturevalue(model), lines_of(15, longest)
+@pytest.mark.parametrize(("model", "decode", "longest"), SEARCHES.values(), ids=SEARCHES)
+def test_a_line_depends_on_itself_alone(model, decode, longest, one_device):
+    predictor, lines = one_device[model], lines_of(15, longest)
     found = predictor.n_best(lines, decode)
     assert len({(line[0].text, round(line[0].score, 3)) for line in found}) > 6  # or there would be nothing to see
     order = np.random.default_rng(1).permutation(len(lines))
@@ -91,12 +98,11 @@ def test_a_line_depends_on_itself_alone(model, decode, longest, request):
     close(predictor.n_best(lines, dataclasses.replace(decode, batch_size=4)), found)
 
 
-@pytest.mark.parametrize("name", ["diverse hf", "sample", "recurrent"])
-def test_several_devices_say_the_same(name, make, request):
-    model, decode, _ = INDEPENDENT[name]
-    several, lines = make(RECURRENT if model == "recurrent" else None, devices=8), lines_of(9, longest=8)
+@pytest.mark.parametrize(("model", "decode", "longest"), SEARCHES.values(), ids=SEARCHES)
+def test_several_devices_say_the_same(model, decode, longest, one_device, eight_devices):
+    lines = lines_of(15, longest)
     four_rows = dataclasses.replace(decode, batch_size=4)  # of which eight devices make eight
-    close(several.n_best(lines, four_rows), request.getfixturevalue(model).n_best(lines, decode))
+    close(eight_devices[model].n_best(lines, four_rows), one_device[model].n_best(lines, decode))
 
 
 def test_samples_are_a_function_of_seed_and_line(predictor, monkeypatch):
@@ -163,10 +169,10 @@ def test_forbidden_tokens_are_not_said(decode, predictor):
         predictor.n_best(lines, dataclasses.replace(decode, forbidden=("a", "xyz")))
 
 
-def test_many_samples_share_their_batches_with_fewer_lines(predictor, make):
+def test_many_samples_share_their_batches_with_fewer_lines(predictor, eight_devices):
     for decode, samples, rows in ((SAMPLE, 2, 6), (SAMPLE, 5, 6), (MBR, 12, 2), (SAMPLE, 100, 1), (BEAM, 100, 6)):
         assert predictor.rows(dataclasses.replace(decode, samples=samples)) == rows
-    assert make(devices=8).rows(dataclasses.replace(SAMPLE, samples=100)) == 8
+    assert eight_devices["transformer"].rows(dataclasses.replace(SAMPLE, samples=100)) == 8
 
 
 def test_tokens_are_as_the_vocabulary_writes_them(predictor):
@@ -177,22 +183,22 @@ def test_tokens_are_as_the_vocabulary_writes_them(predictor):
 
 
 def test_an_ensemble_of_a_model_with_itself_is_that_model(predictor, make):
-    twice, lines = make(others=[None]), lines_of(6, longest=7)
+    twice, lines = make({}, {}), lines_of(6, longest=7)
     twice.params = {"members_0": predictor.params, "members_1": predictor.params}
     close(twice.n_best(lines, BEAM), predictor.n_best(lines, BEAM))
 
 
-def test_an_ensemble_of_two_architectures_is_neither(make):
-    lines, mixed, alone = lines_of(6, longest=7), make(others=[RECURRENT]), make(RECURRENT)
-    alone.params = mixed.params["members_1"]
-    means = [mixed.n_best(lines, dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS]
-    scores = [[line[0].score for line in found] for found in (*means, alone.n_best(lines, GREEDY))]
-    assert len(set(map(tuple, scores))) == 3
+def test_an_ensemble_of_two_architectures_is_neither(make, one_device):
+    lines, mixed, members = lines_of(6, longest=7), one_device["ensemble"], [make(), make(RECURRENT)]
+    for i, member in enumerate(members):
+        member.params = mixed.params[f"members_{i}"]
+    found = [mixed.n_best(lines, dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS]
+    found += [member.n_best(lines, GREEDY) for member in members]
+    assert len({tuple(line[0].score for line in predictions) for predictions in found}) == 4
 
 
-def test_the_mean_of_an_ensemble_is_the_one_that_is_asked_for(make):
-    ensemble = make(others=[None])
-    first, second = (ensemble.model_of(dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS)
+def test_the_mean_of_an_ensemble_is_the_one_that_is_asked_for(one_device):
+    first, second = (one_device["ensemble"].model_of(dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS)
     assert first != second
 
 
