@@ -8,7 +8,7 @@ import flaxformer_lite
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.scoring import Scorer
-from tests.folders import make_folder
+from tests.folders import LETTERS, make_folder
 from tests.micro import micro, use_devices
 
 SOURCES = ["abc", "j", "ihgfedcba", "", "bb"]
@@ -76,23 +76,38 @@ def test_the_unknown_is_counted_aloud(predictor, capfd):
     assert known.log_probs[0] != unknown.log_probs[0]
 
 
-def test_an_ensemble_is_averaged_as_asked(tmp_path, monkeypatch):
+def next_log_probs(predictor, decode, target):
+    """At each place of a target of "abc", the log-probability of every token to come next."""
+    continued = [[*target[:place], token] for place in range(len(target)) for token in range(LETTERS.size)]
+    scored = Scorer(predictor, decode).hypotheses(["abc"] * len(continued), continued)
+    return np.reshape([found.log_probs[-1] for found in scored], (len(target), LETTERS.size))
+
+
+def normalised(log_probs):
+    return log_probs - np.log(np.exp(log_probs).sum(axis=-1, keepdims=True))
+
+
+_MEANS = {
+    "probability": lambda members: np.log(np.exp(members).mean(axis=0)),
+    "log_probability": lambda members: normalised(np.mean(members, axis=0)),
+}
+
+
+@pytest.mark.parametrize("mean", _MEANS)
+def test_an_ensemble_is_averaged_as_asked(mean, tmp_path, monkeypatch):
     use_devices(monkeypatch, 1)
     make_folder(tmp_path / "a", micro(), steps=(10,))
     make_folder(tmp_path / "b", micro(_RNN), steps=(20,))
-    predictor = flaxformer_lite.load([tmp_path / "a", tmp_path / "b"])
-    alone = [flaxformer_lite.load(tmp_path / name) for name in "ab"]
-    first, second = (Scorer(p, p.config.decode).texts(["abc"], ["cb"])[0].log_probs[0] for p in alone)
-    for mean, expected in (
-        ("probability", np.log((np.exp(first) + np.exp(second)) / 2)),
-        ("log_probability", None),
-    ):
-        decode = dataclasses.replace(predictor.config.decode, ensemble=mean, method="beam", beam_size=2)
-        scorer = Scorer(predictor, decode)
-        if expected is not None:
-            assert scorer.texts(["abc"], ["cb"])[0].log_probs[0] == pytest.approx(expected, abs=1e-4)
-        ((best, *_),) = predictor.n_best(["abc"], dataclasses.replace(decode, length_penalty=0.0, max_length_offset=2))
-        assert scorer.hypotheses(["abc"], [best.ids])[0].log_prob == pytest.approx(best.score, abs=1e-3)
+    ensemble = flaxformer_lite.load([tmp_path / "a", tmp_path / "b"])
+    members = [flaxformer_lite.load(tmp_path / name) for name in "ab"]
+    beam = dataclasses.replace(
+        ensemble.config.decode, ensemble=mean, method="beam", beam_size=2, length_penalty=0.0, max_length_offset=2
+    )
+
+    best = ensemble.n_best(["abc"], beam)[0][0]
+    expected = _MEANS[mean]([next_log_probs(member, beam, best.ids) for member in members])
+    np.testing.assert_allclose(next_log_probs(ensemble, beam, best.ids), expected, atol=1e-4)
+    assert best.score == pytest.approx(expected[range(len(best.ids)), best.ids].sum(), abs=1e-3)
 
 
 def test_bad_input(predictor):
