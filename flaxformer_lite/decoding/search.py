@@ -145,9 +145,9 @@ def top_k(values: Float[Array, "b m v"], k: int) -> tuple[Float[Array, "b m c"],
     """The k largest values of each row and where they are, as ``jax.lax.top_k``, but fast over large vocabularies.
 
     The k largest lie in those k runs of neighbours whose maxima are largest; so most of the row is only looked at for
-    its maxima (measured on one CPU core, 64 rows, k = 8: 8k tokens in 0.15 ms for 0.7, 32k in 0.45 for 2.5;
-    and k = 1 is argmax with its maximum, 8k tokens of 16 rows in 0.03 ms for argmax's 0.65). Equals: the first of them
-    comes first.
+    its maxima (medians on one CPU core, 64 rows, k = 8: 8k tokens in 0.16 to 0.19 ms for 0.7 to 0.8, 32k in 0.3 to
+    0.5 for 2.7; and k = 1 is argmax with its maximum, 8k tokens of 16 rows in 0.04 ms for argmax's 0.7). Equals: the
+    first of them comes first.
     """
     *rows, v = values.shape
     run = 64
