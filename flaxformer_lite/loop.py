@@ -56,9 +56,7 @@ def train(config: Config, path: Path) -> int:
     training = make_training(config, model, [teacher.model for teacher in teachers])
     make_search(config.decode, data.target_vocabulary)  # names what it cannot heed now, not at the first evaluation
     shapes = layout.shapes(training.first_state)
-    batches = data.train.batches(
-        config.train.batch_size, config.seed, jax.process_index(), jax.process_count(), config.data.prefetch
-    )
+    batches = data.train.batches(config.train.batch_size, config.seed, *layout.share, config.data.prefetch)
     folder.claim(config)
     folder.save_vocabularies(*vocabularies)
     folder.save_teachers({teacher.folder: teacher.step for teacher in teachers})
