@@ -31,27 +31,19 @@ from measuring import (
     summarise,
 )
 
-from flaxformer_lite.config import MeshConfig, OptimConfig
+from configs import base
+from flaxformer_lite.config import MeshConfig
 from flaxformer_lite.losses import cross_entropy
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.objective import Criterion, OnePass
 from flaxformer_lite.optim import make_optimizer, make_schedule
+from flaxformer_lite.schema import from_dict
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.steps import TrainStep
-from flaxformer_lite.train_state import init_state
+from flaxformer_lite.train_state import init_params, init_state
 from flaxformer_lite.types import Batch
 
-ADAM = OptimConfig(
-    optimizer="adam",
-    learning_rate=1e-3,
-    schedule="inverse_sqrt",
-    warmup_steps=1_000,
-    beta1=0.9,
-    beta2=0.98,
-    epsilon=1e-9,
-    weight_decay=0.0,
-    clip_norm=1.0,
-)
+OPTIM = from_dict(base.get_config().to_dict()).optim  # Adam
 
 
 class Case(NamedTuple):
@@ -79,7 +71,8 @@ def measure(case: Case) -> Measured:
     size = SIZES[case.size]
     model = EncoderDecoder(size.model(), size.vocabulary, size.vocabulary, max(case.source, case.target))
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
-    optimizer = make_optimizer(ADAM, make_schedule(ADAM, steps=100_000))
+    params = jax.eval_shape(partial(init_params, model, 0))
+    optimizer = make_optimizer(OPTIM, make_schedule(OPTIM, steps=100_000), params)
     state = layout.init(lambda: init_state(model, optimizer, seed=0))
     batch = layout.put(random_batch(case, size.vocabulary))
     criterion = Criterion(partial(cross_entropy, smoothing=0.1))

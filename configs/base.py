@@ -116,15 +116,29 @@ def _model() -> ConfigDict:
 def _optim() -> ConfigDict:
     """How parameters follow gradients."""
     optim = ConfigDict()
-    optim.optimizer = "adam"  # adam | adamw
-    optim.learning_rate = 1e-3  # the peak, reached after warm-up
-    optim.schedule = "inverse_sqrt"  # inverse_sqrt | cosine | linear | constant; cosine and linear end at 0
+    optim.optimizer = "adam"  # adam | adamw | adafactor (as T5's) | lion | muon (of matrices; of all else adamw)
+    optim.learning_rate = 1e-3  # the peak, reached after warm-up; adafactor: relative to a parameter's size (T5: 0.01)
+    optim.schedule = "inverse_sqrt"  # inverse_sqrt | cosine | linear | constant | wsd | plateau; cosine and linear end
+    # at 0; wsd (warm-up, stable, decay) is constant and then falls to 0; plateau is constant while the loss falls
     optim.warmup_steps = 1_000  # steps of linear rise
-    optim.beta1 = 0.9  # decay of the mean of the gradients
-    optim.beta2 = 0.98  # decay of the mean of their squares
-    optim.epsilon = 1e-9  # added to the root of that mean, which divides
-    optim.weight_decay = 0.0  # adamw only
-    optim.clip_norm = 1.0  # largest global norm of the gradient; 0: no clipping
+    optim.decay_steps = 0  # steps at the end over which wsd falls; wsd only, which needs some
+    optim.plateau = ConfigDict(
+        {  # read by the schedule plateau alone
+            "factor": 0.5,  # of the learning rate, each time that the loss stands still
+            "patience": 5,  # windows in a row without a lower mean loss until it does
+            "window": 100,  # updates whose mean training loss is compared; warm-up counts too
+        }
+    )
+    optim.beta1 = 0.9  # decay of the mean of the gradients; lion: share of that mean in an update; not adafactor
+    optim.beta2 = 0.98  # decay of the mean of their squares; lion: of the gradients (0.99 is usual); not adafactor
+    optim.epsilon = 1e-9  # added to the root of that mean, which divides; adam, adamw and what muon leaves to it
+    optim.momentum = 0.95  # decay of the mean of the gradients of a matrix; muon only
+    optim.weight_decay = 0.0  # times the learning rate; all but adam
+    optim.no_decay = ()  # parameters without weight decay: regular expressions found in a path such as
+    # decoder/layers_0/self_attention/query_bias; ("bias", "scale") is usual
+    optim.rates = ()  # "PATTERN=FACTOR": a factor to the learning rate, of the first pattern found; ("^encoder/=0.1",)
+    optim.frozen = ()  # parameters that stay as they are, found likewise; ("embedding",)
+    optim.clip_norm = 1.0  # largest global norm of the gradient, without frozen parameters; 0: no clipping (T5)
     return optim
 
 

@@ -107,17 +107,32 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class PlateauConfig:
+    """When the learning rate falls that waits for the loss to stand still."""
+
+    factor: float
+    patience: int
+    window: int
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """How parameters follow gradients."""
 
-    optimizer: Literal["adam", "adamw"]
+    optimizer: Literal["adam", "adamw", "adafactor", "lion", "muon"]
     learning_rate: float
-    schedule: Literal["inverse_sqrt", "cosine", "linear", "constant"]
+    schedule: Literal["inverse_sqrt", "cosine", "linear", "constant", "wsd", "plateau"]
     warmup_steps: int
+    decay_steps: int
+    plateau: PlateauConfig
     beta1: float
     beta2: float
     epsilon: float
+    momentum: float
     weight_decay: float
+    no_decay: tuple[str, ...]
+    rates: tuple[str, ...]
+    frozen: tuple[str, ...]
     clip_norm: float
 
 

@@ -56,11 +56,13 @@ def train(config: Config, path: Path) -> int:
     training = make_training(config, model, [teacher.model for teacher in teachers])
     make_search(config.decode, data.target_vocabulary)  # names what it cannot heed now, not at the first evaluation
     shapes = layout.shapes(training.first_state)
-    batches = data.train.batches(config.train.batch_size, config.seed, *layout.share, config.data.prefetch)
+    batches = data.train.batches(
+        config.train.batch_size, config.seed, jax.process_index(), jax.process_count(), config.data.prefetch
+    )
     folder.claim(config)
     folder.save_vocabularies(*vocabularies)
     folder.save_teachers({teacher.folder: teacher.step for teacher in teachers})
-    _say_what(data, teachers, shapes.params)
+    _say_what(data, teachers, shapes.params, training.frozen)
 
     with ExitStack() as stack:
         stack.enter_context(quiet_orbax())
@@ -202,6 +204,7 @@ class Progress:
         weight = weight or float("nan")  # all updates may have been skipped
         with jax.transfer_guard("allow"):  # the schedule is jax's; its few numbers may go to the device
             rate = float(self._schedule(max(step - self._skipped.total - 1, 0)))  # of the last update applied
+        rate *= float(health.rate_factor)
         values = {
             "train/loss": loss / weight,
             "train/token_accuracy": 100 * correct / weight,
@@ -248,11 +251,13 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _say_what(data: Prepared, teachers: Sequence[Teacher], params: Any) -> None:
+def _say_what(data: Prepared, teachers: Sequence[Teacher], params: Any, frozen: Any) -> None:
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    still = sum(leaf.size for leaf, off in zip(jax.tree.leaves(params), jax.tree.leaves(frozen), strict=True) if off)
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}"
     say(
-        f"{count:,} parameters on {devices}; {len(data.train.source.lengths):,} training and "
+        f"{count:,} parameters{f' ({still:,} of them frozen)' * bool(still)} on {devices}; "
+        f"{len(data.train.source.lengths):,} training and "
         f"{len(data.validation_examples):,} validation examples; vocabularies of {data.source_vocabulary.size:,} and "
         f"{data.target_vocabulary.size:,}"
     )

@@ -89,6 +89,18 @@ class TwoPasses(NamedTuple):
         return sums._replace(objective=sums.objective + self.alpha * divergence)
 
 
+class PartlyFrozen(NamedTuple):
+    """An objective that does not depend on frozen parameters: their gradients are 0, and cost no work."""
+
+    objective: Objective
+    frozen: Any  # a boolean for each parameter
+
+    def __call__(self, params: Any, teachers: Any, batch: Batch, key: Array) -> Sums:
+        """The sums of one batch."""
+        held = jax.tree.map(lambda x, still: jax.lax.stop_gradient(x) if still else x, params, self.frozen)
+        return self.objective(held, teachers, batch, key)
+
+
 class Distillation(NamedTuple):
     """A term: the divergence from the mean of what teachers find probable."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from flaxformer_lite.config import Config, DataConfig, DecodeConfig, ModelConfig
+from flaxformer_lite.config import Config, DataConfig, DecodeConfig, ModelConfig, OptimConfig
 from flaxformer_lite.errors import InputError
 
 T = TypeVar("T")
@@ -120,6 +121,7 @@ def _check(config: Config) -> None:
     _check_data(config.data)
     _check_model(config.model, config.data.share_vocabulary)
     _check_training(config)
+    _check_optim(config.optim, config.train.steps)
     _check_decoding(config.decode)
     _check_devices(config)
 
@@ -202,16 +204,7 @@ def _check_rnn(model: ModelConfig) -> None:
 
 
 def _check_training(config: Config) -> None:
-    train, optim = config.train, config.optim
-    _require(
-        optim.schedule in ("constant", "inverse_sqrt") or optim.warmup_steps < train.steps,
-        f"config.optim.warmup_steps={optim.warmup_steps} must be below config.train.steps={train.steps}, or the rate "
-        f"never falls",
-    )
-    _require(
-        optim.weight_decay == 0 or optim.optimizer == "adamw",
-        f"config.optim.weight_decay={optim.weight_decay} needs config.optim.optimizer='adamw'; 'adam' has none",
-    )
+    train = config.train
     _require(
         train.r_drop == 0 or config.model.dropout > 0,
         f"config.train.r_drop={train.r_drop} compares two passes with other dropout: set config.model.dropout above 0",
@@ -221,6 +214,52 @@ def _check_training(config: Config) -> None:
         f"config.eval.best_metric={config.eval.best_metric!r} is not computed: add it to "
         f"config.eval.metrics={config.eval.metrics}",
     )
+
+
+def _check_optim(optim: OptimConfig, steps: int) -> None:
+    _require(
+        optim.schedule not in ("cosine", "linear") or optim.warmup_steps < steps,
+        f"config.optim.warmup_steps={optim.warmup_steps} must be below config.train.steps={steps}, or the rate never "
+        f"falls",
+    )
+    _require(
+        optim.schedule == "wsd" or optim.decay_steps == 0,
+        f"config.optim.decay_steps={optim.decay_steps} belongs to config.optim.schedule='wsd', not to "
+        f"{optim.schedule!r}",
+    )
+    _require(
+        optim.schedule != "wsd" or 0 < optim.decay_steps <= steps - optim.warmup_steps,
+        f"config.optim.decay_steps={optim.decay_steps} of config.optim.schedule='wsd' must be at least 1 and, with "
+        f"config.optim.warmup_steps={optim.warmup_steps}, at most config.train.steps={steps}",
+    )
+    _require(
+        optim.weight_decay == 0 or optim.optimizer != "adam",
+        f"config.optim.weight_decay={optim.weight_decay}: config.optim.optimizer='adam' has none; 'adamw' has",
+    )
+    _require(
+        optim.weight_decay > 0 or not optim.no_decay,
+        f"config.optim.no_decay={optim.no_decay} takes from config.optim.weight_decay, which is 0",
+    )
+    for rule in optim.rates:
+        _require(
+            _is_positive(rule.rpartition("=")[2]),
+            f"config.optim.rates: {rule!r} must be a pattern, '=' and a factor above 0, such as 'encoder/=0.1'; "
+            f"config.optim.frozen is for what shall not move at all",
+        )
+    rated = [rule.rpartition("=")[0] for rule in optim.rates]
+    for key, patterns in {"no_decay": optim.no_decay, "rates": rated, "frozen": optim.frozen}.items():
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InputError(f"config.optim.{key}: {pattern!r} is no regular expression: {error}") from error
+
+
+def _is_positive(number: str) -> bool:
+    try:
+        return 0 < float(number) < math.inf
+    except ValueError:
+        return False
 
 
 def _check_decoding(decode: DecodeConfig) -> None:
@@ -278,6 +317,11 @@ _AT_LEAST = {
     "model.rnn.residual_from": 0,
     "optim.learning_rate": 0,
     "optim.warmup_steps": 0,
+    "optim.decay_steps": 0,
+    "optim.plateau.factor": 0.01,
+    "optim.plateau.patience": 1,
+    "optim.plateau.window": 1,
+    "optim.momentum": 0,
     "optim.beta1": 0,
     "optim.beta2": 0,
     "optim.epsilon": 0,
@@ -317,7 +361,10 @@ _AT_LEAST = {
     "decode.max_length_ratio": 0,
     "decode.max_length_offset": 1,
 }
-_BELOW_ONE = ("model.dropout", "train.label_smoothing", "train.ema_decay", "optim.beta1", "optim.beta2")
+_BELOW_ONE = (
+    *("model.dropout", "train.label_smoothing", "train.ema_decay"),
+    *("optim.plateau.factor", "optim.beta1", "optim.beta2", "optim.momentum"),
+)
 _AT_MOST_ONE = ("train.distill.weight", "decode.top_p", "decode.min_p")
 
 

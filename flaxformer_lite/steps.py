@@ -12,15 +12,23 @@ import optax
 from jaxtyping import Array, Float
 
 from flaxformer_lite.objective import Criterion, Objective, Sums
+from flaxformer_lite.optim import rate_factor
 from flaxformer_lite.train_state import TrainState
 from flaxformer_lite.types import Batch
 
 
 class Health(NamedTuple):
-    """How an update went: the gradient's global norm before clipping, and whether it was applied."""
+    """How an update went.
+
+    Attributes:
+      gradient_norm: the gradient's global norm before clipping, without frozen parameters.
+      applied: whether it was applied, 1 or 0.
+      rate_factor: what reduce-on-plateau has left of the scheduled learning rate; 1 under other schedules.
+    """
 
     gradient_norm: Float[Array, ""]
     applied: Float[Array, ""]
+    rate_factor: Float[Array, ""]
 
 
 def evaluation_step(model: nn.Module, criterion: Criterion, params: Any, batch: Batch) -> Sums:
@@ -60,7 +68,9 @@ class TrainStep(NamedTuple):
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), gradients)
         norm = optax.tree.norm(gradients)
         good = jnp.isfinite(sums.objective) & jnp.isfinite(norm)
-        updates, opt_state = self.optimizer.update(gradients, state.opt_state, state.params)
+        optimizer = optax.with_extra_args_support(self.optimizer)
+        loss = sums.loss / jnp.maximum(sums.weight, 1)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         params, opt_state, ema = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),
@@ -76,7 +86,7 @@ class TrainStep(NamedTuple):
             skipped_total=state.skipped_total + bad,
             ema=ema,
         )
-        return new, sums, Health(norm, good.astype(jnp.float32))
+        return new, sums, Health(norm, good.astype(jnp.float32), rate_factor(opt_state))
 
     def _averaged(self, state: TrainState, params: Any) -> Any:
         """The moving average after update n (from 0), which decays by no more than (1 + n) / (10 + n).

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import optax
 
 from flaxformer_lite import optim
 from flaxformer_lite.config import Config
-from flaxformer_lite.objective import make_objective
+from flaxformer_lite.objective import PartlyFrozen, make_objective
 from flaxformer_lite.steps import TrainStep
-from flaxformer_lite.train_state import TrainState, init_state, with_average
+from flaxformer_lite.train_state import TrainState, init_params, init_state, with_average
 
 
 class Training(NamedTuple):
@@ -23,12 +25,14 @@ class Training(NamedTuple):
       step: one update.
       schedule: the learning rate of each update.
       seed: of the parameters.
+      frozen: a boolean for each parameter: whether it stays as it is.
     """
 
     model: nn.Module
     step: TrainStep
     schedule: optax.Schedule
     seed: int
+    frozen: Any
 
     def first_state(self) -> TrainState:
         """The state before the first step; parameters still wear the names of their logical axes."""
@@ -37,8 +41,15 @@ class Training(NamedTuple):
 
 
 def make_training(config: Config, model: nn.Module, teachers: Sequence[nn.Module]) -> Training:
-    """What a run of this config trains."""
+    """What a run of this config trains.
+
+    Raises:
+      InputError: a pattern for parameters' paths is found in none, or nothing is left to train.
+    """
     schedule = optim.make_schedule(config.optim, config.train.steps)
     objective = make_objective(model, config.train, teachers)
-    step = TrainStep(objective, optim.make_optimizer(config.optim, schedule), config.train.ema_decay)
-    return Training(model, step, schedule, config.seed)
+    params = jax.eval_shape(partial(init_params, model, config.seed))
+    frozen = optim.frozen(config.optim, params)
+    optimizer = optim.make_optimizer(config.optim, schedule, params)
+    step = TrainStep(PartlyFrozen(objective, frozen), optimizer, config.train.ema_decay)
+    return Training(model, step, schedule, config.seed, frozen)

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from flaxformer_lite import losses
-from flaxformer_lite.objective import Criterion, OnePass, Sums
+from flaxformer_lite.objective import Criterion, OnePass, PartlyFrozen, Sums
 from flaxformer_lite.steps import TrainStep, evaluation_step
 from flaxformer_lite.train_state import TrainState, init_state, with_average
 from flaxformer_lite.types import Batch
@@ -92,6 +92,32 @@ def test_health_tells_what_was_applied():
     _, sums, health = _update(state, _BAD, jax.random.key(0))
     assert health.applied == 0
     assert np.isnan(sums.loss)
+
+
+def test_a_plateau_sees_the_label_loss_of_the_updates_applied():
+    plateau = optax.contrib.reduce_on_plateau(0.5, patience=1)
+    step = TrainStep(OnePass(Pairs(), Criterion(_loss, label_share=7.0)), optax.chain(optax.adam(100.0), plateau))
+    update = jax.jit(lambda state, batch: step((), state, batch, jax.random.key(0), _alone))
+    state, losses_, factors = init_state(Pairs(), step.optimizer, 0), [], []
+    for batch in (_batch(1), _BAD, _batch(1)):  # the first update makes all much worse
+        state, sums, health = update(state, batch)
+        losses_.append(sums.loss / sums.weight)
+        factors.append(float(health.rate_factor))
+        np.testing.assert_allclose(state.opt_state[-1].best_value, losses_[0], rtol=1e-6)
+    assert losses_[2] > losses_[0]
+    assert factors == [1, 1, 0.5]
+
+
+def test_frozen_parameters_have_no_slope():
+    objective = OnePass(Still(), Criterion(_loss))
+    state = init_state(Pairs(), optax.sgd(1.0), 0)
+    frozen = jax.tree.map_with_path(lambda path, _: "Dense" in str(path), state.params)
+
+    def gradient(params: Any, of: Any) -> Any:
+        return jax.grad(lambda x: of(x, (), _batch(), jax.random.key(0)).objective)(params)
+
+    free, held = (gradient(state.params, of) for of in (objective, PartlyFrozen(objective, frozen)))
+    jax.tree.map(lambda x, y, off: np.testing.assert_array_equal(y, 0 * x if off else x), free, held, frozen)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
