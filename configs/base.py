@@ -27,6 +27,14 @@ def get_config() -> ConfigDict:
     config.eval = _eval()
     config.decode = _decode()
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # devices along each axis; -1: all that are left
+    config.rules = _rules()
+    config.precision = ConfigDict(
+        {  # float32 | bfloat16; norms, softmax, logits and losses are float32 in any case
+            "weights": "float32",  # that updates are added to, and checkpoints hold
+            "compute": "float32",  # that products are made in, with a copy of the weights
+            "moments": "float32",  # of the optimizer's means of gradients; means of squares are float32 in any case
+        }
+    )
     config.parallel = ConfigDict({"mode": "jit"})  # jit: sharded over the mesh | pmap: plain data parallelism
     return config
 
@@ -94,6 +102,9 @@ def _model() -> ConfigDict:
     model.norm = "before"  # before | after: layer norm before each sublayer, or after its residual sum (the paper's)
     model.share_embeddings = "target"  # all: source, target and output | target: target and output | none
     model.dropout = 0.1  # rate, of embeddings, each layer's output, a Transformer's attention and hidden units
+    model.remat = "none"  # what of a layer is computed again for the gradient, which takes less memory and more time:
+    # none | dots: all but matrix products | dots_with_no_batch_dims: all but products with weights | full: all
+    model.scan_layers = False  # a Transformer's layers as one that is compiled once, their weights side by side
     model.rnn = ConfigDict(
         {
             "cell": "lstm",  # elman (tanh) | lstm | gru (as cuDNN and PyTorch compute it) | gru2014 (as published)
@@ -147,6 +158,7 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.steps = 10_000  # updates in all
     train.batch_size = 128  # examples a step, over all devices
+    train.accumulate = 1  # parts of a batch that are computed one after the other, in a part of the memory
     train.loss = "cross_entropy"  # cross_entropy | kl_divergence: less the smoothed labels' entropy, so 0 is perfect
     train.label_smoothing = 0.1  # probability spread evenly over the vocabulary
     train.z_loss = 0.0  # times (log of the softmax's sum)², which keeps logits near 0; 1e-4 is usual
@@ -205,3 +217,17 @@ def _decode() -> ConfigDict:
     decode.max_length_ratio = 2.0  # an output has at most ratio * (source tokens) + offset tokens
     decode.max_length_offset = 10  # tokens
     return decode
+
+
+def _rules() -> ConfigDict:
+    """For each axis of parameters the axis of the mesh that divides it: none | data | fsdp | tensor."""
+    rules = ConfigDict()
+    rules.embed = "fsdp"  # width of the model
+    rules.heads = "tensor"  # heads of attention
+    rules.head_width = "none"  # width of a head
+    rules.mlp = "tensor"  # hidden units of feed-forward sublayers, and of all that is recurrent
+    rules.gates = "none"  # gates of a recurrent cell
+    rules.vocab = "tensor"  # entries of a vocabulary
+    rules.length = "none"  # learned positions
+    rules.layers = "none"  # layers, where they are scanned
+    return rules

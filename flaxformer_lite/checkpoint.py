@@ -26,6 +26,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from flaxformer_lite.config import TrainConfig
 from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.forms import are_side_by_side, brought_into, in_form
 from flaxformer_lite.hashing import checksum
 from flaxformer_lite.metrics import lower_is_better
 from flaxformer_lite.report import say
@@ -274,6 +275,8 @@ def _parts(state: TrainState) -> dict[str, Any]:
 
 
 def _save(manager: ocp.CheckpointManager, step: int, parts: dict[str, Any], run: dict[str, Any]) -> None:
+    scanned = any(are_side_by_side(tree) for tree in parts.values())
+    run = run | {"scanned": scanned, "shapes": {name: _checksum_of_shapes(tree) for name, tree in parts.items()}}
     checksums = {name: checksum(tree) for name, tree in parts.items()} | {"run": _checksum_of_text(run)}
     arrays = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
     record = ocp.args.JsonSave(run | {"checksums": checksums})
@@ -281,21 +284,32 @@ def _save(manager: ocp.CheckpointManager, step: int, parts: dict[str, Any], run:
 
 
 def _read(manager: ocp.CheckpointManager, like: dict[str, Any], step: int) -> _Read:
-    """Some parts of a checkpoint and its record, checked."""
-    arrays = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
-    found: Any = manager.restore(step, args=ocp.args.Composite(**arrays, run=ocp.args.JsonRestore()))
-    run = dict(found.run)
+    """Some parts of a checkpoint and its record, checked, and in the form of ``like``."""
+    run = _record(manager, step)
     checksums = run.pop("checksums")
+    _verify(checksums["run"], _checksum_of_text(run), "run's record")
+    stored = {name: in_form(tree, run["scanned"]) for name, tree in like.items()}
+    for name, tree in stored.items():
+        if tree != like[name] and _checksum_of_shapes(tree) != run["shapes"][name]:
+            raise InputError(
+                f"config.model.scan_layers: the {_NAMES[name]} of step {step} cannot be brought from one form into the "
+                "other: not every optimizer keeps them layer by layer; go on with the value that the run began with"
+            )
+    arrays = {name: ocp.args.StandardRestore(tree) for name, tree in stored.items()}
+    found: Any = manager.restore(step, args=ocp.args.Composite(**arrays))
     for name in like:
         _verify(checksums[name], checksum(found[name]), _NAMES[name])
-    _verify(checksums["run"], _checksum_of_text(run), "run's record")
-    return _Read({name: found[name] for name in like}, run)
+    return _Read({name: brought_into(tree, found[name]) for name, tree in like.items()}, run)
+
+
+def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    found: Any = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
+    return dict(found.run)
 
 
 def _read_served(manager: ocp.CheckpointManager, like: Any, step: int) -> Any:
     """The parameters that decoding uses."""
-    record: Any = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
-    name = "ema" if "ema" in record.run["checksums"] else "params"
+    name = "ema" if "ema" in _record(manager, step)["checksums"] else "params"
     return _read(manager, {name: like}, step).parts[name]
 
 
@@ -335,6 +349,8 @@ def _first_sound(
     for step in steps:
         try:
             return step, read(step)
+        except InputError:
+            raise
         except Exception as error:  # whatever a damaged file makes its reader raise
             why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         gc.collect()  # what was left unfinished complains when it is collected: now, while nobody hears it
@@ -367,7 +383,11 @@ def _history(manager: ocp.CheckpointManager, steps: Sequence[int]) -> list[Evalu
     return []
 
 
-def _checksum_of_text(values: dict[str, Any]) -> int:
+def _checksum_of_shapes(tree: Any) -> int:
+    return _checksum_of_text([leaf.shape for leaf in jax.tree.leaves(tree)])
+
+
+def _checksum_of_text(values: Any) -> int:
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 

@@ -103,6 +103,8 @@ class ModelConfig:
     norm: Literal["before", "after"]
     share_embeddings: Literal["all", "target", "none"]
     dropout: float
+    remat: Literal["none", "full", "dots", "dots_with_no_batch_dims"]
+    scan_layers: bool
     rnn: RnnConfig
 
 
@@ -151,6 +153,7 @@ class TrainConfig:
 
     steps: int
     batch_size: int
+    accumulate: int
     loss: Literal["cross_entropy", "kl_divergence"]
     label_smoothing: float
     z_loss: float
@@ -213,6 +216,32 @@ class MeshConfig:
     tensor: int
 
 
+Axis = Literal["none", "data", "fsdp", "tensor"]
+
+
+@dataclass(frozen=True)
+class RulesConfig:
+    """For each logical axis of parameters the axis of the mesh that divides it."""
+
+    embed: Axis
+    heads: Axis
+    head_width: Axis
+    mlp: Axis
+    gates: Axis
+    vocab: Axis
+    length: Axis
+    layers: Axis
+
+
+@dataclass(frozen=True)
+class PrecisionConfig:
+    """The dtypes of training and of what is computed on the way."""
+
+    weights: Literal["float32", "bfloat16"]
+    compute: Literal["float32", "bfloat16"]
+    moments: Literal["float32", "bfloat16"]
+
+
 @dataclass(frozen=True)
 class ParallelConfig:
     """How the one train step is compiled for many devices."""
@@ -232,4 +261,6 @@ class Config:
     eval: EvalConfig
     decode: DecodeConfig
     mesh: MeshConfig
+    rules: RulesConfig
+    precision: PrecisionConfig
     parallel: ParallelConfig

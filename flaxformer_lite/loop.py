@@ -21,6 +21,7 @@ from flaxformer_lite.config import Config
 from flaxformer_lite.data.pipeline import Prepared, load_training
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.evaluate import TeacherForced, decode_examples
+from flaxformer_lite.forms import one_by_one
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.objective import Sums
 from flaxformer_lite.predict import Predictor
@@ -85,7 +86,7 @@ def train(config: Config, path: Path) -> int:
         progress = Progress(config, training.schedule, report, skipped, logged)
         fixed = layout.spread([teacher.params for teacher in teachers])
         update = Announced(
-            partial(layout.compile(training.step, jax.random.key(config.seed + 1)), fixed), "training step"
+            partial(layout.compile(training.step, jax.random.key(config.seed + 1), shapes), fixed), "training step"
         )
         del teachers  # or pmap would hold them twice
 
@@ -99,7 +100,7 @@ def train(config: Config, path: Path) -> int:
             if evaluating or done % config.train.save_every == 0:
                 progress.catch_up()
                 if evaluating:
-                    history = [*history, Evaluation(done, evaluate(done, layout.whole(state).served))]
+                    history = [*history, Evaluation(done, evaluate(done, one_by_one(layout.whole(state).served)))]
                 checkpoints.save(Saved(layout.whole(state), batches.get_state(), history, progress.sums))
                 memory.give_back()
                 progress.reset_clock()

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from optax.contrib import MuonDimensionNumbers, ReduceLROnPlateauState
 
@@ -47,7 +48,9 @@ def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([rise, falls[config.schedule]], [warmup])
 
 
-def make_optimizer(config: OptimConfig, schedule: optax.Schedule, params: Any) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(
+    config: OptimConfig, schedule: optax.Schedule, params: Any, moments: DTypeLike = jnp.float32
+) -> optax.GradientTransformationExtraArgs:
     """Clipping by global norm, the optimizer's direction, weight decay, and the learning rate of each parameter.
 
     Weight decay is multiplied by the learning rate (Loshchilov & Hutter 2019), whatever the optimizer. Its state wears
@@ -57,6 +60,7 @@ def make_optimizer(config: OptimConfig, schedule: optax.Schedule, params: Any) -
       config: the settings.
       schedule: what ``make_schedule`` made of them.
       params: the parameters that will follow, as ``jax.ShapeDtypeStruct`` that wear the names of their logical axes.
+      moments: dtype of means of gradients; Adafactor keeps none.
 
     Returns:
       A transformation whose ``update`` takes the training loss as ``value``.
@@ -68,7 +72,7 @@ def make_optimizer(config: OptimConfig, schedule: optax.Schedule, params: Any) -
     trained = jax.tree.map(lambda off, parameter: optax.MaskedNode() if off else parameter, still, params)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     descent = optax.chain(
-        clip, _direction(config, trained), _decay(config, params), optax.scale_by_learning_rate(schedule)
+        clip, _direction(config, trained, moments), _decay(config, params), optax.scale_by_learning_rate(schedule)
     )
     labels = jax.tree.map(lambda off: "frozen" if off else "trained", still)
     follow = optax.partition({"trained": descent, "frozen": optax.set_to_zero()}, labels)
@@ -93,15 +97,15 @@ def rate_factor(opt_state: Any) -> Float[Array, ""]:
     return states[0].scale if states else jnp.ones(())
 
 
-def _direction(config: OptimConfig, trained: Any) -> optax.GradientTransformation:
+def _direction(config: OptimConfig, trained: Any, moments: DTypeLike) -> optax.GradientTransformation:
     """Kingma & Ba (2015), with weight decay Loshchilov & Hutter (2019); Chen et al. (2023); and those below."""
-    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)
+    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=moments)
     if config.optimizer == "adafactor":
         return _adafactor(trained)
     if config.optimizer == "lion":
-        return optax.scale_by_lion(config.beta1, config.beta2)
+        return optax.scale_by_lion(config.beta1, config.beta2, mu_dtype=moments)
     if config.optimizer == "muon":
-        return _muon(config, adam, trained)
+        return _muon(config, adam, trained, moments)
     return adam
 
 
@@ -158,7 +162,9 @@ def _by_layer(transform: optax.GradientTransformation, trained: Any) -> optax.Gr
     return optax.GradientTransformation(optax.init_empty_state, update)
 
 
-def _muon(config: OptimConfig, others: optax.GradientTransformation, trained: Any) -> optax.GradientTransformation:
+def _muon(
+    config: OptimConfig, others: optax.GradientTransformation, trained: Any, moments: DTypeLike
+) -> optax.GradientTransformation:
     """Muon (Jordan 2024) of matrices; ``others`` of biases, gains, embeddings and the output layer.
 
     Scaled by 0.2 · √(the longer side), so that rates and weight decay that suit AdamW suit it (Liu et al. 2025,
@@ -173,7 +179,7 @@ def _muon(config: OptimConfig, others: optax.GradientTransformation, trained: An
         return 0.2 * math.sqrt(longer) * update
 
     orthogonal = optax.chain(
-        optax.contrib.scale_by_muon(beta=config.momentum, weight_dimension_numbers=matrices),
+        optax.contrib.scale_by_muon(beta=config.momentum, weight_dimension_numbers=matrices, mu_dtype=moments),
         optax.stateless(lambda updates, _: jax.tree.map(scale, updates, matrices)),
     )
     return optax.partition({"matrix": orthogonal, "other": others}, labels)

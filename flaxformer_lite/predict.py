@@ -21,7 +21,7 @@ from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.decoding.mbr import by_expected_utility
 from flaxformer_lite.decoding.search import Query, Search
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.build import make_decoding_model
 from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities
 from flaxformer_lite.report import say
 from flaxformer_lite.searches import make_search
@@ -79,7 +79,7 @@ class Predictor:
         self.step = step
         self.vocabularies = vocabularies
         self._source, self._target = vocabularies
-        self._members = [make_model(own, self._source.size, self._target.size) for own in (config, *others)]
+        self._members = [make_decoding_model(own, self._source.size, self._target.size) for own in (config, *others)]
         self.reach = min(member.reach for member in self._members)
         self.layout = layout
         self.seed = config.seed
@@ -253,8 +253,8 @@ def load(workdir: str | Path | Sequence[str | Path], step: str | int = "best") -
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
     found = []
     for folder, config in zip(folders, configs, strict=True):
-        model = make_model(config, *(vocabulary.size for vocabulary in vocabularies))
-        shapes = layout.replicated(param_shapes(model))
+        model = make_decoding_model(config, *(vocabulary.size for vocabulary in vocabularies))
+        shapes = layout.replicated(param_shapes(model, config.precision.weights))
         found.append(checkpoint.restore_params(folder.checkpoints, step, config.eval.best_metric, shapes))
     steps, params = zip(*found, strict=True)
     whole = params[0] if len(params) == 1 else {f"members_{i}": member for i, member in enumerate(params)}

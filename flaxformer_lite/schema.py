@@ -154,6 +154,12 @@ def _check_model(model: ModelConfig, one_vocabulary: bool) -> None:
             model.positions != "sinusoidal" or model.width % 2 == 0,
             f"config.model.width={model.width} must be even for config.model.positions='sinusoidal'",
         )
+    else:
+        _require(
+            not model.scan_layers,
+            "config.model.scan_layers=True scans the layers of a Transformer; config.model.encoder and "
+            "config.model.decoder are 'rnn', whose layers differ",
+        )
     if "rnn" in (model.encoder, model.decoder):
         _check_rnn(model)
 
@@ -329,6 +335,7 @@ _AT_LEAST = {
     "optim.clip_norm": 0,
     "train.steps": 1,
     "train.batch_size": 1,
+    "train.accumulate": 1,
     "train.label_smoothing": 0,
     "train.z_loss": 0,
     "train.r_drop": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -11,22 +12,23 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flaxformer_lite.config import Config, MeshConfig
+from flaxformer_lite.config import Config, MeshConfig, RulesConfig
 from flaxformer_lite.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))  # rows of a batch; every device of one tensor group has the same rows
 
-# Logical axis of a parameter → the mesh axis that divides it.
-RULES = {
-    "embed": "fsdp",
-    "heads": "tensor",
-    "head_width": None,
-    "mlp": "tensor",
-    "gates": None,
-    "vocab": "tensor",
-    "length": None,
-}
+# Every device has every parameter whole.
+UNDIVIDED = RulesConfig(
+    embed="none",
+    heads="none",
+    head_width="none",
+    mlp="none",
+    gates="none",
+    vocab="none",
+    length="none",
+    layers="none",
+)
 
 Step = Callable[..., tuple[Any, ...]]  # (fixed, state, batch, key, reduce) → (state, …), as steps.TrainStep
 
@@ -46,8 +48,8 @@ class Layout(Protocol):
         """Makes the state on the devices, each making its own part."""
         ...
 
-    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
-        """The step as a function of (fixed, state, batch).
+    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
+        """The step as a function of (fixed, state, batch), for a state of these ``shapes``.
 
         ``fixed`` is what it reads beside the parameters and never changes; ``spread`` puts it and the state where they
         must lie, ``put`` the batch. The state is used up.
@@ -69,29 +71,34 @@ class Layout(Protocol):
 
 def make_layout(config: Config) -> Layout:
     """The layout that ``parallel.mode`` names, over all devices."""
-    layout = PmapLayout() if config.parallel.mode == "pmap" else MeshLayout(config.mesh)
-    if config.train.batch_size % layout.shards:
+    layout = PmapLayout() if config.parallel.mode == "pmap" else MeshLayout(config.mesh, config.rules)
+    batch_size, parts = config.train.batch_size, config.train.accumulate
+    if batch_size % (layout.shards * parts):
         raise InputError(
-            f"config.train.batch_size={config.train.batch_size} must be a multiple of the {layout.shards} shares of a "
-            f"batch (config.mesh.data times config.mesh.fsdp)"
+            f"config.train.batch_size={batch_size} must be a multiple of {layout.shards * parts}: {layout.shards} "
+            f"shares of a batch (config.mesh.data times config.mesh.fsdp)"
+            + f", each in config.train.accumulate={parts} parts"
+            * (parts > 1)
         )
     return layout
 
 
 class MeshLayout:
-    """``jit`` over a mesh (data, fsdp, tensor): rows divided by data and fsdp, parameters by ``RULES``.
+    """``jit`` over a mesh (data, fsdp, tensor): rows divided by data and fsdp, parameters by the rules.
 
     Args:
       config: the sizes of the mesh.
+      rules: which of its axes divides which of a parameter's.
       devices: those that make it up; all there are, unless given.
     """
 
-    def __init__(self, config: MeshConfig, devices: Sequence[Any] = ()):
+    def __init__(self, config: MeshConfig, rules: RulesConfig = UNDIVIDED, devices: Sequence[Any] = ()):
         devices = devices or jax.devices()
         sizes = mesh_sizes(config, len(devices))
         self.mesh = Mesh(np.asarray(devices).reshape(sizes), AXES)
         self.shards = sizes[0] * sizes[1]
         self.mesh_layout = self
+        self._rules = {axis: None if rule == "none" else rule for axis, rule in dataclasses.asdict(rules).items()}
 
     def shapes(self, make_state: Callable[[], Any]) -> Any:
         """Every array as its logical axes say."""
@@ -112,11 +119,13 @@ class MeshLayout:
         shardings = jax.tree.map(lambda array: array.sharding, self.shapes(make_state))
         return jax.jit(lambda: nn.meta.unbox(make_state()), out_shardings=shardings)()
 
-    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
+    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
         """Compiles for global arrays: the compiler itself puts in what devices must tell one another."""
+        shardings = jax.tree.map(lambda array: array.sharding, shapes)
 
         def all_rows(fixed: Any, state: Any, batch: Any) -> Any:
-            return step(fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums)
+            state, *rest = step(fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums)
+            return jax.lax.with_sharding_constraint(state, shardings), *rest
 
         return jax.jit(all_rows, donate_argnums=1)
 
@@ -147,17 +156,19 @@ class MeshLayout:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
 
     def _spec(self, name: str, logical: PartitionSpec, shape: tuple[int, ...]) -> PartitionSpec:
-        axes = [RULES[axis] if axis is not None else None for axis in logical]
+        axes = [self._rules[axis] if axis is not None else None for axis in logical]
         used = [axis for axis in axes if axis is not None]
         if len(set(used)) < len(used):
             raise InputError(
-                f"{name} with axes {tuple(logical)}: two of them are divided by the same mesh axis, {axes}"
+                f"{name} with axes {tuple(logical)}: config.rules divides two of them by the same axis of the mesh, "
+                f"{axes}; set one of them to 'none'"
             )
         for axis, mesh_axis, size in zip(logical, axes, shape, strict=False):
             if mesh_axis is not None and size % self.mesh.shape[mesh_axis]:
                 raise InputError(
                     f"{name}: its axis {axis!r} of size {size} cannot be divided by "
-                    f"config.mesh.{mesh_axis}={self.mesh.shape[mesh_axis]}; set that to a divisor of {size}"
+                    f"config.mesh.{mesh_axis}={self.mesh.shape[mesh_axis]}; set that to a divisor of {size}, or "
+                    f"config.rules.{axis} to 'none'"
                 )
         return PartitionSpec(*axes)
 
@@ -183,7 +194,7 @@ class PmapLayout:
         """Makes the state once and copies it."""
         return self.spread(jax.jit(lambda: nn.meta.unbox(make_state()))())
 
-    def compile(self, step: Step, key: jax.Array) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
+    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
         """Compiles for one device's rows; sums over rows are added over the devices."""
         run = partial(step, reduce=partial(jax.lax.psum, axis_name=AXES[0]))
 

@@ -48,23 +48,20 @@ class TrainStep(NamedTuple):
       objective: what is made small.
       optimizer: how parameters follow its gradients.
       ema_decay: of the moving average of the parameters; 0: there is none.
+      parts: into how many the rows of a batch are divided, of which one at a time is computed. Being sums, losses and
+        gradients are those of the whole batch; only dropout draws other masks.
     """
 
     objective: Objective
     optimizer: optax.GradientTransformation
     ema_decay: float = 0.0
+    parts: int = 1
 
     def __call__(
         self, teachers: Any, state: TrainState, batch: Batch, key: Array, reduce: Callable[[Any], Any]
     ) -> tuple[TrainState, Sums, Health]:
         """Applies one update, or skips it where loss or gradient are not finite."""
-
-        def minimised(params: Any) -> tuple[Array, Sums]:
-            sums = self.objective(params, teachers, batch, key)
-            return sums.objective, sums
-
-        gradients, sums = jax.grad(minimised, has_aux=True)(state.params)
-        gradients, sums = reduce((gradients, sums))
+        gradients, sums = reduce(self._sums(teachers, state.params, batch, key))
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), gradients)
         norm = optax.tree.norm(gradients)
         good = jnp.isfinite(sums.objective) & jnp.isfinite(norm)
@@ -88,6 +85,26 @@ class TrainStep(NamedTuple):
         )
         return new, sums, Health(norm, good.astype(jnp.float32), rate_factor(opt_state))
 
+    def _sums(self, teachers: Any, params: Any, batch: Batch, key: Array) -> tuple[Any, Sums]:
+        """The gradient of the objective, and all sums."""
+
+        def minimised(params: Any, rows: Batch, key: Array) -> tuple[Array, Sums]:
+            sums = self.objective(params, teachers, rows, key)
+            return sums.objective, sums
+
+        differentiate = jax.grad(minimised, has_aux=True)
+        if self.parts == 1:
+            return differentiate(params, batch, key)
+
+        def add(so_far: Any, part: Any) -> tuple[Any, None]:
+            rows, number = part
+            more = differentiate(params, rows, jax.random.fold_in(key, number))
+            return jax.tree.map(jnp.add, so_far, more), None
+
+        rows, numbers = _divide(batch, self.parts), jnp.arange(self.parts)
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(differentiate, params, batch, key))
+        return jax.lax.scan(add, nothing, (rows, numbers))[0]
+
     def _averaged(self, state: TrainState, params: Any) -> Any:
         """The moving average after update n (from 0), which decays by no more than (1 + n) / (10 + n).
 
@@ -99,3 +116,8 @@ class TrainStep(NamedTuple):
         applied = state.step - state.skipped_total
         decay = jnp.minimum(self.ema_decay, (1 + applied) / (10 + applied))
         return optax.incremental_update(params, state.ema, 1 - decay)
+
+
+def _divide(batch: Batch, parts: int) -> Batch:
+    """Part i has rows i, i + parts, …, so that every device has as many rows of each part and none must move."""
+    return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)

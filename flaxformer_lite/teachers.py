@@ -12,7 +12,7 @@ from flaxformer_lite.checkpoint import restore_params
 from flaxformer_lite.config import Config
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.build import make_decoding_model
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.train_state import param_shapes
 from flaxformer_lite.workdir import WorkDir
@@ -71,14 +71,14 @@ def _load(
                 f"train both on the same text with the same config.data.{side}_vocabulary, or let the teacher decode "
                 f"the text and learn from that (docs/distillation.md)"
             )
-    model = make_model(own, *(vocabulary.size for vocabulary in theirs))
+    model = make_decoding_model(own, *(vocabulary.size for vocabulary in theirs))
     longest = max(config.data.max_source_length, config.data.max_target_length)
     if model.reach < longest:
         raise InputError(
             f"config.train.distill.teachers: {folder} has learned positions for {model.reach} tokens, this run has "
             f"rows of up to {longest}; lower config.data.max_source_length and config.data.max_target_length"
         )
-    which, shapes = begun_with.get(folder, "best"), layout.replicated(param_shapes(model))
+    which, shapes = begun_with.get(folder, "best"), layout.replicated(param_shapes(model, own.precision.weights))
     if isinstance(which, int) and not (work.checkpoints / str(which)).is_dir():
         raise InputError(
             f"config.train.distill.teachers: this run began with step {which} of {folder}, which that run has deleted "

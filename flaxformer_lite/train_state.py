@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from flaxformer_lite.types import Tokens
@@ -38,21 +39,24 @@ class TrainState(NamedTuple):
         return self.ema or self.params
 
 
-def init_params(model: nn.Module, seed: int) -> Any:
+def init_params(model: nn.Module, seed: int, dtype: DTypeLike = jnp.float32) -> Any:
     """New parameters, a function of the seed. They still wear the names of their logical axes."""
     one = jnp.ones((1, 1), jnp.int32)
     tokens = Tokens(one, one, one - 1)
-    return model.init(jax.random.key(seed), tokens, tokens, train=False)["params"]
+    params = model.init(jax.random.key(seed), tokens, tokens, train=False)["params"]
+    return jax.tree.map(lambda x: x.astype(dtype), params)
 
 
-def param_shapes(model: nn.Module) -> Any:
+def param_shapes(model: nn.Module, dtype: DTypeLike = jnp.float32) -> Any:
     """What ``init_params`` would make, as ``jax.ShapeDtypeStruct`` without names of axes: nothing is made."""
-    return jax.eval_shape(lambda: nn.meta.unbox(init_params(model, 0)))
+    return jax.eval_shape(lambda: nn.meta.unbox(init_params(model, 0, dtype)))
 
 
-def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, dtype: DTypeLike = jnp.float32
+) -> TrainState:
     """The state before the first step."""
-    params = init_params(model, seed)
+    params = init_params(model, seed, dtype)
     zero = jnp.zeros((), jnp.int32)
     return TrainState(zero, params, optimizer.init(params), zero, zero)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import optax
+from jax.typing import DTypeLike
 
 from flaxformer_lite import optim
 from flaxformer_lite.config import Config
@@ -26,6 +27,7 @@ class Training(NamedTuple):
       schedule: the learning rate of each update.
       seed: of the parameters.
       frozen: a boolean for each parameter: whether it stays as it is.
+      dtype: that they are kept in.
     """
 
     model: nn.Module
@@ -33,10 +35,11 @@ class Training(NamedTuple):
     schedule: optax.Schedule
     seed: int
     frozen: Any
+    dtype: DTypeLike
 
     def first_state(self) -> TrainState:
         """The state before the first step; parameters still wear the names of their logical axes."""
-        state = init_state(self.model, self.step.optimizer, self.seed)
+        state = init_state(self.model, self.step.optimizer, self.seed, self.dtype)
         return with_average(state) if self.step.ema_decay else state
 
 
@@ -50,6 +53,6 @@ def make_training(config: Config, model: nn.Module, teachers: Sequence[nn.Module
     objective = make_objective(model, config.train, teachers)
     params = jax.eval_shape(partial(init_params, model, config.seed))
     frozen = optim.frozen(config.optim, params)
-    optimizer = optim.make_optimizer(config.optim, schedule, params)
-    step = TrainStep(PartlyFrozen(objective, frozen), optimizer, config.train.ema_decay)
-    return Training(model, step, schedule, config.seed, frozen)
+    optimizer = optim.make_optimizer(config.optim, schedule, params, config.precision.moments)
+    step = TrainStep(PartlyFrozen(objective, frozen), optimizer, config.train.ema_decay, config.train.accumulate)
+    return Training(model, step, schedule, config.seed, frozen, config.precision.weights)

@@ -13,8 +13,8 @@ from flaxformer_lite.data import vocabulary
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, full_disk_named
 
-# What may change between two starts of one run: where it is computed, not what.
-_WHERE = ("mesh", "parallel")
+# What may change between two starts of one run: where and in which parts it is computed, not what.
+_WHERE = ("mesh", "rules", "parallel", "model.remat", "model.scan_layers", "train.accumulate")
 
 
 class WorkDir:
@@ -41,7 +41,7 @@ class WorkDir:
                     raise InputError(f"--workdir={self.path}: cannot make this folder: {error.strerror}") from error
             self._write(self._config, schema.to_dict(config))
             return False
-        saved, given = (self._without_where(schema.to_dict(c)) for c in (self.config(), config))
+        saved, given = (_without_where(schema.to_dict(c)) for c in (self.config(), config))
         if lines := schema.difference(saved, given):
             raise InputError(
                 f"--workdir={self.path} holds a run with another config (there → here):\n  "
@@ -93,9 +93,6 @@ class WorkDir:
         """What ``save_teachers`` kept; nothing where the run has not begun."""
         return self._read(self._teachers) if self._teachers.exists() else {}
 
-    def _without_where(self, values: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in values.items() if key not in _WHERE}
-
     def _write(self, path: Path, values: dict[str, Any]) -> None:
         draft = path.with_suffix(".partial")
         with full_disk_named(path):
@@ -114,3 +111,11 @@ class WorkDir:
         if not isinstance(values, dict):
             raise InputError(f"{path}: cannot be read (it has no JSON object); restore it from a copy")
         return values
+
+
+def _without_where(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without_where(value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in values.items()
+        if prefix + key not in _WHERE
+    }

@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
 _FOUNDATION = ("errors", "types", "config", "schema", "hashing")
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves", "memory")
 _SPINE = (
-    *("report", "announced", "workdir", "train_state", "objective", "steps", "training"),
+    *("report", "announced", "workdir", "train_state", "forms", "objective", "steps", "training"),
     *("checkpoint", "teachers", "searches"),
     *("predict", "scoring", "search_errors", "evaluate", "loop"),
 )

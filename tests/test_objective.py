@@ -16,11 +16,11 @@ from flaxformer_lite.config import MeshConfig, TrainConfig
 from flaxformer_lite.objective import Criterion, OnePass, Sums, TwoPasses, label_criterion, make_objective
 from flaxformer_lite.sharding import MeshLayout, PmapLayout
 from flaxformer_lite.steps import TrainStep
-from flaxformer_lite.train_state import init_params, init_state
+from flaxformer_lite.train_state import TrainState, init_params, init_state
 from flaxformer_lite.types import Batch
 from tests.micro import micro
 from tests.pairs import Pairs, Still
-from tests.test_sharding import make_batch
+from tests.test_many_devices import batch as make_batch
 
 KEY = jax.random.key(5)
 BATCH: Batch = jax.tree.map(jnp.asarray, make_batch())
@@ -126,8 +126,12 @@ def test_a_model_has_nothing_to_learn_from_itself():
 
 def train(step: TrainStep, layout: Any, taught: Any, steps: int) -> np.ndarray:
     """The sums of each step."""
-    state = layout.init(lambda: init_state(step.objective.model, step.optimizer, 7))
-    update, fixed, batch = layout.compile(step, KEY), layout.spread(taught), layout.put(make_batch())
+
+    def start() -> TrainState:
+        return init_state(step.objective.model, step.optimizer, 7)
+
+    state, update = layout.init(start), layout.compile(step, KEY, layout.shapes(start))
+    fixed, batch = layout.spread(taught), layout.put(make_batch())
     each = []
     for _ in range(steps):
         state, sums, _ = update(fixed, state, batch)
@@ -136,7 +140,7 @@ def train(step: TrainStep, layout: Any, taught: Any, steps: int) -> np.ndarray:
 
 
 def mesh(data: int, fsdp: int) -> MeshLayout:
-    return MeshLayout(MeshConfig(data, fsdp, 1), jax.devices()[: data * fsdp])
+    return MeshLayout(MeshConfig(data, fsdp, 1), devices=jax.devices()[: data * fsdp])
 
 
 def test_a_student_with_weight_1_comes_near_its_teacher():

@@ -53,7 +53,7 @@ def make():
 
     def predictor(*members, devices=1):
         configs = [micro(changes) for changes in members or [{}]]
-        layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1), jax.devices()[:devices])
+        layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1), devices=jax.devices()[:devices])
         found = []
         for seed, config in enumerate(configs):
             model = make_model(config, LETTERS.size, LETTERS.size)

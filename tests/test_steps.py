@@ -13,7 +13,7 @@ from flaxformer_lite.steps import TrainStep, evaluation_step
 from flaxformer_lite.train_state import TrainState, init_state, with_average
 from flaxformer_lite.types import Batch
 from tests.pairs import Pairs, Still
-from tests.test_sharding import make_batch
+from tests.test_many_devices import batch as make_batch
 
 
 def _loss(logits: Any, labels: Any, weights: Any) -> Any:

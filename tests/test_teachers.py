@@ -22,7 +22,7 @@ OTHERS = {
 
 
 def load(config, begun_with=None):
-    layout = MeshLayout(MeshConfig(-1, 1, 1), jax.devices()[:2])
+    layout = MeshLayout(MeshConfig(-1, 1, 1), devices=jax.devices()[:2])
     return load_teachers(config, (LETTERS, LETTERS), begun_with or {}, layout)
 
 

@@ -27,15 +27,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--last={arguments.last}: must be at least 1")
     from flaxformer_lite.checkpoint import save_average  # here, because what it needs takes seconds to import
     from flaxformer_lite.config import MeshConfig
-    from flaxformer_lite.models.build import make_model
+    from flaxformer_lite.models.build import make_decoding_model
     from flaxformer_lite.sharding import MeshLayout
     from flaxformer_lite.train_state import param_shapes
     from flaxformer_lite.workdir import WorkDir
 
     folder = WorkDir(arguments.workdir)
     config = folder.config()
-    model = make_model(config, *(vocabulary.size for vocabulary in folder.vocabularies()))
+    model = make_decoding_model(config, *(vocabulary.size for vocabulary in folder.vocabularies()))
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
-    steps = save_average(folder.checkpoints, arguments.last, config.train, layout.replicated(param_shapes(model)))
+    steps = save_average(
+        folder.checkpoints,
+        arguments.last,
+        config.train,
+        layout.replicated(param_shapes(model, config.precision.weights)),
+    )
     print(f"averaged the checkpoints of steps {', '.join(map(str, steps))}; use it as --step=average")
     return 0

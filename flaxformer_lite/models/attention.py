@@ -67,13 +67,13 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Array, "b q d"]:
         """For each query in x, the mean of the values weighted by how well their keys fit, where mask allows."""
         weights = self.weights(x, attended, mask, train)
-        return self._merge(jnp.einsum("bhql,bhlk->bhqk", weights, attended.values))
+        return self._merge(jnp.einsum("bhql,bhlk->bhqk", weights.astype(x.dtype), attended.values))
 
     def weights(
         self, x: Float[Array, "b q d"], attended: KeyValue, mask: Bool[Array, "b #q l"], train: bool
     ) -> Float[Array, "b h q l"]:
-        """How much of each place every query takes, head by head."""
-        logits = jnp.einsum("bhqk,bhkl->bhql", self._queries(x), attended.keys)
+        """How much of each place every query takes, head by head, in float32."""
+        logits = _fit("bhqk,bhkl->bhql", self._queries(x), attended.keys)
         return self._weights(logits, mask[:, None], axis=-1, train=train)
 
     def over_beams(
@@ -86,9 +86,9 @@ class MultiHeadAttention(nn.Module):
         """
         queries = self._queries(x)[:, None]
         per_beam = jnp.broadcast_to(queries, attended.keys.shape[:2] + queries.shape[2:])  # or XLA transposes all keys
-        logits = jnp.einsum("bjhmk,bjhkl->bjhml", per_beam, attended.keys)
+        logits = _fit("bjhmk,bjhkl->bjhml", per_beam, attended.keys)
         weights = self._weights(logits, jnp.moveaxis(mask, 2, 1)[:, :, None], axis=(1, 4), train=False)
-        return self._merge(jnp.einsum("bjhml,bjhlk->bjhmk", weights, attended.values).sum(1))
+        return self._merge(jnp.einsum("bjhml,bjhlk->bjhmk", weights.astype(x.dtype), attended.values).sum(1))
 
     def _queries(self, x):
         return _heads(x, self.query, self.query_bias) * (self.width // self.num_heads) ** -0.5
@@ -99,11 +99,15 @@ class MultiHeadAttention(nn.Module):
 
     def _merge(self, values: Float[Array, "b h q k"]) -> Float[Array, "b q d"]:
         b, _, q, _ = values.shape
-        return product(jnp.moveaxis(values, 1, 2).reshape(b, q, -1), self.out.reshape(-1, self.width)) + self.out_bias
+        y = product(jnp.moveaxis(values, 1, 2).reshape(b, q, -1), self.out.reshape(-1, self.width))
+        return y + self.out_bias.astype(y.dtype)
 
 
 def _heads(x, kernel, bias):
-    return jnp.moveaxis(product(x, kernel) + bias, -2, -3)
+    return jnp.moveaxis(product(x, kernel) + bias.astype(x.dtype), -2, -3)
+
+
+_fit = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def same_segment(query: Int[AnyArray, "b q"], attended: Int[AnyArray, "b l"]) -> Bool[Array, "b q l"]:

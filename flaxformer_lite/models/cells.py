@@ -9,15 +9,17 @@ places). Unrolling the scan four times lost at each of them: 1.6 to 1.03 times a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.models.layers import Dropout, named, product
+from flaxformer_lite.models.remat import rematerialised
 
 # State of a cell: first what it says to others, h, then what only the cell itself reads (an LSTM's memory, c).
 Carry = tuple[Float[Array, "*b _"], ...]
@@ -45,7 +47,7 @@ class _Gates(nn.Module):
         if not self.bias:
             return gates
         start = jnp.broadcast_to(jnp.array(self.bias)[:, None], (self.count, self.width))
-        return gates + self.param("bias", named(lambda *_: start, "gates", "mlp"), start.shape)
+        return gates + self.param("bias", named(lambda *_: start, "gates", "mlp"), start.shape).astype(x.dtype)
 
 
 class Cell(nn.Module):
@@ -115,7 +117,7 @@ class Gru(Cell):
         """The next state."""
         kept = self.recurrent(seen)
         reset, update = (jax.nn.sigmoid(read[..., gate, :] + kept[..., gate, :]) for gate in range(2))
-        new = jnp.tanh(read[..., 2, :] + reset * (kept[..., 2, :] + self.new_bias))
+        new = jnp.tanh(read[..., 2, :] + reset * (kept[..., 2, :] + self.new_bias.astype(kept.dtype)))
         return ((1 - update) * new + update * carry[0],)
 
 
@@ -169,21 +171,25 @@ class Recurrence(nn.Module):
         """The next state."""
         return self.core(carry, read, self.drop_recurrent(carry[0], train))
 
-    def start(self, *batch: int) -> Carry:
+    def start(self, rows: int, dtype: DTypeLike) -> Carry:
         """The state before the first place: zeros."""
-        return (jnp.zeros((*batch, self.width)),) * CELLS[self.cell].leaves
+        return (jnp.zeros((rows, self.width), dtype),) * CELLS[self.cell].leaves
 
 
-def over_time(variational: bool, reverse: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def over_time(config: ModelConfig, reverse: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Turns ``function(module, carry, x of one place) → (carry, y)`` into one scan over the second axis of x.
 
-    Each place draws its own dropout masks; with ``variational`` all places have the same.
+    Each place draws its own dropout masks; with variational dropout all places have the same.
     """
-    return partial(
-        nn.scan,
-        variable_broadcast="params",
-        split_rngs={"params": False, "dropout": not variational},
-        in_axes=1,
-        out_axes=1,
-        reverse=reverse,
-    )
+
+    def scan(function: Callable[..., Any]) -> Callable[..., Any]:
+        return nn.scan(
+            rematerialised(function, config.remat),
+            variable_broadcast="params",
+            split_rngs={"params": False, "dropout": not config.rnn.variational_dropout},
+            in_axes=1,
+            out_axes=1,
+            reverse=reverse,
+        )
+
+    return scan

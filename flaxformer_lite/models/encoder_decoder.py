@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from flaxformer_lite.config import ModelConfig
@@ -12,6 +14,7 @@ from flaxformer_lite.models.interface import Encoded
 from flaxformer_lite.models.layers import Dense, Embedding
 from flaxformer_lite.models.recurrent_decoder import DECODERS
 from flaxformer_lite.models.recurrent_encoder import RecurrentEncoder
+from flaxformer_lite.models.scanned import ScannedDecoder, ScannedEncoder
 from flaxformer_lite.models.transformer import TransformerDecoder, TransformerEncoder
 from flaxformer_lite.types import Cache, Tokens
 
@@ -24,12 +27,14 @@ class EncoderDecoder(nn.Module):
       source_size: entries of the source vocabulary.
       target_size: entries of the target vocabulary.
       max_length: tokens that learned positions reach to.
+      dtype: that it computes in, but for norms, softmax and logits, which are float32.
     """
 
     config: ModelConfig
     source_size: int
     target_size: int
     max_length: int
+    dtype: DTypeLike = jnp.float32
 
     @property
     def reach(self) -> float:
@@ -39,11 +44,11 @@ class EncoderDecoder(nn.Module):
 
     def setup(self):
         c = self.config
-        self.target_embedding = Embedding(self.target_size, _embedding_width(c, c.decoder))
+        self.target_embedding = Embedding(self.target_size, _embedding_width(c, c.decoder), dtype=self.dtype)
         if c.share_embeddings != "all":
-            self.source_embedding = Embedding(self.source_size, _embedding_width(c, c.encoder))
+            self.source_embedding = Embedding(self.source_size, _embedding_width(c, c.encoder), dtype=self.dtype)
         if c.share_embeddings == "none":
-            self.output = Dense(self.target_size, ("embed", "vocab"))
+            self.output = Dense(self.target_size, ("embed", "vocab"), jnp.float32)
         self.encoder = _make_encoder(c, self.max_length)
         self.decoder = _make_decoder(c, self.max_length)
 
@@ -85,11 +90,13 @@ def _embedding_width(config: ModelConfig, half: str) -> int:
 
 
 def _make_encoder(config: ModelConfig, max_length: int) -> nn.Module:
-    return RecurrentEncoder(config) if config.encoder == "rnn" else TransformerEncoder(config, max_length)
+    if config.encoder == "rnn":
+        return RecurrentEncoder(config)
+    return (ScannedEncoder if config.scan_layers else TransformerEncoder)(config, max_length)
 
 
 def _make_decoder(config: ModelConfig, max_length: int) -> nn.Module:
     if config.decoder == "rnn":
         return DECODERS[config.rnn.design](config)
     directions = 2 if config.encoder == "rnn" and config.rnn.direction == "both" else 1
-    return TransformerDecoder(config, directions * config.width, max_length)
+    return (ScannedDecoder if config.scan_layers else TransformerDecoder)(config, directions * config.width, max_length)

@@ -47,7 +47,7 @@ class Additive(nn.Module):
     def __call__(self, query: Float[Array, "b m d"], keys: Float[Array, "b s a"]) -> Float[Array, "b m s"]:
         """How well each place of the source fits each query."""
         kernel = self.param("query", named(KERNEL, "embed", "mlp"), (query.shape[-1], self.width))
-        return jnp.tanh(product(query, kernel)[:, :, None] + keys[:, None]) @ self.v
+        return jnp.tanh(product(query, kernel)[:, :, None] + keys[:, None]) @ self.v.astype(query.dtype)
 
 
 class Dot(nn.Module):
@@ -95,8 +95,9 @@ class Attention(nn.Module):
     ) -> tuple[Float[Array, "b m e"], Float[Array, "b m s"]]:
         """What each query finds, and how much of each place of the source is in it; padding is never attended."""
         inside = (attended.segments != 0)[:, None, :]
-        weights = jax.nn.softmax(jnp.where(inside, self.score(query, attended.keys), NEVER), axis=-1)
-        return jnp.einsum("bms,bse->bme", weights, attended.values), weights
+        scores = self.score(query, attended.keys).astype(jnp.float32)
+        weights = jax.nn.softmax(jnp.where(inside, scores, NEVER), axis=-1)
+        return jnp.einsum("bms,bse->bme", weights.astype(query.dtype), attended.values), weights
 
 
 def make_score(name: str, width: int, hidden: int) -> nn.Module:

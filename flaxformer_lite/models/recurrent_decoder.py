@@ -154,13 +154,14 @@ class RecurrentDecoder(nn.Module):
         return self._scan(advance, x, encoded)
 
     def _scan(self, advance: Callable[..., Any], x: Float[Array, "b t i"], encoded: Encoded) -> Any:
-        scan = over_time(self.config.rnn.variational_dropout)(advance)
+        scan = over_time(self.config)(advance)
         return scan(self, self.init_cache(encoded, 1, x.shape[1]), x)[1]
 
     def init_cache(self, encoded: Encoded, beams: int, max_length: int) -> RecurrentCache:
         """The state before the first token; it has one size, whatever the ``max_length``."""
         carries = jax.tree.map(lambda x: jnp.repeat(x[:, None], beams, axis=1), encoded.start)
-        return RecurrentCache(carries, jnp.zeros((*carries[0][0].shape[:2], self._fed_back())))
+        h = carries[0][0]
+        return RecurrentCache(carries, jnp.zeros((*h.shape[:2], self._fed_back()), h.dtype))
 
     def step(
         self, x: Float[Array, "b m i"], cache: RecurrentCache, encoded: Encoded

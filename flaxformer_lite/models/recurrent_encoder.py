@@ -52,8 +52,8 @@ class RecurrentEncoder(nn.Module):
             new = jax.tree.map(lambda new, old: jnp.where(inside[:, None], new, old), cell(carry, read, train), carry)
             return new, new[0]
 
-        scan = over_time(self.config.rnn.variational_dropout, reverse)(advance)
-        last, states = scan(cell, cell.start(x.shape[0]), (cell.read(x, train), inside))
+        scan = over_time(self.config, reverse)(advance)
+        last, states = scan(cell, cell.start(x.shape[0], x.dtype), (cell.read(x, train), inside))
         return states, last
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,13 +14,19 @@ from flaxformer_lite.models.attention import KeyValue, MultiHeadAttention, causa
 from flaxformer_lite.models.interface import Memory
 from flaxformer_lite.models.layers import Dropout, Embedding, FeedForward, LayerNorm, Residual
 from flaxformer_lite.models.positions import sinusoidal
+from flaxformer_lite.models.remat import rematerialised
 from flaxformer_lite.types import AnyArray, Tokens
 
 
 class Encoded(NamedTuple):
-    """What the decoder knows of the sources: each decoder layer's keys and values of them."""
+    """What the decoder knows of the sources.
 
-    layers: tuple[KeyValue, ...]
+    Attributes:
+      layers: a tuple, each decoder layer's ``KeyValue`` of them; where layers are scanned, the states to make them of.
+      segments: of the source tokens.
+    """
+
+    layers: Any
     segments: Int[AnyArray, "b s"]
 
 
@@ -168,7 +174,7 @@ class Positions(nn.Module):
     def __call__(self, x: Float[Array, "*b d"], positions: Int[AnyArray, "*b"]) -> Float[Array, "*b d"]:
         """X and the vectors of the positions."""
         learned = self.config.positions == "learned"
-        return x + (self.vectors(positions) if learned else sinusoidal(positions, self.config.width))
+        return (x + (self.vectors(positions) if learned else sinusoidal(positions, self.config.width))).astype(x.dtype)
 
 
 class TransformerEncoder(nn.Module):
@@ -185,22 +191,30 @@ class TransformerEncoder(nn.Module):
     def setup(self):
         c = self.config
         self.positions = Positions(c, self.max_length)
-        self.layers = [EncoderLayer(c) for _ in range(c.num_layers)]
+        self.layers = self.make_layers()
         if c.norm == "before":
             self.norm = LayerNorm()
         self.drop = Dropout(c.dropout)
 
+    def make_layers(self) -> Any:
+        """The layers, lowest first."""
+        return [EncoderLayer(self.config) for _ in range(self.config.num_layers)]
+
     def __call__(self, x: Float[Array, "b s d"], source: Tokens, train: bool) -> Memory:
         """Reads word vectors x of the tokens ``source``; their mean is the summary."""
         x = self.drop(self.positions(x, source.positions), train)
-        mask = same_segment(source.segments, source.segments)
-        for layer in self.layers:
-            x = layer(x, mask, train)
+        x = self.through(x, same_segment(source.segments, source.segments), train)
         if self.config.norm == "before":
             x = self.norm(x)
         inside = (source.segments != 0)[..., None].astype(x.dtype)
         mean = (x * inside).sum(1) / jnp.maximum(inside.sum(1), 1)
         return Memory(x, source.segments, ((mean,),))
+
+    def through(self, x: Float[Array, "b s d"], mask: Bool[Array, "b s s"], train: bool) -> Float[Array, "b s d"]:
+        """One layer after the other."""
+        for layer in self.layers:
+            x = rematerialised(lambda layer, x: layer(x, mask, train), self.config.remat)(layer, x)
+        return x
 
 
 class TransformerDecoder(nn.Module):
@@ -219,10 +233,14 @@ class TransformerDecoder(nn.Module):
     def setup(self):
         c = self.config
         self.positions = Positions(c, self.max_length)
-        self.layers = [DecoderLayer(c, self.memory_width) for _ in range(c.num_decoder_layers)]
+        self.layers = self.make_layers()
         if c.norm == "before":
             self.norm = LayerNorm()
         self.drop = Dropout(c.dropout)
+
+    def make_layers(self) -> Any:
+        """The layers, lowest first."""
+        return [DecoderLayer(self.config, self.memory_width) for _ in range(self.config.num_decoder_layers)]
 
     def read(self, memory: Memory) -> Encoded:
         """Each layer's keys and values of the sources."""
@@ -234,9 +252,24 @@ class TransformerDecoder(nn.Module):
         """All places of the targets at once."""
         mask, source_mask = _masks(target_in, encoded)
         x = self.drop(self.positions(x, target_in.positions), train)
+        return self._finish(self.through(x, mask, encoded, source_mask, train))
+
+    def through(
+        self,
+        x: Float[Array, "b t d"],
+        mask: Bool[Array, "b t t"],
+        encoded: Encoded,
+        source_mask: Bool[Array, "b #t s"],
+        train: bool,
+    ) -> Float[Array, "b t d"]:
+        """One layer after the other."""
+
+        def advance(layer: DecoderLayer, x: Array, source: KeyValue) -> Array:
+            return layer(x, mask, source, source_mask, train)
+
         for layer, source in zip(self.layers, encoded.layers, strict=True):
-            x = layer(x, mask, source, source_mask, train)
-        return self._finish(x)
+            x = rematerialised(advance, self.config.remat)(layer, x, source)
+        return x
 
     def attention(self, x: Float[Array, "b t d"], target_in: Tokens, encoded: Encoded) -> Float[Array, "b t s"]:
         """How much of each place of the source every place of the targets reads in the highest layer."""

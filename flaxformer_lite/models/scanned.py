@@ -1,0 +1,125 @@
+"""A Transformer whose layers are one, compiled once and scanned over their weights, which lie side by side.
+
+It is for training alone: of many equal layers it is what compiles soon. What decodes takes the same weights layer by
+layer; ``layer_by_layer`` and ``side_by_side`` lead from one to the other.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from flaxformer_lite.models.interface import Memory
+from flaxformer_lite.models.remat import rematerialised
+from flaxformer_lite.models.transformer import (
+    DecoderLayer,
+    Encoded,
+    EncoderLayer,
+    TransformerDecoder,
+    TransformerEncoder,
+)
+
+
+class ScannedEncoder(TransformerEncoder):
+    """The same encoder; its parameters are those of one layer, each with a leading axis of layers."""
+
+    def make_layers(self) -> EncoderLayer:
+        """The one layer."""
+        return EncoderLayer(self.config)
+
+    def through(self, x: Float[Array, "b s d"], mask: Bool[Array, "b s s"], train: bool) -> Float[Array, "b s d"]:
+        """One layer after the other."""
+
+        def advance(layer: EncoderLayer, x: Array, _: None) -> tuple[Array, None]:
+            return layer(x, mask, train), None
+
+        return _over_layers(rematerialised(advance, self.config.remat), self.config.num_layers)(self.layers, x, None)[0]
+
+
+class ScannedDecoder(TransformerDecoder):
+    """The same decoder for whole targets; each layer reads the sources itself, so that one loop is enough."""
+
+    def make_layers(self) -> DecoderLayer:
+        """The one layer."""
+        return DecoderLayer(self.config, self.memory_width)
+
+    def read(self, memory: Memory) -> Encoded:
+        """The sources as they are."""
+        return Encoded(memory.states, memory.segments)
+
+    def through(
+        self,
+        x: Float[Array, "b t d"],
+        mask: Bool[Array, "b t t"],
+        encoded: Encoded,
+        source_mask: Bool[Array, "b #t s"],
+        train: bool,
+    ) -> Float[Array, "b t d"]:
+        """One layer after the other."""
+
+        def advance(layer: DecoderLayer, x: Array, _: None) -> tuple[Array, None]:
+            return layer(x, mask, layer.project_source(encoded.layers), source_mask, train), None
+
+        layers = _over_layers(rematerialised(advance, self.config.remat), self.config.num_decoder_layers)
+        return layers(self.layers, x, None)[0]
+
+
+def _over_layers(advance: Callable[..., Any], count: int) -> Callable[..., Any]:
+    return nn.scan(
+        advance,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        length=count,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+
+
+def layer_by_layer(tree: Any, part: Callable[[Any, int], Any] = operator.getitem) -> Any:
+    """``layers`` of a tree → ``layers_0``, ``layers_1``, …; a tree of which nothing is side by side stays as it is.
+
+    Args:
+      tree: parameters, or what has such trees in it: an optimizer's state.
+      part: what becomes of an array for the layer of this number.
+    """
+
+    def parted(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        node = {name: layer_by_layer(inner, part) for name, inner in node.items()}
+        if layers := node.pop("layers", None):
+            for number in range(jax.tree.leaves(layers)[0].shape[0]):
+                node[f"layers_{number}"] = jax.tree.map(lambda array, at=number: part(array, at), layers)
+        return node
+
+    return jax.tree.map(parted, tree, is_leaf=_is_dict)
+
+
+def side_by_side(tree: Any, join: Callable[[list[Any]], Any] = jnp.stack) -> Any:
+    """The inverse of ``layer_by_layer``.
+
+    Args:
+      tree: parameters, or what has such trees in it.
+      join: what becomes of one array of all layers, lowest first.
+    """
+
+    def joined(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        node = {name: side_by_side(inner, join) for name, inner in node.items()}
+        numbers = range(sum(re.fullmatch(r"layers_\d+", name) is not None for name in node))
+        if layers := [node.pop(f"layers_{number}") for number in numbers]:
+            node["layers"] = jax.tree.map(lambda *arrays: join(list(arrays)), *layers)
+        return node
+
+    return jax.tree.map(joined, tree, is_leaf=_is_dict)
+
+
+def _is_dict(node: Any) -> bool:
+    return isinstance(node, dict)

@@ -1,0 +1,73 @@
+"""Computing in bfloat16: products are, norms, softmax and logits are not, and the weights stay what they are."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxformer_lite.losses import cross_entropy
+from tests.models.contract import SOURCE, TARGET, Subject
+from tests.models.subjects import MODELS
+
+NAMES = [
+    "sinusoidal, before, target, 1 + 2",
+    "learned, before, none",
+    "lstm, both, luong, general, fed, 1 + 2",
+    "gru, both, cho, 2 + 1",
+    "gru2014, both, bahdanau, additive",
+    "elman, forward, sutskever, copied",
+]
+
+
+def loss_of(model: Any) -> Any:
+    def loss(params: Any, source: Any, target: Any) -> Any:
+        logits = model.apply({"params": params}, source, target, train=True, rngs={"dropout": jax.random.key(0)})
+        assert logits.dtype == jnp.float32
+        return cross_entropy(logits, jnp.roll(target.ids, -1, axis=1), jnp.float32(target.segments), 0.1)[0]
+
+    return loss
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
+                yield from equations(getattr(inner, "jaxpr", inner))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_products_are_in_bfloat16_and_what_sums_up_is_not(name):
+    model = dataclasses.replace(MODELS[name], dtype="bfloat16")
+    jaxpr = jax.make_jaxpr(jax.grad(loss_of(model)))(Subject(MODELS[name]).params, SOURCE, TARGET)
+    seen = {"dot_general": 0, "exp": 0, "rsqrt": 0}
+    for equation in equations(jaxpr.jaxpr):
+        kind, dtypes = equation.primitive.name, {x.aval.dtype.name for x in equation.invars if hasattr(x, "aval")}
+        if kind == "dot_general":
+            assert "bfloat16" in dtypes, equation
+        elif kind in ("exp", "log", "rsqrt"):
+            assert "bfloat16" not in dtypes, equation
+        seen[kind] = seen.get(kind, 0) + 1
+    assert seen["dot_general"] > 10
+    assert seen["exp"] > 0
+    assert seen["rsqrt"] > 0 or model.config.encoder == "rnn"
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_gradients_are_float32_and_near_those_of_float32(name):
+    plain = dataclasses.replace(MODELS[name], config=dataclasses.replace(MODELS[name].config, dropout=0.0))
+    params = jax.tree.map(lambda x: x / 2, Subject(plain).params)
+    exact, rough = (
+        jax.jit(jax.value_and_grad(loss_of(dataclasses.replace(plain, dtype=dtype))))(params, SOURCE, TARGET)
+        for dtype in ("float32", "bfloat16")
+    )
+    np.testing.assert_allclose(rough[0], exact[0], rtol=0.02)
+    assert rough[0] != exact[0]
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(rough[1])} == {"float32"}
+    gradients = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree[1])]) for tree in (exact, rough)]
+    cosine = np.dot(*gradients) / np.prod([np.linalg.norm(gradient) for gradient in gradients])
+    assert cosine > 0.98

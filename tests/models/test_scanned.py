@@ -1,0 +1,87 @@
+"""A Transformer with scanned layers says what the same layers say one by one."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxformer_lite.models.encoder_decoder import EncoderDecoder
+from flaxformer_lite.models.scanned import layer_by_layer, side_by_side
+from flaxformer_lite.train_state import init_params
+from tests.models.contract import SOURCE, TARGET, Subject
+from tests.models.subjects import MODELS
+
+THREE_LAYERS = {"num_layers": 3, "num_decoder_layers": 2}
+NAMES = ["sinusoidal, before, target, 1 + 2", "learned, after, target, 2 + 1", "rnn to transformer"]
+
+
+def pair(name: str, **changes: Any) -> tuple[Subject, EncoderDecoder]:
+    """A model layer by layer, and the same scanned."""
+    model = MODELS[name]
+    config = dataclasses.replace(model.config, **THREE_LAYERS, **changes)
+    each = dataclasses.replace(model, config=config)
+    return Subject(each), dataclasses.replace(each, config=dataclasses.replace(config, scan_layers=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scanned_layers_say_the_same(name):
+    subject, scanned = pair(name)
+    params = side_by_side(subject.params)
+    logits = jax.jit(lambda params, *tokens: scanned.apply({"params": params}, *tokens, train=False))(
+        params, SOURCE, TARGET
+    )
+    np.testing.assert_allclose(logits, subject.logits(SOURCE, TARGET), rtol=1e-4, atol=1e-4)
+
+
+def test_their_parameters_are_named_and_shaped_as_the_conversion_makes_them():
+    subject, scanned = pair(NAMES[0])
+    boxed = jax.eval_shape(lambda: init_params(scanned, 0))
+    expected = jax.eval_shape(side_by_side, subject.params)
+    assert jax.tree.map(lambda x: x.shape, nn.meta.unbox(boxed)) == jax.tree.map(lambda x: x.shape, expected)
+    spec = nn.get_partition_spec(boxed)["encoder"]["layers"]["feed_forward"]["up"]["kernel"]
+    assert tuple(spec) == ("layers", "embed", "mlp")
+
+
+def test_new_layers_differ():
+    _, scanned = pair(NAMES[0])
+    params = nn.meta.unbox(init_params(scanned, 0))
+    kernel = params["encoder"]["layers"]["feed_forward"]["up"]["kernel"]
+    assert kernel.shape[0] == 3
+    assert np.abs(np.diff(kernel, axis=0)).max(axis=(1, 2)).min() > 0.1
+
+
+def test_conversion_and_back_is_nothing_at_all():
+    subject, _ = pair(NAMES[0])
+    state = {"step": 3, "moments": (subject.params, np.ones(2))}
+    again = layer_by_layer(side_by_side(state))
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+
+
+@pytest.mark.parametrize("scan", [False, True], ids=["layers", "scanned"])
+@pytest.mark.parametrize("policy", ["dots", "dots_with_no_batch_dims", "full"])
+def test_what_is_computed_again_changes_no_gradient(policy, scan):
+    subject, scanned = pair(NAMES[0], dropout=0.5)
+    model, params = (scanned, side_by_side(subject.params)) if scan else (subject.model, subject.params)
+    kept, again = (jax.jit(gradients(model, remat)).lower(params) for remat in ("none", policy))
+    assert again.as_text().count("stablehlo.exponential") > kept.as_text().count("stablehlo.exponential")
+    more = again.as_text().count("stablehlo.dot_general") - kept.as_text().count("stablehlo.dot_general")
+    assert (more > 0) == (policy != "dots")
+    close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3)
+    jax.tree.map(close, again.compile()(params), kept.compile()(params))
+
+
+def gradients(model: EncoderDecoder, remat: str) -> Any:
+    model = dataclasses.replace(model, config=dataclasses.replace(model.config, remat=remat))
+    source, target = (jax.tree.map(jnp.asarray, tokens) for tokens in (SOURCE, TARGET))
+
+    def loss(params: Any) -> Any:
+        rngs = {"dropout": jax.random.key(1)}
+        return jnp.square(model.apply({"params": params}, source, target, train=True, rngs=rngs)).mean()
+
+    return jax.grad(loss)
