@@ -167,6 +167,7 @@ class TrainConfig:
     keep_best: int
     patience: int
     max_skipped: int
+    max_compiles: int
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,9 @@ def train(config: Config, path: Path) -> int:
         progress = Progress(config, training.schedule, report, skipped, logged)
         fixed = layout.spread([teacher.params for teacher in teachers])
         update = Announced(
-            partial(layout.compile(training.step, jax.random.key(config.seed + 1), shapes), fixed), "training step"
+            partial(layout.compile(training.step, jax.random.key(config.seed + 1), shapes), fixed),
+            "training step",
+            config.train.max_compiles,
         )
         del teachers  # or pmap would hold them twice
 

@@ -349,6 +349,7 @@ _AT_LEAST = {
     "train.keep_best": 0,
     "train.patience": 0,
     "train.max_skipped": 1,
+    "train.max_compiles": 0,
     "eval.max_examples": 0,
     "eval.samples": 0,
     "decode.beam_size": 1,

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # a test compiles what it tests
 os.environ["JAX_PLATFORMS"] = "cpu"  # both must be set before jax is imported for the first time
 os.environ["XLA_FLAGS"] = " ".join(
     (

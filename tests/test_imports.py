@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
-_FOUNDATION = ("errors", "types", "config", "schema", "hashing")
+_FOUNDATION = ("errors", "cache", "types", "config", "schema", "hashing")
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves", "memory")
 _SPINE = (
     *("report", "announced", "workdir", "train_state", "forms", "objective", "steps", "training"),

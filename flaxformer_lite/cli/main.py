@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
+from flaxformer_lite.cache import keep_compiled
 from flaxformer_lite.cli import configuration
 from flaxformer_lite.errors import InputError
 
@@ -92,6 +93,7 @@ def _run(argv: list[str]) -> int:
     if overrides and "config" not in arguments:
         raise InputError(f"{overrides[0]}: {name} reads its settings from the work folder; see {parser.prog} --help")
     arguments.overrides = overrides
+    keep_compiled()
     return command.run(arguments) or 0
 
 

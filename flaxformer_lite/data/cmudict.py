@@ -12,6 +12,7 @@ from typing import Literal
 
 import tensorflow_datasets as tfds
 
+from flaxformer_lite.cache import cache_folder
 from flaxformer_lite.config import CmudictConfig
 from flaxformer_lite.data import records
 from flaxformer_lite.errors import InputError
@@ -86,7 +87,7 @@ def load(config: CmudictConfig, split: str) -> tuple[list[str], list[tuple[str, 
     Raises:
       InputError: the folder for the prepared data cannot be written.
     """
-    data_dir = config.data_dir or _cache_dir()
+    data_dir = config.data_dir or cache_folder()
     builder = Cmudict(data_dir=os.path.expanduser(data_dir), file_format="array_record")
     try:
         tfds.disable_progress_bar()
@@ -103,10 +104,6 @@ def load(config: CmudictConfig, split: str) -> tuple[list[str], list[tuple[str, 
         # What differed in stress alone is one pronunciation now.
         pronunciations = [tuple(dict.fromkeys(p.translate(_WITHOUT_STRESS) for p in these)) for these in pronunciations]
     return [word for (word,) in words], pronunciations
-
-
-def _cache_dir() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "flaxformer_lite"
 
 
 def _dictionary_file() -> Path:
