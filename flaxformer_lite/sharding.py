@@ -138,6 +138,11 @@ class MeshLayout:
         rows = NamedSharding(self.mesh, BATCH)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), batch)
 
+    def put_shapes(self, batch: Any) -> Any:
+        """The same of shapes alone."""
+        rows = NamedSharding(self.mesh, BATCH)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), batch)
+
     def whole(self, state: Any) -> Any:
         """Global arrays are whole as they are."""
         return state

@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
 _FOUNDATION = ("errors", "cache", "types", "config", "schema", "hashing")
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves", "memory")
 _SPINE = (
-    *("report", "announced", "workdir", "train_state", "forms", "objective", "steps", "training"),
+    *("report", "announced", "workdir", "train_state", "forms", "objective", "steps", "training", "plan"),
     *("checkpoint", "teachers", "searches"),
     *("predict", "scoring", "search_errors", "evaluate", "loop"),
 )
@@ -43,7 +43,7 @@ def _may_import(part: str) -> set[str]:
     if part in _LEAVES:
         return {part, *_FOUNDATION}
     if part in _SPINE:
-        return {*_FOUNDATION, *_LEAVES, *_SPINE[: _SPINE.index(part)]}
+        return {part, *_FOUNDATION, *_LEAVES, *_SPINE[: _SPINE.index(part)]}
     return {*_FOUNDATION, *_LEAVES, *_SPINE, *_EDGE}
 
 
