@@ -13,6 +13,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING
@@ -60,12 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     # Before anything asks for a device: from then on these are all there are.
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", arguments.devices)
-    from flaxformer_lite.plan import chips, prediction, tables
+    with contextlib.suppress(RuntimeError):  # somebody has asked: those that there are must do
+        jax.config.update("jax_num_cpu_devices", arguments.devices)
+    from flaxformer_lite.plan import chips, prediction, programs, tables
 
-    chip = chips.find_chip(arguments.chip)
+    chip, devices = chips.find_chip(arguments.chip), jax.devices()[: arguments.devices]
+    programs.make_plan_layout(config, devices)  # names what is amiss with the mesh before the data is read
     sizes = _sizes(config, arguments.source_vocabulary, arguments.target_vocabulary)
-    plan = prediction.make_plan(config, sizes, chip, jax.devices())
+    plan = prediction.make_plan(config, sizes, chip, devices)
     if arguments.json:
         print(json.dumps(tables.as_json(plan), indent=1))
     else:
