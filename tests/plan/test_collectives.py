@@ -39,13 +39,20 @@ def test_what_goes_around_a_ring():
     assert found.moved == 4 * 16 * 4
 
 
-def test_a_sum_of_which_each_keeps_its_part_is_a_reduce_scatter():
-    rows, part = (NamedSharding(_MESH, PartitionSpec(*axes)) for axes in (("x",), (None, "x")))
-    x = jax.ShapeDtypeStruct((512, 16), jnp.float32, sharding=rows)
-    product = jax.jit(lambda x: x.T @ x, out_shardings=part).lower(x).compile()
-    (found,) = read_collectives(read_program(product.as_text()), _SIZES, 8)
-    assert found[:2] == ("reduce-scatter", ("x",))
-    assert found.moved == 16 * 16 * 4 / 2
+def _sum_and_slice(x):
+    return jax.lax.dynamic_slice_in_dim(jax.lax.psum(x, "x"), 2 * jax.lax.axis_index("x"), 2) * jnp.ones((2, 1))
+
+
+@pytest.mark.parametrize("function", [_sum_and_slice, lambda x: jax.lax.psum_scatter(x, "x", tiled=True)])
+def test_a_sum_of_which_each_keeps_its_part_is_a_reduce_scatter(function):
+    (found,) = _found(function, PartitionSpec("x"))
+    assert found[:3] == ("reduce-scatter", ("x",), 2)
+    assert found.moved == found.bytes / 2 == 2 * 16 * 4
+
+
+def test_a_sum_that_is_kept_whole_too_is_none():
+    (found,) = _found(lambda x: _sum_and_slice(x).sum() + jax.lax.psum(x, "x"), PartitionSpec("x"))
+    assert found.kind == "all-reduce"
 
 
 def test_what_a_loop_says_counts_each_time():

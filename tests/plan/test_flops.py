@@ -1,6 +1,5 @@
 import jax
 import jax.numpy as jnp
-import pytest
 
 from flaxformer_lite.plan.flops import count_flops, read_products
 from flaxformer_lite.plan.hlo import read_program
@@ -32,9 +31,8 @@ def test_a_transformer_counts_as_by_hand():
     assert _traced({}).flops == {"float32": _by_hand()}
 
 
-@pytest.mark.parametrize("mesh", [{}, {"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2}])
-def test_each_device_has_its_share(mesh):
-    compiled = compile_step(_traced(mesh, devices=8))
+def test_each_device_has_its_share():
+    compiled = compile_step(_traced({"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2}, devices=8))
     assert sum(product.flops * product.runs for product in compiled.products) * 8 == _by_hand()
 
 

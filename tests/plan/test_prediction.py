@@ -9,13 +9,13 @@ import pytest
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.plan import roofline, tables
-from flaxformer_lite.plan.arrays import fold_layers
+from flaxformer_lite.plan.arrays import bytes_per_device, fold_layers, read_parameters
 from flaxformer_lite.plan.cautions import find_cautions
 from flaxformer_lite.plan.chips import CHIPS, find_chip
 from flaxformer_lite.plan.collectives import Collective, by_axes
 from flaxformer_lite.plan.flops import Product
 from flaxformer_lite.plan.prediction import Plan, make_plan
-from flaxformer_lite.plan.programs import make_plan_layout
+from flaxformer_lite.plan.programs import make_plan_layout, trace_step
 from flaxformer_lite.training import make_training
 from tests.micro import micro
 from tests.plan.test_flops import SIZES
@@ -53,10 +53,12 @@ def test_data_parallelism_adds_gradients_and_nothing_else():
 
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
 def test_bytes_of_each_device_are_those_of_real_arrays(sizes):
-    config, plan = _config(*sizes), _plan(*sizes)
+    config = _config(*sizes)
+    layout = make_plan_layout(config, jax.devices())
+    predicted = trace_step(config, SIZES, layout).state
     training = make_training(config, make_model(config, SIZES.source_vocabulary, SIZES.target_vocabulary), [])
-    state = make_plan_layout(config, jax.devices()).init(training.first_state)
-    for predicted, arrays in ((plan.memory.weights, state.params), (plan.memory.optimizer, state.opt_state)):
+    state = layout.init(training.first_state)
+    for shapes, arrays in ((predicted.params, state.params), (predicted.opt_state, state.opt_state)):
         for device in jax.devices():
             held = sum(
                 shard.data.nbytes
@@ -64,8 +66,8 @@ def test_bytes_of_each_device_are_those_of_real_arrays(sizes):
                 for shard in array.addressable_shards
                 if shard.device == device
             )
-            assert held == predicted
-    for parameter in plan.parameters:
+            assert held == bytes_per_device(shapes)
+    for parameter in read_parameters(predicted.params):
         array = state.params
         for name in parameter.name.split("/"):
             array = array[name]
@@ -93,13 +95,13 @@ def test_a_plan_survives_json():
 
 
 def test_layers_are_folded_where_they_are_alike():
-    names = {group.name: group.members for group in fold_layers(_plan(8, 1, 1).parameters)}
-    assert names["target_embedding/table"] == 1
     config = micro({"model.num_layers": 3})
-    plan = make_plan(config, SIZES, CHIPS["h100"], jax.devices()[:1])
-    names = {group.name: group.members for group in fold_layers(plan.parameters)}
+    traced = trace_step(config, SIZES, make_plan_layout(config, jax.devices()[:1]))
+    parameters = read_parameters(traced.state.params)
+    names = {group.name: group.members for group in fold_layers(parameters)}
+    assert names["target_embedding/table"] == 1
     assert names["encoder/layers_*/feed_forward/up/kernel"] == 3
-    assert sum(names.values()) == len(plan.parameters)
+    assert sum(names.values()) == len(parameters)
 
 
 def test_a_roofline_by_hand():
