@@ -72,6 +72,12 @@ class Layout(Protocol):
 def make_layout(config: Config) -> Layout:
     """The layout that ``parallel.mode`` names, over all devices."""
     layout = PmapLayout() if config.parallel.mode == "pmap" else MeshLayout(config.mesh, config.rules)
+    check_batch(config, layout)
+    return layout
+
+
+def check_batch(config: Config, layout: Layout) -> None:
+    """Raises InputError where a batch cannot be shared out evenly."""
     batch_size, parts = config.train.batch_size, config.train.accumulate
     if batch_size % (layout.shards * parts):
         raise InputError(
@@ -80,7 +86,6 @@ def make_layout(config: Config) -> Layout:
             + f", each in config.train.accumulate={parts} parts"
             * (parts > 1)
         )
-    return layout
 
 
 class MeshLayout:

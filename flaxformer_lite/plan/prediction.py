@@ -126,6 +126,7 @@ def make_plan(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any]) 
     """
     layout = make_plan_layout(config, devices)
     traced = trace_step(config, sizes, layout)
+    needed = traced.flops if config.model.remat == "none" else trace_step(_without_remat(config), sizes, layout).flops
     compiled = compile_step(traced)
     mesh = dict(layout.mesh.shape)
     collectives = read_collectives(compiled.program, mesh, chip.node)
@@ -141,7 +142,7 @@ def make_plan(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any]) 
     )
     dtype = max(traced.flops, key=lambda of: traced.flops[of])
     work = Work(
-        model=traced.flops.total(),
+        model=needed.total(),
         program=traced.flops.total(),
         device=sum(product.flops * product.runs for product in compiled.products),
         dtype=dtype,
@@ -152,8 +153,8 @@ def make_plan(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any]) 
         mesh=mesh,
         chip=chip,
         rows=config.train.batch_size,
-        accumulate=1,
-        remat="none",
+        accumulate=config.train.accumulate,
+        remat=config.model.remat,
         steps=config.train.steps,
         sizes=sizes,
         parameters=parameters,
@@ -163,3 +164,7 @@ def make_plan(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any]) 
         roofline=predict(compiled.products, kept, collectives, chip, dtype),
         endless=compiled.program.endless,
     )
+
+
+def _without_remat(config: Config) -> Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, remat="none"))

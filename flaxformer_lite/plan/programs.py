@@ -14,7 +14,7 @@ from flaxformer_lite.models.build import make_model
 from flaxformer_lite.plan.flops import Product, count_flops, read_products
 from flaxformer_lite.plan.hlo import Program, read_program
 from flaxformer_lite.plan.sizes import Sizes
-from flaxformer_lite.sharding import MeshLayout
+from flaxformer_lite.sharding import MeshLayout, check_batch
 from flaxformer_lite.train_state import TrainState
 from flaxformer_lite.training import Training, make_training
 from flaxformer_lite.types import Batch, Tokens
@@ -58,8 +58,14 @@ class Compiled(NamedTuple):
 
 
 def make_plan_layout(config: Config, devices: Sequence[Any]) -> MeshLayout:
-    """The layout of the run on these devices."""
-    return MeshLayout(config.mesh, devices)
+    """The layout of the run on these devices; of ``pmap`` the one by ``jit`` that has the same on each device.
+
+    Raises:
+      InputError: the mesh does not fit the devices, or the batch the mesh.
+    """
+    layout = MeshLayout(config.mesh, config.rules, devices)
+    check_batch(config, layout)
+    return layout
 
 
 def trace_step(config: Config, sizes: Sizes, layout: MeshLayout) -> Traced:
@@ -71,7 +77,8 @@ def trace_step(config: Config, sizes: Sizes, layout: MeshLayout) -> Traced:
     training = make_plan_training(config, sizes)
     state = layout.shapes(training.first_state)
     batch = batch_shapes(config.train.batch_size, sizes, layout)
-    traced = layout.compile(training.step, jax.random.key(config.seed + 1)).trace((), state, batch)  # pyright: ignore[reportFunctionMemberAccess]
+    step: Any = layout.compile(training.step, jax.random.key(config.seed + 1), state)
+    traced = step.trace((), state, batch)
     return Traced(state, batch, count_flops(traced.jaxpr), traced)
 
 
