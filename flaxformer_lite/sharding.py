@@ -129,7 +129,12 @@ class MeshLayout:
         shardings = jax.tree.map(lambda array: array.sharding, shapes)
 
         def all_rows(fixed: Any, state: Any, batch: Any) -> Any:
-            state, *rest = step(fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums)
+            # The models name the axes of what they compute, here the names get their meaning.
+            with (
+                jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh),
+                nn.logical_axis_rules(self._activation_rules()),
+            ):
+                state, *rest = step(fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums)
             return jax.lax.with_sharding_constraint(state, shardings), *rest
 
         return jax.jit(all_rows, donate_argnums=1)
@@ -164,6 +169,15 @@ class MeshLayout:
         """The same of shapes alone, for what is yet to be read."""
         everywhere = NamedSharding(self.mesh, PartitionSpec())
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+
+    def _activation_rules(self) -> list[tuple[str, Any]]:
+        """What divides each logical axis of what is computed: rows as a batch's, all else as in parameters.
+
+        What divides rows divides nothing else, so a parameter that it divides is gathered where it is used.
+        """
+        of_rows = BATCH[0]
+        others = [(axis, rule) for axis, rule in self._rules.items() if rule not in of_rows]
+        return [("batch", of_rows), *others]
 
     def _spec(self, name: str, logical: PartitionSpec, shape: tuple[int, ...]) -> PartitionSpec:
         axes = [self._rules[axis] if axis is not None else None for axis in logical]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.models.layers import Dropout, named, product
+from flaxformer_lite.models.layers import Dropout, named, placed, product
 from flaxformer_lite.types import AnyArray
 
 NEVER = -1e9  # a logit that no softmax gives weight to, yet finite: a row of padding alone yields no NaN
@@ -100,11 +100,11 @@ class MultiHeadAttention(nn.Module):
     def _merge(self, values: Float[Array, "b h q k"]) -> Float[Array, "b q d"]:
         b, _, q, _ = values.shape
         y = product(jnp.moveaxis(values, 1, 2).reshape(b, q, -1), self.out.reshape(-1, self.width))
-        return y + self.out_bias.astype(y.dtype)
+        return placed(y + self.out_bias.astype(y.dtype))
 
 
 def _heads(x, kernel, bias):
-    return jnp.moveaxis(product(x, kernel) + bias.astype(x.dtype), -2, -3)
+    return jnp.moveaxis(placed(product(x, kernel) + bias.astype(x.dtype), "heads", None), -2, -3)
 
 
 _fit = partial(jnp.einsum, preferred_element_type=jnp.float32)

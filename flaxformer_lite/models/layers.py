@@ -25,6 +25,21 @@ def named(initializer: nn.initializers.Initializer, *axes: str) -> Any:
     return nn.with_logical_partitioning(initializer, axes)
 
 
+def placed(x: Float[Array, "b *n"], *axes: str | None) -> Float[Array, "b *n"]:
+    """The same array, its rows divided over devices as a batch's are, and its last axes as their logical names say.
+
+    Left to itself, XLA may divide the width of what a layer computes as it finds the width of the weights divided,
+    and then devices tell one another all of it instead of the weights. Where nobody has given names a meaning
+    (``flax.linen.logical_axis_rules``), nothing happens.
+    """
+    return divided(x, "batch", *[None] * (x.ndim - 1 - len(axes)), *axes)
+
+
+def divided(x: Float[Array, "..."], *axes: str | None) -> Float[Array, "..."]:
+    """The same array, divided over devices as the logical names of all its axes say."""
+    return nn.with_logical_constraint(x, axes)
+
+
 def product(
     x: Float[Array, "*b i"], kernel: Float[Array, "i *o"], dtype: DTypeLike | None = None
 ) -> Float[Array, "..."]:
@@ -84,7 +99,7 @@ class Dense(nn.Module):
         kernel = self.param("kernel", named(KERNEL, *self.axes), (x.shape[-1], self.features))
         bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,))
         y = product(x, kernel, self.dtype)
-        return y + bias.astype(y.dtype)
+        return placed(y + bias.astype(y.dtype), self.axes[1])
 
 
 class LayerNorm(nn.Module):
@@ -118,11 +133,12 @@ class Residual(nn.Module):
 
     def enter(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """What the sublayer reads."""
-        return self.norm(x) if self.norm_position == "before" else x
+        x = placed(x)
+        return placed(self.norm(x)) if self.norm_position == "before" else x
 
     def add(self, x: Float[Array, "*b d"], y: Float[Array, "*b d"], train: bool) -> Float[Array, "*b d"]:
         """The sum of the sublayer's input and its output y."""
-        total = x + self.drop(y, train)
+        total = placed(x + self.drop(placed(y), train))
         return total if self.norm_position == "before" else self.norm(total)
 
 
@@ -162,9 +178,10 @@ class Embedding(nn.Module):
 
     def __call__(self, ids: Int[AnyArray, "*b"]) -> Float[Array, "*b d"]:
         """The vectors of tokens."""
-        return (self.table[ids] * self.width**0.5).astype(self.dtype)
+        table = divided(self.table, self.axis, None)  # rows are read whole
+        return placed((table[ids] * self.width**0.5).astype(self.dtype))
 
     def logits(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
         """How well x fits each vector, in float32."""
         # The barrier keeps the transpose a step of its own, done once before the loop of a search and not within.
-        return product(x, jax.lax.optimization_barrier(self.table.T), jnp.float32)
+        return placed(product(x, jax.lax.optimization_barrier(self.table.T), jnp.float32), self.axis)
