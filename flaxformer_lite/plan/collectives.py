@@ -112,7 +112,7 @@ def _slices(user: Instruction, name: str, computation: Computation, program: Pro
         return _sliced_after(user, computation, program)
     if user.opcode == "fusion":
         inside = program.computations[user.rest.split("calls=%")[1].split(",")[0].split()[0]]
-        parameters = [each for each in inside.values() if each.opcode == "parameter"]
+        parameters = {int(each.operands[0]): each for each in inside.values() if each.opcode == "parameter"}
         return all(
             _sliced_after(parameters[place], inside, program)
             for place, operand in enumerate(user.operands)

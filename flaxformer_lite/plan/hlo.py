@@ -45,7 +45,7 @@ class Instruction(NamedTuple):
       name: within its computation.
       opcode: such as ``dot``.
       shapes: of its results: several where it gives a tuple.
-      operands: names of instructions of the same computation.
+      operands: names of instructions of the same computation; of a parameter its number.
       rest: what stands behind the operands: attributes and notes.
     """
 
@@ -109,8 +109,9 @@ def _read_instruction(line: str) -> Instruction:
     opens = rest.index("(", end)
     closes = _closing(rest, opens)
     shapes = tuple(Shape(kind, _numbers(sizes)) for kind, sizes in _SHAPE.findall(rest[:end]))
-    operands = tuple(re.findall(r"%([\w.\-]+)", rest[opens:closes]))
-    return Instruction(head[2], rest[end:opens].strip(), shapes, operands, rest[closes + 1 :])
+    opcode, given = rest[end:opens].strip(), rest[opens + 1 : closes]
+    operands = (given,) if opcode == "parameter" else tuple(re.findall(r"%([\w.\-]+)", given))
+    return Instruction(head[2], opcode, shapes, operands, rest[closes + 1 :])
 
 
 def _closing(text: str, opens: int) -> int:
