@@ -7,7 +7,6 @@ estimates. docs/scaling.md explains every line.
 Examples:
   flaxformer-lite plan --config=configs/vaswani2017.py --devices=8 --chip=h100
   flaxformer-lite plan --config=configs/vaswani2017.py --devices=64 --mesh=data=4,fsdp=8,tensor=2 --json
-  flaxformer-lite plan --config=configs/vaswani2017.py --devices=64 --chip=v5e --fit
 """
 
 from __future__ import annotations
@@ -47,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help="its entries; with both given, the data is not read and rows are as long as the config allows",
         )
-    parser.add_argument("--fit", action="store_true", help="look for the mesh, remat and accumulation that serve best")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables, with every parameter")
 
 

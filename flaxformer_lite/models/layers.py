@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.spmd import with_logical_constraint
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -37,7 +38,7 @@ def placed(x: Float[Array, "b *n"], *axes: str | None) -> Float[Array, "b *n"]:
 
 def divided(x: Float[Array, "..."], *axes: str | None) -> Float[Array, "..."]:
     """The same array, divided over devices as the logical names of all its axes say."""
-    return nn.with_logical_constraint(x, axes)
+    return with_logical_constraint(x, axes)
 
 
 def product(

@@ -51,6 +51,35 @@ def test_data_parallelism_adds_gradients_and_nothing_else():
     assert 0 <= amount - gradients - table <= _SUMS
 
 
+def test_dividing_weights_gathers_them_and_scatters_their_gradients_and_nothing_else():
+    """That is where an accidental all-gather, such as of activations, is seen."""
+    plan = _plan(1, 8, 1)
+    divided = sum(parameter.bytes for parameter in plan.parameters if any(parameter.division))
+    whole = sum(parameter.bytes for parameter in plan.parameters) - divided
+    (table,) = (parameter.bytes for parameter in plan.parameters if parameter.name == "target_embedding/table")
+    vectors = sum(
+        parameter.bytes for parameter in plan.parameters if any(parameter.division) and len(parameter.shape) == 1
+    )
+    found = _exchanged(plan)
+    (axis,) = {axes for axes, _ in found}
+    assert found.pop((axis, "reduce-scatter")) == divided + table  # the table is read on the way in and on the way out
+    assert 0 <= found.pop((axis, "all-gather")) - divided - table <= vectors  # gains and biases in forward and backward
+    assert 0 <= found.pop((axis, "all-reduce")) - whole <= 8 * _SUMS
+    assert not found
+
+
+def test_dividing_heads_and_hidden_units_adds_what_layers_say_and_nothing_else():
+    plan = _plan(4, 1, 2)
+    found = _exchanged(plan)
+    assert set(found) == {("data", "all-reduce"), ("tensor", "all-reduce")}
+    s, t = (plan.rows // 4 * length * 16 * 4 for length in (SIZES.source_length, SIZES.target_length))
+    forward = (1 + 2) * s + (1 + 3) * t  # the vectors of tokens, and what each sublayer gives
+    # What each product that divides its output read: queries, keys and values each by themselves, those of the source
+    # too, the hidden units and the logits.
+    backward = (3 + 1) * s + (3 + 1 + 1 + 1) * t + 2 * s
+    assert 0 <= found["tensor", "all-reduce"] - forward - backward <= _SUMS * plan.rows  # the softmax over the logits
+
+
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
 def test_bytes_of_each_device_are_those_of_real_arrays(sizes):
     config = _config(*sizes)
