@@ -5,41 +5,43 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
 from flaxformer_lite import memory
 from flaxformer_lite.announced import Announced
 from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best, quiet_orbax
 from flaxformer_lite.config import Config
 from flaxformer_lite.data.pipeline import Prepared, load_training
-from flaxformer_lite.errors import InputError
 from flaxformer_lite.evaluate import TeacherForced, decode_examples
 from flaxformer_lite.forms import one_by_one
 from flaxformer_lite.models.build import make_model
-from flaxformer_lite.objective import Sums
+from flaxformer_lite.objective import Objective, Sums
+from flaxformer_lite.plan.prediction import without_remat
 from flaxformer_lite.predict import Predictor
-from flaxformer_lite.report import Report, format_duration, format_progress, say
+from flaxformer_lite.profiling import Profile
+from flaxformer_lite.progress import Progress, Skipped
+from flaxformer_lite.report import Report, format_duration, say
 from flaxformer_lite.searches import make_search
 from flaxformer_lite.sharding import MeshLayout, make_layout
-from flaxformer_lite.steps import Health
 from flaxformer_lite.teachers import Teacher, load_teachers
 from flaxformer_lite.training import make_training
+from flaxformer_lite.usage import AtBest, Spent
 from flaxformer_lite.workdir import WorkDir
 
 
-def train(config: Config, path: Path) -> int:
+def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
     """Trains, or goes on where the run in this folder stopped.
 
     Args:
       config: the run.
       path: its work folder.
+      traced: first and last step of those that are traced into it; (0, 0): none.
 
     Returns:
       The exit code: 0, or 128 + the signal that stopped the run.
@@ -90,14 +92,24 @@ def train(config: Config, path: Path) -> int:
             "training step",
             config.train.max_compiles,
         )
+        at_best = AtBest(_plain_objective(config, data, teachers), shapes.params, fixed, config)
         del teachers  # or pmap would hold them twice
 
+        profile = Profile(*traced, path / "profile")
+        stack.callback(profile.close)
         signals = stack.enter_context(_signals())
         stack.enter_context(jax.transfer_guard("disallow"))
         while done < config.train.steps and not signals and not _out_of_patience(config, history):
-            state, sums, health = update(state, layout.put(next(batches)))
+            profile.begin(done + 1)
+            asked = time.monotonic()
+            batch = next(batches)
+            spent = Spent(time.monotonic() - asked, at_best(batch))
+            state, sums, health = update(state, layout.put(batch))
             done += 1
-            progress.add(done, sums, health)
+            progress.add(done, sums, health, spent)
+            if profile.ends(done):
+                progress.catch_up()
+                profile.close()
             evaluating = done % config.train.eval_every == 0 or done == config.train.steps
             if evaluating or done % config.train.save_every == 0:
                 progress.catch_up()
@@ -138,92 +150,10 @@ class Evaluator:
         return found[self._config.eval.best_metric]
 
 
-class Skipped(NamedTuple):
-    """Updates skipped because loss or gradient were not finite."""
-
-    in_a_row: int
-    total: int
-
-
-class Progress:
-    """What updates bring, read one step late so that the device never waits for the host."""
-
-    def __init__(
-        self, config: Config, schedule: Callable[[int], Any], report: Report, skipped: Skipped, sums: Sequence[float]
-    ):
-        self._train = config.train
-        self._schedule = schedule
-        self._report = report
-        self._skipped = skipped
-        self._pending: tuple[int, Sums, Health] | None = None
-        self._sums = np.array(sums)  # since the last line
-        self.reset_clock()
-
-    @property
-    def sums(self) -> list[float]:
-        """The sums of the updates read since the last line of the log."""
-        return self._sums.tolist()
-
-    def add(self, step: int, sums: Sums, health: Health) -> None:
-        """Takes the results of update number ``step``, which may be still under way, and reads those before it."""
-        self.catch_up()
-        self._pending = step, sums, health
-
-    def catch_up(self) -> None:
-        """Waits for the last update and reads its results."""
-        if self._pending is None:
-            return
-        (step, *results), self._pending = self._pending, None
-        sums, health = jax.device_get(results)
-        self._watch(step, sums, health)
-        if health.applied:
-            self._sums += np.array(sums)
-        self._steps += 1
-        self._tokens += float(sums.weight)
-        if step % self._train.log_every == 0 or step == self._train.steps:
-            self._log(step, health)
-
-    def reset_clock(self) -> None:
-        """Begins to measure anew, so that evaluating and saving do not count as training."""
-        self._clock, self._steps, self._tokens = time.monotonic(), 0, 0.0
-
-    def _watch(self, step: int, sums: Sums, health: Health) -> None:
-        if health.applied:
-            self._skipped = Skipped(0, self._skipped.total)
-            return
-        self._skipped = Skipped(self._skipped.in_a_row + 1, self._skipped.total + 1)
-        loss = sums.objective / sums.weight
-        say(f"step {step:,}: update skipped: loss {loss}, gradient norm {health.gradient_norm}")
-        if self._skipped.in_a_row >= self._train.max_skipped:
-            raise InputError(
-                f"step {step:,}: loss or gradient was not finite for {self._skipped.in_a_row} updates in a row "
-                f"(config.train.max_skipped); the last checkpoint is good and none of these updates is in it; lower "
-                f"config.optim.learning_rate or config.optim.clip_norm and start in another work folder"
-            )
-
-    def _log(self, step: int, health: Health) -> None:
-        seconds = time.monotonic() - self._clock
-        loss, correct, weight, objective = self.sums
-        weight = weight or float("nan")  # all updates may have been skipped
-        with jax.transfer_guard("allow"):  # the schedule is jax's; its few numbers may go to the device
-            rate = float(self._schedule(max(step - self._skipped.total - 1, 0)))  # of the last update applied
-        rate *= float(health.rate_factor)
-        values = {
-            "train/loss": loss / weight,
-            "train/token_accuracy": 100 * correct / weight,
-            "train/learning_rate": rate,
-            "train/gradient_norm": float(health.gradient_norm),
-            "train/tokens_per_second": self._tokens / seconds,
-        }
-        if objective != loss:  # more than the label loss is minimised
-            values["train/objective"] = objective / weight
-        if self._skipped.total:
-            values["train/skipped"] = self._skipped.total
-        self._report.write(step, values)
-        left = (self._train.steps - step) * seconds / max(self._steps, 1)
-        say(format_progress(step, self._train.steps, values["train/loss"], rate, self._tokens / seconds, left))
-        self._sums = np.zeros(len(Sums._fields))
-        self.reset_clock()
+def _plain_objective(config: Config, data: Prepared, teachers: Sequence[Teacher]) -> Objective:
+    plain = without_remat(config)
+    model = make_model(plain, data.source_vocabulary.size, data.target_vocabulary.size)
+    return make_training(plain, model, [teacher.model for teacher in teachers]).step.objective
 
 
 def _out_of_patience(config: Config, history: list[Evaluation]) -> bool:

@@ -12,7 +12,7 @@ _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding
 _SPINE = (
     *("report", "announced", "workdir", "train_state", "forms", "objective", "steps", "training", "plan"),
     *("checkpoint", "teachers", "searches"),
-    *("predict", "scoring", "search_errors", "evaluate", "loop"),
+    *("predict", "scoring", "search_errors", "evaluate", "profiling", "usage", "progress", "loop"),
 )
 _EDGE = ("__init__", "cli", "interop")
 _FILES = sorted(path.relative_to(_PACKAGE).as_posix() for path in _PACKAGE.rglob("*.py"))

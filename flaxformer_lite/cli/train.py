@@ -14,6 +14,7 @@ The docstring of each file in configs/ says what it trains, how long that takes 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from flaxformer_lite import memory
@@ -29,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="the folder of the run; it is made if need be, and a run that lies there already is continued",
     )
+    parser.add_argument(
+        "--profile_steps",
+        metavar="FIRST:LAST",
+        default="",
+        help="trace these steps into FOLDER/profile, as xprof and TensorBoard's profile plugin open it; such as 10:15",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,6 +44,17 @@ def run(arguments: argparse.Namespace) -> int:
     config = configuration.load(arguments.config, arguments.overrides)
     if not arguments.workdir:
         raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
+    traced = _first_and_last(arguments.profile_steps)
     from flaxformer_lite import loop  # here, because it takes jax seconds to import and --help needs none of it
 
-    return loop.train(config, Path(arguments.workdir))
+    return loop.train(config, Path(arguments.workdir), traced)
+
+
+def _first_and_last(steps: str) -> tuple[int, int]:
+    """Of ``10:15``; (0, 0) of nothing."""
+    if not steps:
+        return 0, 0
+    found = re.fullmatch(r"(\d+):(\d+)", steps)
+    if not found or not 0 < int(found[1]) <= int(found[2]):
+        raise InputError(f"--profile_steps={steps}: must be two steps, such as 10:15, the first from 1")
+    return int(found[1]), int(found[2])

@@ -65,3 +65,19 @@ def find_chip(name: str) -> Chip:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"--chip={name}: known are {', '.join(CHIPS)}{hint}")
     return CHIPS[name]
+
+
+def chip_of(kind: str) -> Chip | None:
+    """The chip that JAX calls by this kind of device; None where it is none of these."""
+    return next((CHIPS[name] for sign, name in _KINDS if sign in kind.lower()), None)
+
+
+_KINDS = (  # the more special ones first
+    ("a100", "a100"),
+    ("h100", "h100"),
+    ("h200", "h200"),
+    ("tpu v5 lite", "v5e"),
+    ("tpu v5e", "v5e"),
+    ("tpu v5", "v5p"),
+    ("tpu v6", "v6e"),
+)

@@ -126,7 +126,7 @@ def make_plan(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any]) 
     """
     layout = make_plan_layout(config, devices)
     traced = trace_step(config, sizes, layout)
-    needed = traced.flops if config.model.remat == "none" else trace_step(_without_remat(config), sizes, layout).flops
+    needed = traced.flops if config.model.remat == "none" else trace_step(without_remat(config), sizes, layout).flops
     compiled = compile_step(traced)
     mesh = dict(layout.mesh.shape)
     collectives = read_collectives(compiled.program, mesh, chip.node)
@@ -166,5 +166,6 @@ def make_plan(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any]) 
     )
 
 
-def _without_remat(config: Config) -> Config:
+def without_remat(config: Config) -> Config:
+    """The same run with nothing computed again, which is what its model needs to be computed."""
     return dataclasses.replace(config, model=dataclasses.replace(config.model, remat="none"))

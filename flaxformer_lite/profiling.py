@@ -1,0 +1,41 @@
+"""A trace of some training steps, as xprof and TensorBoard's profile plugin open it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+
+from flaxformer_lite.report import say
+
+
+class Profile:
+    """Traces a run from before its step ``first`` until after its step ``last``; where ``last`` is 0, nothing.
+
+    Args:
+      first: number of a step, from 1.
+      last: number of a step.
+      folder: where the trace is written.
+    """
+
+    def __init__(self, first: int, last: int, folder: Path):
+        self._first, self._last, self._folder = first, last, folder
+        self._running = False
+
+    def begin(self, step: int) -> None:
+        """To be called before each step."""
+        if self._first <= step <= self._last and not self._running:
+            say(f"tracing steps {step:,} to {self._last:,} …")
+            jax.profiler.start_trace(self._folder)
+            self._running = True
+
+    def ends(self, step: int) -> bool:
+        """Whether this step is the last one that is traced: to be closed when its results are there."""
+        return self._running and step >= self._last
+
+    def close(self) -> None:
+        """Writes what has been traced, if anything is."""
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
+            say(f"traced; look at it with: xprof --logdir={self._folder}")
