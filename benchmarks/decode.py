@@ -82,7 +82,7 @@ def measure(case: Case) -> Measured:
     """Times one search of one size."""
     size = SIZES[case.size]
     special = SpecialIds(pad=0, begin=1, unknown=2, end=size.vocabulary)  # an id that is never said
-    model = EncoderDecoder(size.model(), size.vocabulary, size.vocabulary, max(case.source, case.target))
+    model = EncoderDecoder(size.config().model, size.vocabulary, size.vocabulary, max(case.source, case.target))
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
     params = layout.init(lambda: init_params(model, seed=0))
     limits = np.full(case.batch, case.target, np.int32)

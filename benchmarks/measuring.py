@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import resource
@@ -20,7 +19,7 @@ import numpy as np
 
 from configs import base
 from flaxformer_lite import schema
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config import Config
 from flaxformer_lite.report import say
 from flaxformer_lite.types import Tokens
 
@@ -37,16 +36,13 @@ class Size:
     heads: int
     vocabulary: int  # entries, of source and target alike
 
-    def model(self) -> ModelConfig:
-        """The same as the library takes it."""
-        return dataclasses.replace(
-            schema.from_dict(base.get_config().to_dict()).model,
-            width=self.width,
-            num_heads=self.heads,
-            mlp_width=self.mlp_width,
-            num_layers=self.layers,
-            num_decoder_layers=self.layers,
-        )
+    def config(self, changes: Mapping[str, Any] | None = None) -> Config:
+        """The same as the library takes it; ``changes`` go by dotted keys."""
+        values = base.get_config()
+        sizes = {"width": self.width, "num_heads": self.heads, "mlp_width": self.mlp_width, "num_layers": self.layers}
+        sizes = {f"model.{name}": size for name, size in sizes.items()}
+        values.update_from_flattened_dict(sizes | dict(changes or {}))
+        return schema.from_dict(values.to_dict())
 
 
 SIZES = {

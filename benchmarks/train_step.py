@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -31,19 +30,10 @@ from measuring import (
     summarise,
 )
 
-from configs import base
-from flaxformer_lite.config import MeshConfig
-from flaxformer_lite.losses import cross_entropy
-from flaxformer_lite.models.encoder_decoder import EncoderDecoder
-from flaxformer_lite.objective import Criterion, OnePass
-from flaxformer_lite.optim import make_optimizer, make_schedule
-from flaxformer_lite.schema import from_dict
-from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.steps import TrainStep
-from flaxformer_lite.train_state import init_params, init_state
+from flaxformer_lite.models.build import make_model
+from flaxformer_lite.sharding import make_layout
+from flaxformer_lite.training import make_training
 from flaxformer_lite.types import Batch
-
-OPTIM = from_dict(base.get_config().to_dict()).optim  # Adam
 
 
 class Case(NamedTuple):
@@ -54,6 +44,8 @@ class Case(NamedTuple):
     source: int
     target: int
     clock: Clock
+    changes: tuple[tuple[str, Any], ...] = ()  # to the config, by dotted keys
+    program: str = "train"
 
 
 def main() -> None:
@@ -69,18 +61,15 @@ def main() -> None:
 def measure(case: Case) -> Measured:
     """Times the training step of one size."""
     size = SIZES[case.size]
-    model = EncoderDecoder(size.model(), size.vocabulary, size.vocabulary, max(case.source, case.target))
-    layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
-    params = jax.eval_shape(partial(init_params, model, 0))
-    optimizer = make_optimizer(OPTIM, make_schedule(OPTIM, steps=100_000), params)
-    shapes = layout.shapes(lambda: init_state(model, optimizer, seed=0))
-    state = layout.init(lambda: init_state(model, optimizer, seed=0))
+    longest = {"data.max_source_length": case.source, "data.max_target_length": case.target}
+    config = size.config({"train.batch_size": case.batch, "train.steps": 100_000} | longest | dict(case.changes))
+    training = make_training(config, make_model(config, size.vocabulary, size.vocabulary), [])
+    layout = make_layout(config)
+    shapes, state = layout.shapes(training.first_state), layout.init(training.first_state)
     batch = layout.put(random_batch(case, size.vocabulary))
-    criterion = Criterion(partial(cross_entropy, smoothing=0.1))
-    step = TrainStep(OnePass(model, criterion), optimizer)
 
     start = time.perf_counter()
-    program: Any = layout.compile(step, jax.random.key(0), shapes)
+    program: Any = layout.compile(training.step, jax.random.key(0), shapes)
     run = program.lower((), state, batch).compile()
     compiled_at = time.perf_counter()
     state, *_ = jax.block_until_ready(run((), state, batch))
@@ -93,7 +82,7 @@ def measure(case: Case) -> Measured:
 
     return Measured(
         size=case.size,
-        program="train",
+        program=case.program,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         compile_seconds=compiled_at - start,
         warm_up_seconds=warm_at - compiled_at,

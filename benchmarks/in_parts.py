@@ -1,0 +1,48 @@
+"""Accumulation, rematerialisation and scanned layers side by side: what each costs in compiling, memory and time.
+
+The training step of a Transformer of width 256 (heads 4, feed-forward 1,024, 8k vocabulary) with 6, and with 24 layers
+in each half. The exit code is 1 where 24 scanned layers take longer to compile than 6 one by one.
+
+Examples:
+  python benchmarks/in_parts.py                     # 16 × 32 + 32 tokens, on all cores: about 10 minutes
+  python benchmarks/in_parts.py --batch=8 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from measuring import Clock, add_arguments, measure_each, pin, show
+from train_step import Case, measure
+
+WAYS: dict[str, dict[str, Any]] = {
+    "6 layers": {"model.num_layers": 6},
+    "6 layers, in 4 parts": {"model.num_layers": 6, "train.accumulate": 4},
+    "6 layers, remat dots": {"model.num_layers": 6, "model.remat": "dots"},
+    "6 layers, remat full": {"model.num_layers": 6, "model.remat": "full"},
+    "6 layers, scanned": {"model.num_layers": 6, "model.scan_layers": True},
+    "24 layers": {"model.num_layers": 24},
+    "24 layers, scanned": {"model.num_layers": 24, "model.scan_layers": True},
+    "24 layers, scanned, remat full": {"model.num_layers": 24, "model.scan_layers": True, "model.remat": "full"},
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, source=32, batch=16, cores=0)
+    parser.set_defaults(size=["small"], target=32)
+    arguments = parser.parse_args()
+    pin(arguments.cores)
+    shape = arguments.batch, arguments.source, arguments.target
+    clock = Clock(arguments.seconds, arguments.steps)
+    cases = {name: Case("small", *shape, clock, tuple(way.items()), name) for name, way in WAYS.items()}
+    found = measure_each(measure, cases)
+    show(found, arguments)
+    seconds = {row.program: row.compile_seconds for row in found}
+    return int(seconds["24 layers, scanned"] > seconds["6 layers"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
