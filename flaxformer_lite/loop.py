@@ -104,7 +104,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
             asked = time.monotonic()
             batch = next(batches)
             spent = Spent(time.monotonic() - asked, at_best(batch))
-            state, sums, health = update(state, layout.put(batch))
+            state, (sums, health) = update(state, layout.put(batch))
             done += 1
             progress.add(done, sums, health, spent)
             if profile.ends(done):

@@ -30,7 +30,7 @@ UNDIVIDED = RulesConfig(
     layers="none",
 )
 
-Step = Callable[..., tuple[Any, ...]]  # (fixed, state, batch, key, reduce) → (state, …), as steps.TrainStep
+Step = Callable[..., tuple[Any, Any]]  # (fixed, state, batch, key, reduce) → (state, results), as steps.TrainStep
 
 
 @runtime_checkable  # so that the tests' run-time checks can ask
@@ -48,7 +48,7 @@ class Layout(Protocol):
         """Makes the state on the devices, each making its own part."""
         ...
 
-    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
+    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
         """The step as a function of (fixed, state, batch), for a state of these ``shapes``.
 
         ``fixed`` is what it reads beside the parameters and never changes; ``spread`` puts it and the state where they
@@ -124,7 +124,7 @@ class MeshLayout:
         shardings = jax.tree.map(lambda array: array.sharding, self.shapes(make_state))
         return jax.jit(lambda: nn.meta.unbox(make_state()), out_shardings=shardings)()
 
-    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
+    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
         """Compiles for global arrays: the compiler itself puts in what devices must tell one another."""
         shardings = jax.tree.map(lambda array: array.sharding, shapes)
 
@@ -134,10 +134,13 @@ class MeshLayout:
                 jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh),
                 nn.logical_axis_rules(self._activation_rules()),
             ):
-                state, *rest = step(fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums)
-            return jax.lax.with_sharding_constraint(state, shardings), *rest
+                state, results = step(
+                    fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums
+                )
+            return state, results
 
-        return jax.jit(all_rows, donate_argnums=1)
+        # Said by name, so that the state lies in the same words however it came to be, and nothing is compiled twice.
+        return jax.jit(all_rows, donate_argnums=1, out_shardings=(shardings, None))
 
     def rows(self, least: int) -> int:
         """The smallest number of rows, ``least`` or more, that the devices share out evenly."""
@@ -218,7 +221,7 @@ class PmapLayout:
         """Makes the state once and copies it."""
         return self.spread(jax.jit(lambda: nn.meta.unbox(make_state()))())
 
-    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, ...]]:
+    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
         """Compiles for one device's rows; sums over rows are added over the devices."""
         run = partial(step, reduce=partial(jax.lax.psum, axis_name=AXES[0]))
 
@@ -229,8 +232,8 @@ class PmapLayout:
         parallel = jax.pmap(own, axis_name=AXES[0], donate_argnums=1)
 
         def first_of_sums(fixed: Any, state: Any, batch: Any) -> tuple[Any, ...]:
-            state, *rest = parallel(fixed, state, batch)
-            return state, *_first(rest)
+            state, results = parallel(fixed, state, batch)
+            return state, _first(results)
 
         return first_of_sums
 

@@ -38,7 +38,7 @@ def evaluation_step(model: nn.Module, criterion: Criterion, params: Any, batch: 
 
 
 class TrainStep(NamedTuple):
-    """One update: ``state, sums, health = step(teachers, state, batch, key, reduce)``.
+    """One update: ``state, (sums, health) = step(teachers, state, batch, key, reduce)``.
 
     A function of these alone, written for any division of the batch among devices: losses are sums over tokens,
     ``reduce`` adds them over the devices, and only then is there a division. So padding and uneven shares change
@@ -59,7 +59,7 @@ class TrainStep(NamedTuple):
 
     def __call__(
         self, teachers: Any, state: TrainState, batch: Batch, key: Array, reduce: Callable[[Any], Any]
-    ) -> tuple[TrainState, Sums, Health]:
+    ) -> tuple[TrainState, tuple[Sums, Health]]:
         """Applies one update, or skips it where loss or gradient are not finite."""
         gradients, sums = reduce(self._sums(teachers, state.params, batch, key))
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), gradients)
@@ -83,7 +83,7 @@ class TrainStep(NamedTuple):
             skipped_total=state.skipped_total + bad,
             ema=ema,
         )
-        return new, sums, Health(norm, good.astype(jnp.float32), rate_factor(opt_state))
+        return new, (sums, Health(norm, good.astype(jnp.float32), rate_factor(opt_state)))
 
     def _sums(self, teachers: Any, params: Any, batch: Batch, key: Array) -> tuple[Any, Sums]:
         """The gradient of the objective, and all sums."""

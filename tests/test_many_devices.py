@@ -110,7 +110,7 @@ def run(way: Way, kind: str, dropout: float) -> Run:
     state = layout.spread(jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes)))
     update, each = layout.compile(step, jax.random.key(3), shapes), []
     for i in range(STEPS):
-        state, sums, _ = update((), state, layout.put(batch(i % 3)))
+        state, (sums, _) = update((), state, layout.put(batch(i % 3)))
         each.append(jax.device_get(sums))
     whole = layout.whole(state)
     assert_lies_as(whole, shapes)

@@ -134,7 +134,7 @@ def train(step: TrainStep, layout: Any, taught: Any, steps: int) -> np.ndarray:
     fixed, batch = layout.spread(taught), layout.put(make_batch())
     each = []
     for _ in range(steps):
-        state, sums, _ = update(fixed, state, batch)
+        state, (sums, _) = update(fixed, state, batch)
         each.append(jax.device_get(sums))
     return np.array(each)
 

@@ -15,6 +15,7 @@ from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.schema import from_dict
 from flaxformer_lite.sharding import Layout, MeshLayout, PmapLayout, make_layout
 from flaxformer_lite.train_state import TrainState, init_state, with_average
+from tests.pairs import Pairs
 
 
 def _config(**values: object) -> Config:
@@ -94,6 +95,28 @@ def test_keys_are_functions_of_the_step_and_sums_are_those_of_all_devices():
     assert runs[0][1] == runs[1][1], "the same masks on any mesh"
     again = _counted(_mesh(1, 1, 1), rows, 3)
     assert again[1] == runs[0][1]
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2)])
+def test_a_state_that_was_made_loaded_or_updated_meets_one_program(sizes):
+    """Its arrays must lie as the same words say, however it came to be."""
+    layout, sgd = _mesh(*sizes), optax.sgd(0.1)
+
+    def make() -> TrainState:
+        return init_state(Pairs(), sgd, 0)
+
+    def step(fixed: Any, state: TrainState, batch: Any, key: jax.Array, reduce: Any) -> tuple[TrainState, Any]:
+        return jax.tree.map(lambda x: x + 1, state), batch.sum()
+
+    shapes = layout.shapes(make)
+    update: Any = layout.compile(step, jax.random.key(0), shapes)
+    made = layout.init(make)
+    loaded = jax.device_put(jax.device_get(made), jax.tree.map(lambda x: x.sharding, shapes))
+    rows = layout.put(np.ones((8, 2), np.float32))
+    for state in (made, loaded):
+        for _ in range(2):
+            state, _ = update((), state, rows)
+    assert update._cache_size() == 1
 
 
 def test_pmap_state_is_whole_again_after_it_was_spread():

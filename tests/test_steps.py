@@ -85,11 +85,11 @@ def test_without_a_decay_there_is_no_average():
 
 def test_health_tells_what_was_applied():
     state = _start()
-    _, sums, health = _update(state, _batch(), jax.random.key(0))
+    _, (sums, health) = _update(state, _batch(), jax.random.key(0))
     assert health.applied == 1
     assert 0 < health.gradient_norm < 10
     assert np.isfinite(sums.loss)
-    _, sums, health = _update(state, _BAD, jax.random.key(0))
+    _, (sums, health) = _update(state, _BAD, jax.random.key(0))
     assert health.applied == 0
     assert np.isnan(sums.loss)
 
@@ -100,7 +100,7 @@ def test_a_plateau_sees_the_label_loss_of_the_updates_applied():
     update = jax.jit(lambda state, batch: step((), state, batch, jax.random.key(0), _alone))
     state, losses_, factors = init_state(Pairs(), step.optimizer, 0), [], []
     for batch in (_batch(1), _BAD, _batch(1)):  # the first update makes all much worse
-        state, sums, health = update(state, batch)
+        state, (sums, health) = update(state, batch)
         losses_.append(sums.loss / sums.weight)
         factors.append(float(health.rate_factor))
         np.testing.assert_allclose(state.opt_state[-1].best_value, losses_[0], rtol=1e-6)
@@ -126,7 +126,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
 
     step = TrainStep(OnePass(Pairs(), Criterion(edge)), optax.sgd(0.1))
     state = init_state(Pairs(), step.optimizer, 0)
-    new, sums, health = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0), _alone))(state)
+    new, (sums, health) = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0), _alone))(state)
     assert sums.loss == 0
     assert not np.isfinite(health.gradient_norm)
     assert health.applied == 0
@@ -136,7 +136,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
 def _sgd_update(batch: Batch, reduce: Any = _alone) -> tuple[Any, Sums, Any]:
     """Parameters after one step down the slope."""
     step = TrainStep(OnePass(Still(), Criterion(_loss)), optax.sgd(1.0))
-    new, sums, health = step((), init_state(Pairs(), step.optimizer, 0), batch, jax.random.key(0), reduce)
+    new, (sums, health) = step((), init_state(Pairs(), step.optimizer, 0), batch, jax.random.key(0), reduce)
     return new.params, sums, health
 
 
