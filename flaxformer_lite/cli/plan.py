@@ -7,6 +7,7 @@ estimates. docs/scaling.md explains every line.
 Examples:
   flaxformer-lite plan --config=configs/vaswani2017.py --devices=8 --chip=h100
   flaxformer-lite plan --config=configs/vaswani2017.py --devices=64 --mesh=data=4,fsdp=8,tensor=2 --json
+  flaxformer-lite plan --config=configs/vaswani2017.py --devices=64 --chip=v5e --fit
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help="its entries; with both given, the data is not read and rows are as long as the config allows",
         )
+    parser.add_argument("--fit", action="store_true", help="look for the mesh, remat and accumulation that serve best")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables, with every parameter")
 
 
@@ -61,16 +63,20 @@ def run(arguments: argparse.Namespace) -> int:
     jax.config.update("jax_platforms", "cpu")
     with contextlib.suppress(RuntimeError):  # somebody has asked: those that there are must do
         jax.config.update("jax_num_cpu_devices", arguments.devices)
-    from flaxformer_lite.plan import chips, prediction, programs, tables
+    from flaxformer_lite.plan import chips, fit, prediction, programs, tables
+    from flaxformer_lite.report import say
 
     chip, devices = chips.find_chip(arguments.chip), jax.devices()[: arguments.devices]
-    programs.make_plan_layout(config, devices)  # names what is amiss with the mesh before the data is read
+    if not arguments.fit:
+        programs.make_plan_layout(config, devices)  # names what is amiss with the mesh before the data is read
     sizes = _sizes(config, arguments.source_vocabulary, arguments.target_vocabulary)
-    plan = prediction.make_plan(config, sizes, chip, devices)
-    if arguments.json:
-        print(json.dumps(tables.as_json(plan), indent=1))
+    if arguments.fit:
+        found = fit.find_fit(config, sizes, chip, devices, say)
+        values, lines = tables.fit_as_json(found), tables.fit_as_text(found)
     else:
-        print("\n".join(tables.as_text(plan)))
+        plan = prediction.make_plan(config, sizes, chip, devices)
+        values, lines = tables.as_json(plan), tables.as_text(plan)
+    print(json.dumps(values, indent=1) if arguments.json else "\n".join(lines))
     return 0
 
 

@@ -10,6 +10,7 @@ from flaxformer_lite.plan import roofline
 from flaxformer_lite.plan.arrays import fold_layers
 from flaxformer_lite.plan.cautions import find_cautions
 from flaxformer_lite.plan.collectives import by_axes
+from flaxformer_lite.plan.fit import Fit, flags_of
 from flaxformer_lite.plan.prediction import USABLE, Plan
 
 
@@ -69,6 +70,37 @@ def as_text(plan: Plan) -> Iterator[str]:
     yield ""
     yield "Warnings" if cautions else "No warnings"
     yield from (f"  - {caution}" for caution in cautions)
+
+
+def fit_as_json(fit: Fit) -> dict[str, Any]:
+    """The best plan, the flags that choose it, and what else was compiled."""
+    others = [
+        {"flags": flags_of(plan), "memory": plan.memory.total, "seconds": plan.roofline.step} for plan in fit.plans
+    ]
+    counts = {"considered": fit.considered, "compiled": fit.compiled}
+    return {"flags": flags_of(fit.plans[0]), "plan": as_json(fit.plans[0]), "fitting": others} | counts
+
+
+def fit_as_text(fit: Fit) -> Iterator[str]:
+    """Lines of a report: what fits, the fastest first, and the plan of that."""
+    yield f"{fit.considered} settings considered, {fit.compiled} compiled; of these fit, the fastest first"
+    rows = [
+        (
+            " × ".join(f"{axis} {size}" for axis, size in plan.mesh.items()),
+            plan.remat,
+            f"{plan.accumulate}",
+            size_of(plan.memory.total),
+            f"{1e3 * plan.roofline.step:,.1f}",
+            f"{plan.tokens_per_second:,.0f}",
+            f"{100 * plan.mfu:.1f} %",
+        )
+        for plan in fit.plans
+    ]
+    head = ("mesh", "remat", "parts", "on a device", "ms a step", "target tokens/s", "MFU")
+    yield from table(head, rows, left=(0, 1))
+    yield f"  {' '.join(flags_of(fit.plans[0]))}"
+    yield ""
+    yield from as_text(fit.plans[0])
 
 
 def _parameters(plan: Plan) -> Iterator[str]:
