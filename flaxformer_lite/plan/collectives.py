@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flaxformer_lite.plan.flow import all_become, bytes_read, bytes_written, slices
 from flaxformer_lite.plan.hlo import Computation, Instruction, Program, read_groups
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -21,7 +22,8 @@ class Collective(NamedTuple):
       axes: of the mesh, along which devices exchange; empty: groups that are no axes of it.
       group: devices that exchange with one another.
       spread: devices of one group that lie within one node.
-      bytes: of the whole array: what is gathered, what is summed, what is permuted.
+      bytes: of the whole array: what is gathered, what is summed, what is permuted. In bfloat16 where the model is,
+        though a CPU's compiler widens it.
       times: how often in one step.
       what: the operation of the model that it belongs to, as JAX names it.
     """
@@ -60,7 +62,7 @@ def read_collectives(program: Program, mesh: Mapping[str, int], node: int) -> li
         size = len(groups[0])
         spread = min(sum(device // node == group[0] // node for device in group) for group in groups)
         axes, what = _axes(groups, mesh, kind == "collective-permute"), _what(instruction)
-        for of_kind, amount in _arrays(instruction, kind, computation, program).items():
+        for of_kind, amount in _arrays(instruction, kind, computation, program, devices).items():
             found.append(Collective(of_kind, axes, size, spread, amount, runs, what))
     return [each for each in found if each.group > 1 and each.bytes]
 
@@ -73,60 +75,22 @@ def by_axes(collectives: Sequence[Collective]) -> dict[tuple[tuple[str, ...], st
     return sorted_
 
 
-def _arrays(instruction: Instruction, kind: str, computation: Computation, program: Program) -> dict[str, int]:
+def _arrays(
+    instruction: Instruction, kind: str, computation: Computation, program: Program, devices: int
+) -> dict[str, int]:
     """Bytes of the whole arrays that one instruction exchanges, by what it is of ``KINDS``."""
-    operands = [computation[name].bytes for name in instruction.operands]
-    if kind == "reduce-scatter" or kind == "collective-permute" or kind == "all-to-all":
-        return {kind: sum(operands)}
+    operands = [bytes_read(program, computation, name) for name in instruction.operands]
     if kind == "all-gather":
-        results = instruction.bytes
-        # What is begun and ended apart gives its operand too.
-        return {kind: results - sum(operands) if instruction.opcode.endswith("-start") else results}
+        (group, *_) = read_groups(instruction.rest, devices)
+        return {kind: sum(operands) * len(group)}
+    if kind != "all-reduce":
+        return {kind: sum(operands)}
     sums: dict[str, int] = {}
     for place, amount in enumerate(operands):
-        sliced = _only_sliced(instruction, place, computation, program)
-        name = "reduce-scatter" if sliced else kind
+        amount = min(amount, bytes_written(program, computation, instruction, place))
+        name = "reduce-scatter" if all_become(program, computation, instruction, place, slices) else kind
         sums[name] = sums.get(name, 0) + amount
     return sums
-
-
-_PASSES_ON = ("bitcast", "copy", "transpose", "convert", "reshape")
-
-
-def _only_sliced(instruction: Instruction, place: int, computation: Computation, program: Program) -> bool:
-    """Whether all that becomes of one result is that a slice of it is cut out."""
-    users = _users(computation, instruction.name)
-    if len(instruction.shapes) > 1:
-        users = [user for user in users if user.opcode == "get-tuple-element" and _index(user) == place]
-        return bool(users) and all(_sliced_after(user, computation, program) for user in users)
-    return _sliced_after(instruction, computation, program)
-
-
-def _sliced_after(instruction: Instruction, computation: Computation, program: Program) -> bool:
-    users = _users(computation, instruction.name)
-    return bool(users) and all(_slices(user, instruction.name, computation, program) for user in users)
-
-
-def _slices(user: Instruction, name: str, computation: Computation, program: Program) -> bool:
-    if user.opcode in _PASSES_ON:
-        return _sliced_after(user, computation, program)
-    if user.opcode == "fusion":
-        inside = program.computations[user.rest.split("calls=%")[1].split(",")[0].split()[0]]
-        parameters = {int(each.operands[0]): each for each in inside.values() if each.opcode == "parameter"}
-        return all(
-            _sliced_after(parameters[place], inside, program)
-            for place, operand in enumerate(user.operands)
-            if operand == name
-        )
-    return user.opcode == "dynamic-slice" and user.operands[0] == name
-
-
-def _users(computation: Computation, name: str) -> list[Instruction]:
-    return [each for each in computation.values() if name in each.operands]
-
-
-def _index(instruction: Instruction) -> int:
-    return int(instruction.rest.split("index=")[1].split(",")[0])
 
 
 def _what(instruction: Instruction) -> str:

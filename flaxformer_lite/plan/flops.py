@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from jax.extend import core
 
+from flaxformer_lite.plan.flow import bytes_read, bytes_written
 from flaxformer_lite.plan.hlo import Computation, Instruction, Program
 
 
@@ -57,7 +58,7 @@ class Product(NamedTuple):
 
     Attributes:
       flops: of one run.
-      bytes: of both factors and the result.
+      bytes: of both factors and the result, in bfloat16 where the model is.
       runs: how often it is taken in one call of the program.
     """
 
@@ -69,10 +70,15 @@ class Product(NamedTuple):
 def read_products(program: Program) -> list[Product]:
     """The matrix products that one device takes."""
     return [
-        Product(_dot_flops(computation, dot), dot.bytes + sum(computation[name].bytes for name in dot.operands), runs)
+        Product(_dot_flops(computation, dot), _dot_bytes(program, computation, dot), runs)
         for computation, dot, runs in program.instructions()
         if dot.opcode == "dot"
     ]
+
+
+def _dot_bytes(program: Program, computation: Computation, dot: Instruction) -> int:
+    read = sum(bytes_read(program, computation, name) for name in dot.operands)
+    return read + bytes_written(program, computation, dot, 0)
 
 
 def _dot_flops(computation: Computation, dot: Instruction) -> int:

@@ -70,11 +70,13 @@ class Program(NamedTuple):
     Attributes:
       computations: by name.
       runs: how often each of them is run in a call of the program.
+      callers: of the computation of each fusion, by its identity: where the fusion stands, and the fusion.
       endless: loops whose number of rounds the compiler does not know; their bodies are counted once.
     """
 
     computations: Mapping[str, Computation]
     runs: Mapping[str, int]
+    callers: Mapping[int, tuple[Computation, Instruction]]
     endless: tuple[str, ...]
 
     def instructions(self) -> Iterator[tuple[Computation, Instruction, int]]:
@@ -98,7 +100,13 @@ def read_program(text: str) -> Program:
             instruction = _read_instruction(line)
             current[instruction.name] = instruction
     runs, endless = _count_runs(computations, entry)
-    return Program(computations, runs, endless)
+    callers = {
+        id(computations[called[1]]): (computation, instruction)
+        for computation in computations.values()
+        for instruction in computation.values()
+        if instruction.opcode == "fusion" and (called := _CALLED.search(instruction.rest))
+    }
+    return Program(computations, runs, callers, endless)
 
 
 def _read_instruction(line: str) -> Instruction:
