@@ -4,8 +4,8 @@ The training step of a Transformer of width 256 (heads 4, feed-forward 1,024, 8k
 in each half. The exit code is 1 where 24 scanned layers take longer to compile than 6 one by one.
 
 Examples:
-  python benchmarks/in_parts.py                     # 16 × 32 + 32 tokens, on all cores: about 10 minutes
-  python benchmarks/in_parts.py --batch=8 --json
+  python benchmarks/in_parts.py                     # 8 × 128 + 128 tokens, on all cores: about 6 minutes
+  python benchmarks/in_parts.py --source=32 --target=32 --json
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, source=32, batch=16, cores=0)
-    parser.set_defaults(size=["small"], target=32)
+    add_arguments(parser, source=128, batch=8, cores=0)
+    parser.set_defaults(size=["small"], target=128, seconds=2, steps=3)
     arguments = parser.parse_args()
     pin(arguments.cores)
     shape = arguments.batch, arguments.source, arguments.target
