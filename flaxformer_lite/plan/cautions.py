@@ -7,6 +7,7 @@ from math import prod
 
 from flaxformer_lite.plan.arrays import fold_layers
 from flaxformer_lite.plan.prediction import USABLE, Plan
+from flaxformer_lite.sharding import BATCH
 
 _LARGE = 64 * 2**20  # bytes of parameters that every device holds whole and that are worth a word
 _PADDING = 0.2  # share of places
@@ -73,6 +74,15 @@ def _exchanges(plan: Plan) -> Iterator[str]:
                 f"{amount / 1e9:,.1f} GB a step are gathered along {'+'.join(axes) or 'parts of axes'}, and all "
                 f"weights are but {largest / 1e9:,.2f} GB: activations are gathered too, such as in {most.what}"
             )
+    sums = [each for each in plan.collectives if "reduce" in each.kind and set(each.axes) & set(BATCH[0])]
+    summed = sum(each.bytes * each.times for each in sums)
+    if summed > 3 * plan.accumulate * largest:
+        most = max(sums, key=lambda each: each.bytes * each.times)
+        yield (
+            f"{summed / 1e9:,.1f} GB of sums go between devices that share a batch, and all gradients are but "
+            f"{largest / 1e9:,.2f} GB: they are added over devices within a loop, {most.times} times in {most.what}; "
+            f"config.parallel.mode='pmap' adds them once"
+        )
     for each in plan.collectives:
         if not each.axes and each.moved > _LARGE:
             yield (

@@ -157,6 +157,9 @@ def test_what_is_amiss_is_said():
     assert "32,001 entries is no multiple of 128" in said
     twice = dataclasses.replace(plan, work=dataclasses.replace(plan.work, device=2 * plan.work.device))
     assert "2.00 times" in find_cautions(twice)[0]
+    sums = [each._replace(times=5) for each in plan.collectives]
+    looped = dataclasses.replace(plan, collectives=sums)
+    assert "within a loop, 5 times" in find_cautions(looped)[0]
     large = dataclasses.replace(plan, memory=dataclasses.replace(plan.memory, weights=10**9))
     assert "every device holds all weights" in " ".join(find_cautions(large))
 
