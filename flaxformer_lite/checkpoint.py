@@ -1,22 +1,13 @@
-"""Checkpoints of a run: written by Orbax in the background, each whole or not there at all.
-
-Orbax reads an array with a flipped byte as if nothing were wrong, so checksums lie beside the arrays.
-"""
+"""Checkpoints of a run: written by Orbax in the background, each whole or not there at all."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import itertools
-import json
-import logging
 import math
-import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -24,18 +15,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
+from flaxformer_lite import processes
 from flaxformer_lite.config import TrainConfig
 from flaxformer_lite.errors import InputError, full_disk_named
-from flaxformer_lite.forms import are_side_by_side, brought_into, in_form
-from flaxformer_lite.hashing import checksum
 from flaxformer_lite.metrics import lower_is_better
 from flaxformer_lite.report import say
+from flaxformer_lite.stored import Stored, first_sound, quiet_orbax, read, read_record, reading, steps_of, write
 from flaxformer_lite.train_state import TrainState
 
-Found = TypeVar("Found")
-
 _AVERAGE = "average"  # the folder, among those of the checkpoints, that their mean lies in
-_NAMES = {"params": "parameters", "ema": "parameters' moving average", "training": "optimizer's moments"}
 
 
 class Evaluation(NamedTuple):
@@ -83,9 +71,23 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             # Where a folder cannot be made, threads that were to write into it would wait for it for five minutes.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+            # Told which processes there are, Orbax has them wait for one another through jax's coordinator; otherwise
+            # by sums over all devices, which know no time limit. It makes no folder then.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=processes.everybody()),
+            create=False,
         )
+        with full_disk_named(folder), processes.first_ahead():
+            folder.mkdir(parents=True, exist_ok=True)
         with full_disk_named(folder):
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Closes, except after a failure of one of several processes: the others may never come to do so too."""
+        if kind is None or processes.alone():
+            self.close()
 
     def save(self, saved: Saved) -> None:
         """Begins to save; the arrays are copied before this returns, the files are written meanwhile.
@@ -98,7 +100,7 @@ class Checkpoints:
         self._kept.history = saved.history
         run = {"data": saved.data, "history": saved.history, "sums": saved.sums}
         with full_disk_named(self._folder):
-            _save(self._manager, step, _parts(saved.state), run)
+            write(self._manager, step, _parts(saved.state), run)
 
     def restore(self, like: TrainState) -> Saved | None:
         """The newest sound checkpoint; None if there is none.
@@ -111,35 +113,40 @@ class Checkpoints:
         Raises:
           InputError: there are checkpoints, but none is sound.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        found = _first_sound(steps, partial(self._restore, like=like), self._set_aside)
+        with reading(self._folder) as manager:
+            steps = steps_of(manager)
+            found = first_sound(steps, partial(read, manager, _parts(like)), self._set_aside)
         if steps and not found:
             raise InputError(f"{self._folder}: no sound checkpoint is left; remove the work folder to start anew")
         if not found:
             return None
-        saved = found[1]
-        self._kept.history = saved.history
-        return saved
+        parts, run, *_ = found[1]
+        training = parts.pop("training")
+        self._kept.history = [Evaluation(*evaluation) for evaluation in run["history"]]
+        return Saved(TrainState(**parts, **training), run["data"], self._kept.history, run["sums"])
 
     def close(self) -> None:
         """Waits until everything is written."""
-        with full_disk_named(self._folder):
+        with full_disk_named(self._folder), jax.transfer_guard("allow"):
             self._manager.wait_until_finished()
             self._manager.close()
 
-    def _restore(self, step: int, like: TrainState) -> Saved:
-        parts, run = _read(self._manager, _parts(like), step)
-        training = parts.pop("training")
-        history = [Evaluation(*evaluation) for evaluation in run["history"]]
-        return Saved(TrainState(**parts, **training), run["data"], history, run["sums"])
+    def newest(self) -> int:
+        """The step of the newest checkpoint that is whole; 0 if there is none."""
+        return max((int(path.name) for path in self._folder.iterdir() if path.name.isdigit()), default=0)
 
     def _set_aside(self, step: int, why: str) -> None:
+        with processes.first_ahead():
+            if processes.first():
+                self._rename(step, why)
+        self._manager.reload()
+
+    def _rename(self, step: int, why: str) -> None:
         names = (f"damaged.{step}" + ".again" * times for times in itertools.count())
         aside = next(place for name in names if not (place := self._folder / name).exists())
         damaged = self._folder / str(step)
         say(f"checkpoint {damaged} is damaged ({why}); set aside as {aside.name}")
         damaged.rename(aside)
-        self._manager.reload()
 
 
 class _Kept(managers.PreservationPolicy):
@@ -176,7 +183,7 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
     """
     if which == "average":
         return _restore_average(folder, like)
-    with _reading(folder) as manager:
+    with reading(folder) as manager:
 
         def pass_over(step: int, why: str) -> None:
             if step == which:
@@ -184,12 +191,14 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
             say(f"checkpoint {folder / str(step)} is damaged ({why}); passed over")
 
         steps = _order(manager, which, metric)
-        found = _first_sound(steps, partial(_read_served, manager, like), pass_over)
+        found = first_sound(steps, partial(_read_served, manager, like), pass_over)
     if not steps:
         raise InputError(f"{folder}: there are no checkpoints yet")
     if not found:
         raise InputError(f"{folder}: no sound checkpoint is left of steps {sorted(steps)}")
-    return found
+    step, read = found
+    (params,) = read.parts.values()
+    return step, params
 
 
 def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> list[int]:
@@ -211,7 +220,7 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
       InputError: there are not so many in a row, or one of them is damaged.
     """
     sums = [np.zeros(leaf.shape, np.float64) for leaf in jax.tree.leaves(like)]
-    with _reading(folder) as manager:
+    with reading(folder) as manager:
         there = sorted(manager.all_steps())
         steps = _in_a_row(there, config)[-last:]
         if len(steps) < last:
@@ -221,7 +230,7 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
                 f"keep_latest={last}"
             )
         for step in steps:
-            found = _first_sound([step], partial(_read, manager, {"params": like}), partial(_refuse, folder))
+            found = first_sound([step], partial(read, manager, {"params": like}), partial(_refuse, folder))
             assert found, "or it was refused"
             for total, leaf in zip(sums, jax.tree.leaves(found[1].parts["params"]), strict=True):
                 total += np.asarray(jax.device_get(leaf), np.float64)
@@ -231,7 +240,7 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
     place = (folder / _AVERAGE).absolute()
     with quiet_orbax(), full_disk_named(folder), ocp.CheckpointManager(place, options=options) as manager:
         # Under a number of its own, so that the last one is there until this one is whole.
-        _save(manager, (manager.latest_step() or 0) + 1, {"params": mean}, {"steps": steps})
+        write(manager, (manager.latest_step() or 0) + 1, {"params": mean}, {"steps": steps})
     return steps
 
 
@@ -250,21 +259,14 @@ def _restore_average(folder: Path, like: Any) -> tuple[int, Any]:
     place = folder / _AVERAGE
     if not place.is_dir():
         raise InputError(f"{folder}: there is no average of checkpoints; flaxformer-lite average makes one")
-    with _reading(place) as manager:
-        numbers = sorted(manager.all_steps(), reverse=True)
-        found = _first_sound(numbers, partial(_read, manager, {"params": like}), partial(_refuse, place))
+    with reading(place) as manager:
+        numbers = steps_of(manager)
+        found = first_sound(numbers, partial(read, manager, {"params": like}), partial(_refuse, place))
     if not found:
         raise InputError(f"{folder}: there is no average of checkpoints; flaxformer-lite average makes one")
-    parts, run = found[1]
+    parts, run, *_ = found[1]
     say(f"the average of the checkpoints of steps {', '.join(map(str, run['steps']))}")
     return run["steps"][-1], parts["params"]
-
-
-class _Read(NamedTuple):
-    """Arrays by the name of their part, and the record beside them."""
-
-    parts: dict[str, Any]
-    run: dict[str, Any]
 
 
 def _parts(state: TrainState) -> dict[str, Any]:
@@ -274,93 +276,19 @@ def _parts(state: TrainState) -> dict[str, Any]:
     return {name: tree for name, tree in parts.items() if jax.tree.leaves(tree)}
 
 
-def _save(manager: ocp.CheckpointManager, step: int, parts: dict[str, Any], run: dict[str, Any]) -> None:
-    scanned = any(are_side_by_side(tree) for tree in parts.values())
-    run = run | {"scanned": scanned, "shapes": {name: _checksum_of_shapes(tree) for name, tree in parts.items()}}
-    checksums = {name: checksum(tree) for name, tree in parts.items()} | {"run": _checksum_of_text(run)}
-    arrays = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
-    record = ocp.args.JsonSave(run | {"checksums": checksums})
-    manager.save(step, args=ocp.args.Composite(**arrays, run=record))
-
-
-def _read(manager: ocp.CheckpointManager, like: dict[str, Any], step: int) -> _Read:
-    """Some parts of a checkpoint and its record, checked, and in the form of ``like``."""
-    run = _record(manager, step)
-    checksums = run.pop("checksums")
-    _verify(checksums["run"], _checksum_of_text(run), "run's record")
-    stored = {name: in_form(tree, run["scanned"]) for name, tree in like.items()}
-    for name, tree in stored.items():
-        if tree != like[name] and _checksum_of_shapes(tree) != run["shapes"][name]:
-            raise InputError(
-                f"config.model.scan_layers: the {_NAMES[name]} of step {step} cannot be brought from one form into the "
-                "other: not every optimizer keeps them layer by layer; go on with the value that the run began with"
-            )
-    arrays = {name: ocp.args.StandardRestore(tree) for name, tree in stored.items()}
-    found: Any = manager.restore(step, args=ocp.args.Composite(**arrays))
-    for name in like:
-        _verify(checksums[name], checksum(found[name]), _NAMES[name])
-    return _Read({name: brought_into(tree, found[name]) for name, tree in like.items()}, run)
-
-
-def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    found: Any = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
-    return dict(found.run)
-
-
-def _read_served(manager: ocp.CheckpointManager, like: Any, step: int) -> Any:
-    """The parameters that decoding uses."""
-    name = "ema" if "ema" in _record(manager, step)["checksums"] else "params"
-    return _read(manager, {name: like}, step).parts[name]
-
-
-@contextlib.contextmanager
-def _reading(folder: Path) -> Iterator[ocp.CheckpointManager]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there are no checkpoints; has the run been trained?")
-    options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
-    with quiet_orbax(), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
-        yield manager
+def _read_served(manager: ocp.CheckpointManager, like: Any, step: int) -> Stored:
+    """The parameters that decoding uses, and they alone."""
+    name = "ema" if "ema" in read_record(manager, step)["checksums"] else "params"
+    return read(manager, {name: like}, step)
 
 
 def _refuse(folder: Path, step: int, why: str) -> NoReturn:
     raise InputError(f"checkpoint {folder / str(step)} is damaged ({why})")
 
 
-@contextlib.contextmanager
-def quiet_orbax() -> Iterator[None]:
-    """Keeps Orbax, and what it leaves unfinished where it fails, from telling people so: failures are raised anyway."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels, hook = [logger.level for logger in loggers], sys.unraisablehook
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _first_sound(
-    steps: Sequence[int], read: Callable[[int], Found], damaged: Callable[[int, str], None]
-) -> tuple[int, Found] | None:
-    """The first of these checkpoints that can be read; ``damaged`` is told of each before it, and why."""
-    for step in steps:
-        try:
-            return step, read(step)
-        except InputError:
-            raise
-        except Exception as error:  # whatever a damaged file makes its reader raise
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        gc.collect()  # what was left unfinished complains when it is collected: now, while nobody hears it
-        damaged(step, why)
-    return None
-
-
 def _order(manager: ocp.CheckpointManager, which: str | int, metric: str) -> list[int]:
     """The steps to try, in turn."""
-    steps = sorted(manager.all_steps(), reverse=True)
+    steps = steps_of(manager)
     if isinstance(which, int):
         if which not in steps:
             there = f"there are {steps[::-1]}" if steps else "there is none yet"
@@ -369,28 +297,14 @@ def _order(manager: ocp.CheckpointManager, which: str | int, metric: str) -> lis
     if which == "latest":
         return steps
     best = [evaluation.step for evaluation in ranked(_history(manager, steps), metric) if evaluation.step in steps]
-    return best + [step for step in steps if step not in best]
+    return processes.exchange(best + [step for step in steps if step not in best])[0]
 
 
 def _history(manager: ocp.CheckpointManager, steps: Sequence[int]) -> list[Evaluation]:
     """The history that the first of these checkpoints holds whose record can be read."""
     for step in steps:
         try:
-            found: Any = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
-            return [Evaluation(*evaluation) for evaluation in found.run["history"]]
+            return [Evaluation(*evaluation) for evaluation in read_record(manager, step)["history"]]
         except Exception:  # a damaged file; restoring this step will say so
             continue
     return []
-
-
-def _checksum_of_shapes(tree: Any) -> int:
-    return _checksum_of_text([leaf.shape for leaf in jax.tree.leaves(tree)])
-
-
-def _checksum_of_text(values: Any) -> int:
-    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
-
-
-def _verify(kept: int, found: int, what: str) -> None:
-    if kept != found:
-        raise ValueError(f"the {what} do not match their checksum")

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from flaxformer_lite import memory
+from flaxformer_lite import memory, processes
 from flaxformer_lite.announced import Announced
 from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best, quiet_orbax
 from flaxformer_lite.config import Config
@@ -26,7 +26,7 @@ from flaxformer_lite.plan.prediction import without_remat
 from flaxformer_lite.predict import Predictor
 from flaxformer_lite.profiling import Profile
 from flaxformer_lite.progress import Progress, Skipped
-from flaxformer_lite.report import Report, format_duration, say
+from flaxformer_lite.report import Report, format_duration, make_report, say
 from flaxformer_lite.searches import make_search
 from flaxformer_lite.sharding import MeshLayout, make_layout
 from flaxformer_lite.teachers import Teacher, load_teachers
@@ -59,18 +59,17 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
     training = make_training(config, model, [teacher.model for teacher in teachers])
     make_search(config.decode, data.target_vocabulary)  # names what it cannot heed now, not at the first evaluation
     shapes = layout.shapes(training.first_state)
-    batches = data.train.batches(
-        config.train.batch_size, config.seed, jax.process_index(), jax.process_count(), config.data.prefetch
-    )
-    folder.claim(config)
-    folder.save_vocabularies(*vocabularies)
-    folder.save_teachers({teacher.folder: teacher.step for teacher in teachers})
+    batches = data.train.batches(config.train.batch_size, config.seed, *layout.share, config.data.prefetch)
+    with processes.first_ahead():
+        folder.claim(config)
+        folder.save_vocabularies(*vocabularies)
+        folder.save_teachers({teacher.folder: teacher.step for teacher in teachers})
     _say_what(data, teachers, shapes.params, training.frozen)
 
     with ExitStack() as stack:
         stack.enter_context(quiet_orbax())
-        checkpoints = Checkpoints(folder.checkpoints, config.train, config.eval.best_metric)
-        stack.callback(checkpoints.close)
+        checkpoints = stack.enter_context(Checkpoints(folder.checkpoints, config.train, config.eval.best_metric))
+        processes.last_words(partial(_say_gone, checkpoints))
         if saved := checkpoints.restore(shapes):
             state, history, logged = layout.spread(saved.state), saved.history, saved.sums
             batches.set_state(saved.data)
@@ -81,7 +80,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
             done, skipped = 0, Skipped(0, 0)
         del saved  # or the state would be held twice
 
-        report = Report(path)
+        report = make_report(path)
         stack.callback(report.close)
         report.rewind(done)
         evaluate = Evaluator(config, data, layout.mesh_layout, report)
@@ -95,11 +94,14 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
         at_best = AtBest(_plain_objective(config, data, teachers), shapes.params, fixed, config)
         del teachers  # or pmap would hold them twice
 
-        profile = Profile(*traced, path / "profile")
+        profile = Profile(*(traced if processes.first() else (0, 0)), path / "profile")
         stack.callback(profile.close)
         signals = stack.enter_context(_signals())
+        agreement = processes.Agreement()
         stack.enter_context(jax.transfer_guard("disallow"))
-        while done < config.train.steps and not signals and not _out_of_patience(config, history):
+        while not (stop := agreement(max(signals, default=0))) and done < config.train.steps:
+            if _out_of_patience(config, history):
+                break
             profile.begin(done + 1)
             asked = time.monotonic()
             batch = next(batches)
@@ -120,7 +122,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
                 progress.reset_clock()
         progress.catch_up()
         checkpoints.save(Saved(layout.whole(state), batches.get_state(), history, progress.sums))
-    return _say_end(config, path, done, history, signals)
+    return _say_end(config, path, done, history, stop)
 
 
 class Evaluator:
@@ -201,10 +203,17 @@ def _say_what(data: Prepared, teachers: Sequence[Teacher], params: Any, frozen: 
         say(f"learning from {teacher.folder}, step {teacher.step:,}")
 
 
-def _say_end(config: Config, path: Path, done: int, history: list[Evaluation], signals: list[int]) -> int:
-    if signals:
+def _say_gone(checkpoints: Checkpoints) -> str:
+    return (
+        f"another process is gone (or the runtime failed: its own words stand above), so this one ends; the same "
+        f"command on all of them goes on from step {checkpoints.newest():,}"
+    )
+
+
+def _say_end(config: Config, path: Path, done: int, history: list[Evaluation], stop: int) -> int:
+    if stop:
         say(f"stopped and saved at step {done:,}; the same command goes on from there")
-        return 128 + signals[0]
+        return 128 + stop
     if found := best(history, config.eval.best_metric):
         metric = config.eval.best_metric
         why = "" if done == config.train.steps else f" (no better {metric} in {config.train.patience} evaluations)"

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
+from flaxformer_lite import processes
 from flaxformer_lite.errors import full_disk_named
 
 
 def say(text: str) -> None:
-    """Writes one line to standard error, at once. Standard output belongs to results."""
-    print(text, file=sys.stderr, flush=True)
+    """Writes one line to standard error, at once; of several processes the first. Standard output is for results."""
+    if processes.first():
+        print(text, file=sys.stderr, flush=True)
 
 
 def format_progress(
@@ -117,6 +119,33 @@ class Report:
         for name, value in values.items():
             self._events.write_event(Event(step=step, wall_time=time.time(), summary=summary.scalar(name, value)))
         self._events.flush()
+
+
+class Unwritten(Report):
+    """The report of a process that leaves the record to the first one."""
+
+    def __init__(self):
+        pass
+
+    def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
+        """Records nothing, and neither do the others."""
+
+    def samples(self, step: int, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Nothing."""
+
+    def curves(self) -> None:
+        """Nothing."""
+
+    def rewind(self, step: int) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def make_report(folder: Path) -> Report:
+    """The record of a run, which the first process keeps for all."""
+    return Report(folder) if processes.first() else Unwritten()
 
 
 def _format_sample(row: Sequence[str]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
-from flaxformer_lite import schema
+from flaxformer_lite import processes, schema
 from flaxformer_lite.config import Config
 from flaxformer_lite.data import vocabulary
 from flaxformer_lite.data.vocabulary import Vocabulary
@@ -15,6 +16,7 @@ from flaxformer_lite.errors import InputError, full_disk_named
 
 # What may change between two starts of one run: where and in which parts it is computed, not what.
 _WHERE = ("mesh", "rules", "parallel", "model.remat", "model.scan_layers", "train.accumulate")
+_VISIBLE_WITHIN = 70  # seconds; a network file system may keep for a minute that a file does not exist
 
 
 class WorkDir:
@@ -31,8 +33,11 @@ class WorkDir:
         """Makes the folder this config's own; returns whether it was so already.
 
         Raises:
-          InputError: it holds a run of another config (the message is the difference), or cannot be written.
+          InputError: it holds a run of another config (the message is the difference), or cannot be written; or this is
+        one of several processes, and sees nothing of what the first one wrote.
         """
+        if not processes.first():
+            self._await_config()
         if not self._config.exists():
             with full_disk_named(self.path):
                 try:
@@ -49,6 +54,16 @@ class WorkDir:
                 + "\nname another folder for this run, or undo the difference to go on with that one"
             )
         return True
+
+    def _await_config(self) -> None:
+        end = time.monotonic() + _VISIBLE_WITHIN
+        while not self._config.exists():
+            if time.monotonic() > end:
+                raise InputError(
+                    f"--workdir={self.path}: what process 0 wrote there is not seen here; all processes need one "
+                    "folder, on a file system that their machines share"
+                )
+            time.sleep(0.5)
 
     def config(self) -> Config:
         """The config of the run that lies here.
@@ -94,6 +109,8 @@ class WorkDir:
         return self._read(self._teachers) if self._teachers.exists() else {}
 
     def _write(self, path: Path, values: dict[str, Any]) -> None:
+        if not processes.first():  # which writes for all
+            return
         draft = path.with_suffix(".partial")
         with full_disk_named(path):
             draft.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
-_FOUNDATION = ("errors", "cache", "types", "config", "schema", "hashing")
+_FOUNDATION = ("errors", "cache", "types", "config", "schema", "hashing", "processes")
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves", "memory")
 _SPINE = (
     *("report", "announced", "workdir", "train_state", "forms", "objective", "steps", "training", "plan"),
-    *("checkpoint", "teachers", "searches"),
+    *("stored", "checkpoint", "teachers", "searches"),
     *("predict", "scoring", "search_errors", "evaluate", "profiling", "usage", "progress", "loop"),
 )
 _EDGE = ("__init__", "cli", "interop")

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flaxformer_lite import report
-from flaxformer_lite.cli import output, search_flags
+from flaxformer_lite.cli import output, processes, search_flags
 from flaxformer_lite.cli.score import as_json
 from flaxformer_lite.data import text_files
 from flaxformer_lite.errors import InputError
@@ -52,15 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "tokens come the end token's",
     )
     parser.add_argument("--scores", action="store_true", help="text: each line is its score, a tab and the text")
+    processes.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Decodes; returns the exit code."""
+    if arguments.input == "-" and arguments.processes:
+        raise InputError("--input: name a file; several processes cannot all read one standard input")
     lines = _read_lines(arguments.input)
     prefixes = _read_prefixes(arguments.prefix, len(lines)) if arguments.prefix else []
     output.check_writable(arguments.output)
     if arguments.attention and arguments.format != "jsonl":
         raise InputError(f"--attention needs --format=jsonl, not {arguments.format}")
+    processes.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.scoring import Scorer
 

@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import json
 
-from flaxformer_lite.cli import search_flags
+from flaxformer_lite.cli import processes, search_flags
 from flaxformer_lite.config import DecodeConfig
 from flaxformer_lite.errors import InputError
 
@@ -26,12 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_examples", type=int, default=0, metavar="N", help="only N, spread over it (default: all)"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
+    processes.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates; returns the exit code."""
     if arguments.max_examples < 0:
         raise InputError(f"--max_examples={arguments.max_examples}: must be at least 0 (all)")
+    processes.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.evaluate import evaluate_split
 

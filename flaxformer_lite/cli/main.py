@@ -12,9 +12,11 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
+from flaxformer_lite import processes
 from flaxformer_lite.cache import keep_compiled
 from flaxformer_lite.cli import configuration
 from flaxformer_lite.errors import InputError
@@ -60,15 +62,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, so that a reader who has gone away is noticed inside the try
         return code
     except InputError as error:
-        print(f"flaxformer-lite: error: {error}", file=sys.stderr)
-        return 2
+        print(f"flaxformer-lite: error{processes.label()}: {error}", file=sys.stderr)
+        return processes.leave(2)
     except KeyboardInterrupt:
-        return 130
+        return processes.leave(130)
     except BrokenPipeError:
         # `flaxformer-lite decode … | head` is no error. Python flushes standard output once more as it ends; let that
         # go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return processes.leave(141)
+    except Exception:
+        if not processes.alone():
+            traceback.print_exc()
+            processes.leave(1)
+        raise
 
 
 def _run(argv: list[str]) -> int:

@@ -14,7 +14,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from flaxformer_lite.cli import output, search_flags
+from flaxformer_lite.cli import output, processes, search_flags
 from flaxformer_lite.data import text_files
 from flaxformer_lite.errors import InputError
 
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text: a log-probability a line (default); tsv: log-probability, tokens, source, target; jsonl: an object "
         "a line, with each token's log-probability and attention",
     )
+    processes.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             "line i of one must belong to line i of the other"
         )
     output.check_writable(arguments.output)
+    processes.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.scoring import Scorer
 

@@ -18,7 +18,7 @@ import re
 from pathlib import Path
 
 from flaxformer_lite import memory
-from flaxformer_lite.cli import configuration
+from flaxformer_lite.cli import configuration, processes
 from flaxformer_lite.errors import InputError
 
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="trace these steps into FOLDER/profile, as xprof and TensorBoard's profile plugin open it; such as 10:15",
     )
+    processes.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.workdir:
         raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
     traced = _first_and_last(arguments.profile_steps)
+    processes.join(arguments)
     from flaxformer_lite import loop  # here, because it takes jax seconds to import and --help needs none of it
 
     return loop.train(config, Path(arguments.workdir), traced)

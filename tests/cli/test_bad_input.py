@@ -181,7 +181,7 @@ def test_a_work_folder_without_a_checkpoint(command, capfd):
     assert fails(capfd, *arguments) == "run/checkpoints: there are no checkpoints; has the run been trained?"
     Path("run/checkpoints").mkdir()
     assert fails(capfd, *arguments) == "run/checkpoints: there are no checkpoints yet"
-    assert "there is no checkpoint of step 7; there are []" in fails(capfd, *arguments, "--step=7")
+    assert "there is no checkpoint of step 7; there is none yet" in fails(capfd, *arguments, "--step=7")
 
 
 def test_decodes_own_files(capfd):
