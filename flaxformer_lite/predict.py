@@ -178,8 +178,8 @@ class Predictor:
         limits[: len(batch)] = np.maximum(self.limits(sources.lengths[batch], decode), begun.lengths[batch] + 1)
         seeds[: len(batch)] = [_seed(self.seed, sources.ids[slice(*sources.offsets[i : i + 2])]) for i in batch]
         query = Query(limits, pad(begun, filled, prefix_length, self._target.special).ids, seeds)
-        arguments = self.layout.put((pad(sources, filled, length, self._source.special), query))
-        return jax.device_get(self._searcher(shape, decode)(self.params, arguments))
+        arguments = self.layout.share_out((pad(sources, filled, length, self._source.special), query))
+        return self.layout.gather(self._searcher(shape, decode)(self.params, arguments))
 
     def limits(self, lengths: np.ndarray, decode: DecodeConfig) -> np.ndarray:
         """The most tokens that are said to sources of these lengths, the end token included."""

@@ -95,7 +95,8 @@ class Scorer:
     def _score(self, sources: Ragged, targets: Ragged, chosen: np.ndarray, shape: tuple[int, int]) -> dict[int, Scored]:
         filled = np.pad(chosen, (0, self._rows - len(chosen)), constant_values=-1)
         batch = cut_batch(sources, targets, filled, shape, self._predictor.vocabularies[1].special)
-        log_probs, attention = jax.device_get(self._run(self._predictor.params, self._predictor.layout.put(batch)))
+        layout = self._predictor.layout
+        log_probs, attention = layout.gather(self._run(self._predictor.params, layout.share_out(batch)))
         source, target = self._predictor.vocabularies
         found = {}
         for row, index in enumerate(chosen):

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 from flaxformer_lite.config import Config, MeshConfig, RulesConfig
 from flaxformer_lite.errors import InputError
@@ -38,6 +39,7 @@ class Layout(Protocol):
     """A way to run one program on many devices."""
 
     shards: int  # into how many shares the rows of a batch are divided; batch sizes are multiples of it
+    share: tuple[int, int]  # (i, n): of n equal parts of a batch's rows, this process's devices hold part i
     mesh_layout: MeshLayout  # where what ``whole`` gives lies
 
     def shapes(self, make_state: Callable[[], Any]) -> Any:
@@ -102,6 +104,8 @@ class MeshLayout:
         sizes = mesh_sizes(config, len(devices))
         self.mesh = Mesh(np.asarray(devices).reshape(sizes), AXES)
         self.shards = sizes[0] * sizes[1]
+        processes = [[device.process_index for device in row] for row in self.mesh.devices.reshape(self.shards, -1)]
+        self.share = share_of_rows(np.array(processes), jax.process_index())
         self.mesh_layout = self
         self._rules = {axis: None if rule == "none" else rule for axis, rule in dataclasses.asdict(rules).items()}
 
@@ -157,6 +161,17 @@ class MeshLayout:
         rows = NamedSharding(self.mesh, BATCH)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), batch)
 
+    def share_out(self, batch: Any) -> Any:
+        """Lays out rows that every process has all of."""
+        part, parts = self.share
+        return self.put(jax.tree.map(lambda x: x[len(x) * part // parts : len(x) * (part + 1) // parts], batch))
+
+    def gather(self, results: Any) -> Any:
+        """What lies on the devices as NumPy arrays, on every process all of it."""
+        if not all(x.is_fully_addressable or x.is_fully_replicated for x in jax.tree.leaves(results)):
+            results = self.replicate(results)
+        return jax.device_get(results)
+
     def whole(self, state: Any) -> Any:
         """Global arrays are whole as they are."""
         return state
@@ -210,6 +225,7 @@ class PmapLayout:
 
     def __init__(self):
         self.shards = jax.device_count()
+        self.share = jax.process_index(), jax.process_count()
         self.mesh_layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
         self._devices = jax.local_devices()
         self._each = NamedSharding(Mesh(np.asarray(self._devices), AXES[:1]), PartitionSpec(AXES[0]))
@@ -245,8 +261,14 @@ class PmapLayout:
         return jax.device_put(shares, self._each)
 
     def whole(self, state: Any) -> Any:
-        """The first device's copy, laid out over the mesh."""
-        return self.mesh_layout.replicate(_first(state))
+        """The devices' copies as one array."""
+        place = NamedSharding(self.mesh_layout.mesh, PartitionSpec())
+
+        def join(x: jax.Array) -> jax.Array:
+            copies = [shard.data.reshape(x.shape[1:]) for shard in x.addressable_shards]
+            return jax.make_array_from_single_device_arrays(x.shape[1:], place, copies)
+
+        return jax.tree.map(join, state)
 
     def spread(self, state: Any) -> Any:
         """A copy for each device."""
@@ -257,6 +279,27 @@ class PmapLayout:
 
 def _first(stacked: Any) -> Any:
     return jax.tree.map(lambda x: x.addressable_shards[0].data[0], stacked)
+
+
+def share_of_rows(processes: Int[np.ndarray, "shards copies"], own: int) -> tuple[int, int]:
+    """Which of n equal parts of a batch's rows a process holds: (i, n).
+
+    Args:
+      processes: whose the devices are that hold each share of the rows.
+      own: the process.
+
+    Raises:
+      InputError: the devices of the processes do not hold equal parts, each of shares that follow one another.
+    """
+    held = {process: np.flatnonzero((processes == process).any(axis=1)) for process in np.unique(processes)}
+    size = len(held[own])
+    for shares in held.values():
+        if len(shares) != size or shares[0] % size or shares[-1] - shares[0] != size - 1:
+            raise InputError(
+                f"config.mesh.{AXES[2]}={processes.shape[1]}: {len(held)} processes cannot share the rows of a batch "
+                f"evenly; set it to a divisor or a multiple of the {processes.size // len(held)} devices of each"
+            )
+    return int(held[own][0]) // size, len(processes) // size
 
 
 def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, int, int]:

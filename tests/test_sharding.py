@@ -13,7 +13,7 @@ from flaxformer_lite.config import Config, MeshConfig, ParallelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.schema import from_dict
-from flaxformer_lite.sharding import Layout, MeshLayout, PmapLayout, make_layout
+from flaxformer_lite.sharding import Layout, MeshLayout, PmapLayout, make_layout, share_of_rows
 from flaxformer_lite.train_state import TrainState, init_state, with_average
 from tests.pairs import Pairs
 
@@ -138,6 +138,39 @@ def test_rows_lie_on_their_devices_in_order():
     for place, device in enumerate(layout.mesh.devices.reshape(4, 2)):
         for member in device:  # both of a tensor group have the same rows
             np.testing.assert_array_equal(held[member.id], rows[2 * place : 2 * place + 2])
+
+
+def test_rows_that_every_process_has_lie_as_its_own_do():
+    rows, layout = np.arange(24, dtype=np.int32).reshape(8, 3), _mesh(2, 2, 2)
+    jax.tree.map(np.testing.assert_array_equal, layout.share_out({"a": rows}), layout.put({"a": rows}))
+    assert layout.share_out(rows).sharding == layout.put(rows).sharding
+    np.testing.assert_array_equal(layout.gather(layout.share_out(rows)), rows)
+
+
+@pytest.mark.parametrize(
+    ("processes", "parts"),
+    [
+        ([[0], [0], [1], [1]], 2),
+        ([[0, 0], [1, 1], [2, 2]], 3),
+        ([[0, 1], [0, 1]], 1),  # both have a device for all rows
+        ([[0, 1], [2, 3]], 2),
+        ([[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5]], 3),
+    ],
+)
+def test_a_process_reads_the_rows_that_its_devices_hold(processes, parts):
+    processes = np.array(processes)
+    for own in range(processes.max() + 1):
+        index, count = share_of_rows(processes, own)
+        assert count == parts
+        size = len(processes) // count
+        held = np.flatnonzero((processes == own).any(axis=1))
+        assert held.tolist() == list(range(index * size, (index + 1) * size))
+
+
+@pytest.mark.parametrize("processes", [[[0, 0, 1], [1, 2, 2]], [[0], [1], [0], [1]], [[0], [1], [1], [2]]])
+def test_processes_that_cannot_share_rows_evenly_are_an_error(processes):
+    with pytest.raises(InputError, match=r"config\.mesh\.tensor=\d: \d processes cannot share the rows"):
+        share_of_rows(np.array(processes), 0)
 
 
 @pytest.mark.parametrize(
