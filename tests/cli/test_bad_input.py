@@ -136,7 +136,7 @@ def test_data_sets(changes, message, capfd, tmp_path):
         ("--config.model.share_embeddings=all", r"share_embeddings='all' needs config\.data\.share_vocabulary=True"),
         ("--config.eval.best_metric=bleu", r"config\.eval\.best_metric='bleu' is not computed"),
         ("--config.parallel.mode=pmapp", r"config\.parallel\.mode='pmapp': .* did you mean pmap\?"),
-        ("--config.train.batch_size=9", r"config\.train\.batch_size=9 must be a multiple of the 8 shares"),
+        ("--config.train.batch_size=9", r"config\.train\.batch_size=9 must be a multiple of 8: 8 shares"),
         ("--config.mesh.data=3", r"config\.mesh\.data=3, .* make a mesh of 3 devices, but there are 8"),
         ("--config.mesh.fsdp=3", r"config\.mesh\.fsdp=3"),
         ("--config.mesh.tensor=8", r"its axis 'heads' of size 2 cannot be divided by config\.mesh\.tensor=8"),
