@@ -13,7 +13,6 @@ from flaxformer_lite.sharding import MeshLayout, PmapLayout
 from tests.micro import micro
 from tests.pairs import Pairs
 
-
 # What the log tells that depends on the clock and on the devices.
 MEASURED = (
     *("train/tokens_per_second", "train/tokens_per_second_per_device", "train/data_wait"),
@@ -111,8 +110,8 @@ class Runs:
         """What a run leaves behind, without what depends on the clock."""
         lines = [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
         for line in lines:
-            for name in MEASURED:
-                line.pop(name, None)
+            for measured in MEASURED:
+                line.pop(measured, None)
         return lines, (self.folder / name / "samples.txt").read_text(), self.saved[name][-1]
 
 
