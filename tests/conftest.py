@@ -5,6 +5,8 @@ from pathlib import Path
 
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # a test compiles what it tests
 os.environ["JAX_PLATFORMS"] = "cpu"  # both must be set before jax is imported for the first time
+# Threads of XLA's pools. With fewer than devices, as on two cores, devices that wait for one another can take them all.
+os.environ.setdefault("NPROC", "16")
 os.environ["XLA_FLAGS"] = " ".join(
     (
         os.environ.get("XLA_FLAGS", ""),
