@@ -82,11 +82,10 @@ def check_batch(config: Config, layout: Layout) -> None:
     """Raises InputError where a batch cannot be shared out evenly."""
     batch_size, parts = config.train.batch_size, config.train.accumulate
     if batch_size % (layout.shards * parts):
+        in_parts = f", each in config.train.accumulate={parts} parts" * (parts > 1)
         raise InputError(
             f"config.train.batch_size={batch_size} must be a multiple of {layout.shards * parts}: {layout.shards} "
-            f"shares of a batch (config.mesh.data times config.mesh.fsdp)"
-            + f", each in config.train.accumulate={parts} parts"
-            * (parts > 1)
+            f"shares of a batch (config.mesh.data times config.mesh.fsdp){in_parts}"
         )
 
 
@@ -138,10 +137,7 @@ class MeshLayout:
                 jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh),
                 nn.logical_axis_rules(self._activation_rules()),
             ):
-                state, results = step(
-                    fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums
-                )
-            return state, results
+                return step(fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums)
 
         # Said by name, so that the state lies in the same words however it came to be, and nothing is compiled twice.
         return jax.jit(all_rows, donate_argnums=1, out_shardings=(shardings, None))

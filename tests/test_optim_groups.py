@@ -21,7 +21,7 @@ from flaxformer_lite.training import make_training
 from flaxformer_lite.types import Tokens
 from tests.micro import micro, use_devices
 from tests.runs import UPDATE, Runs, same
-from tests.test_sharding import make_batch
+from tests.test_many_devices import batch as make_batch
 
 _OPTIMIZERS = ("adamw", "adafactor", "lion", "muon")
 

@@ -4,8 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.models.cells import Recurrence, over_time
 from flaxformer_lite.models.layers import Dropout
+from tests.micro import micro
 from tests.models import contract
 from tests.models.subjects import RECURRENT, subject
 
@@ -26,19 +28,20 @@ def test_padding_may_stand_anywhere(name):
 class _Dropped(nn.Module):
     """What dropout leaves of ones, place by place."""
 
-    variational: bool
+    config: ModelConfig
 
     @nn.compact
     def __call__(self, x):
         def advance(drop, carry, x):
             return carry, drop(x, True)
 
-        return over_time(self.variational)(advance)(Dropout(0.5), (), x)[1]
+        return over_time(self.config)(advance)(Dropout(0.5), (), x)[1]
 
 
 @pytest.mark.parametrize("variational", [False, True])
 def test_variational_dropout_has_one_mask_for_all_places(variational):
-    kept = _Dropped(variational).apply({}, np.ones((2, 6, 40), np.float32), rngs={"dropout": jax.random.key(0)})
+    config = micro({"model.rnn.variational_dropout": variational}).model
+    kept = _Dropped(config).apply({}, np.ones((2, 6, 40), np.float32), rngs={"dropout": jax.random.key(0)})
     alike = (kept == kept[:, :1]).mean()
     assert (alike == 1) if variational else (0.5 < alike < 0.7)
     assert 0.3 < (kept[0] == kept[1]).mean() < 0.7, "rows are dropped apart"
