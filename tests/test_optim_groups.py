@@ -52,15 +52,15 @@ def _run(layout: Any, config: Config, steps: int = 3) -> tuple[Any, list[Health]
     """The state after a few updates, and how each went."""
     training, health = make_training(config, Wide(), []), []
     state = layout.init(training.first_state)
-    update = layout.compile(training.step, jax.random.key(0))
+    update = layout.compile(training.step, jax.random.key(0), layout.shapes(training.first_state))
     for i in range(steps):
-        state, _, how = update((), state, layout.put(make_batch(i)))
+        state, (_, how) = update((), state, layout.put(make_batch(i)))
         health.append(jax.device_get(how))
     return layout.whole(state), health
 
 
 def _mesh(data: int, fsdp: int, tensor: int) -> MeshLayout:
-    return MeshLayout(MeshConfig(data, fsdp, tensor), jax.devices()[: data * fsdp * tensor])
+    return MeshLayout(MeshConfig(data, fsdp, tensor), micro().rules, jax.devices()[: data * fsdp * tensor])
 
 
 def _held(tree: Any) -> int:
