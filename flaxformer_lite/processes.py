@@ -10,8 +10,10 @@ import ctypes
 import functools
 import json
 import os
+import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -20,6 +22,8 @@ from flaxformer_lite.errors import InputError
 
 # jax is imported inside functions: what reports and writes asks here who may, and answers --help without it.
 
+# What the runtime's errors speak of when processes cannot reach one another.
+_TALK = re.compile("gloo|nccl|peer|connection|socket|barrier|coordination|heartbeat", re.IGNORECASE)
 OTHERS_GONE = 75  # the exit code of a process that ends because another one did: sysexits.h's "try again later"
 
 
@@ -170,6 +174,22 @@ def leave(code: int) -> int:
     return code
 
 
+def fail(error: Exception) -> NoReturn:
+    """Ends this process, one of several, after an error that is none of the user's mistakes."""
+    from jax.errors import JaxRuntimeError
+
+    if isinstance(error, JaxRuntimeError) and _TALK.search(str(error)):
+        print(str(error).splitlines()[0], file=sys.stderr)
+        _say_last()
+    traceback.print_exception(error)
+    _end(1)
+
+
+def _say_last() -> NoReturn:
+    print(f"flaxformer-lite: error{label()}: {_words()}", file=sys.stderr)
+    _end(OTHERS_GONE)
+
+
 def _end(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
@@ -217,8 +237,7 @@ def _speak_when_aborted() -> None:
     kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
     def aborted(_: int) -> None:
-        print(f"flaxformer-lite: error{label()}: {_words()}", file=sys.stderr)
-        _end(OTHERS_GONE)
+        _say_last()
 
     _handler = kind(aborted)
     install = ctypes.CDLL(None).signal

@@ -12,7 +12,6 @@ import importlib
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
@@ -71,11 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return processes.leave(141)
-    except Exception:
-        if not processes.alone():
-            traceback.print_exc()
-            processes.leave(1)
-        raise
+    except Exception as error:
+        if processes.alone():
+            raise
+        processes.fail(error)
 
 
 def _run(argv: list[str]) -> int:
