@@ -31,7 +31,7 @@ def checksum(tree: Any) -> int:
 
     A change of one element always changes it, any other change but once in 2³² times.
     """
-    # One after the other: a CPU that has more than 32 sums over several processes under way stands still for ever.
+    # One after the other: many at a time, each waiting for other processes, can take all threads of a CPU's pool.
     sums = [jax.device_get(_sum(leaf)) for leaf in jax.tree.leaves(tree)]
     return zlib.crc32(np.array(sums, "<u4").tobytes())
 
