@@ -88,7 +88,8 @@ class Runs:
         config = config or micro()
         what_is_learned = ("steps", "z_loss", "r_drop", "distill", "ema_decay")
         train = tuple(getattr(config.train, name) for name in what_is_learned)
-        self._program = (config.seed, config.data, config.model, config.optim, train, config.parallel)
+        where = (config.mesh, config.parallel, jax.device_count())
+        self._program = (config.seed, config.data, config.model, config.optim, train, where, loop.make_model)
         return loop.train(config, self.folder / name)
 
     def break_off(self, name, place, at, config=None):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -160,6 +161,32 @@ def test_two_processes_make_the_run_of_one(together, alone, folder):
         ours, theirs = (numbers(folder / f"{name}.{kind}") for name in ("together", "alone"))
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
     assert len(decoded[0]) == 15
+
+
+def without_the_last(workdir, copy):
+    """A copy of a run whose last checkpoint is gone."""
+    shutil.copytree(workdir, copy)
+    shutil.rmtree(copy / "checkpoints" / "12")
+    return copy
+
+
+def test_what_two_processes_saved_one_goes_on_with(together, alone, folder, repository, monkeypatch, capsys):
+    monkeypatch.chdir(repository)
+    moved = without_the_last(together[0], folder / "to_one")
+    assert main(train(moved, {})) == 0
+    assert "going on from step 9" in capsys.readouterr().err
+    for ours, theirs in zip(record(moved), record(alone), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_what_one_process_saved_two_go_on_with(alone, folder, repository):
+    moved = without_the_last(alone, folder / "to_two")
+    with pair(folder / "said_to_two", repository, [train(moved, _ACROSS)]) as both:
+        assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
+        assert "going on from step 9" in both.text(0)
+    for ours, theirs in zip(record(moved), record(alone), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 @pytest.mark.slow
