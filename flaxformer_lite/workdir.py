@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ class WorkDir:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        if re.match(r"\w{2,}:/", str(path)):
+            raise InputError(
+                f"--workdir={path}: must be a folder of a file system; mount the bucket, or name another place"
+            )
         self.checkpoints = self.path / "checkpoints"
         self._config = self.path / "config.json"
         self._vocabularies = (self.path / "source.vocabulary.json", self.path / "target.vocabulary.json")

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +26,32 @@ _ACROSS = {"mesh.data": 1, "mesh.fsdp": 8}  # each process has but half of the p
 _HEARTBEAT = 10
 
 
+Meeting = Callable[[int], tuple[list[str], dict[str, str]]]  # flags and environment of a process
+
+
+def by_flags() -> Meeting:
+    """At a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
+    return lambda number: ([address, "--processes=2", f"--process={number}"], {})
+
+
+def by_slurm() -> Meeting:
+    """As tasks of a job, of whose number jax makes the port."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+
+    def meet(number: int) -> tuple[list[str], dict[str, str]]:
+        return ["--distributed"], job | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)}
+
+    return meet
+
+
 class Pair:
     """Two processes that run the same commands; what they say lies in ``err0`` and ``err1`` of the folder."""
 
-    def __init__(self, folder: Path, repository: Path, commands: Sequence[Sequence[str]]):
+    def __init__(self, folder: Path, repository: Path, commands: Sequence[Sequence[str]], meeting: Meeting):
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
         environment = os.environ | {
             "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4"),
             "XDG_CACHE_HOME": str(folder.parent / "cache"),  # what starts again compiles nothing
@@ -43,13 +61,13 @@ class Pair:
         self._out = [folder / "out0", folder / "out1"]
         self._processes = []
         for number in (0, 1):
-            place = [f"--coordinator={address}", "--processes=2", f"--process={number}", "--join_timeout=120"]
+            place, variables = meeting(number)
             first, *others = map(list, commands)
-            first += [*place, f"--heartbeat_timeout={_HEARTBEAT}"]
+            first += [*place, "--join_timeout=120", f"--heartbeat_timeout={_HEARTBEAT}"]
             with self._out[number].open("w") as out, self.said[number].open("w") as err:
                 arguments = [sys.executable, "-c", _ALL, json.dumps([first, *others])]
                 self._processes.append(
-                    subprocess.Popen(arguments, cwd=repository, env=environment, stdout=out, stderr=err)
+                    subprocess.Popen(arguments, cwd=repository, env=environment | variables, stdout=out, stderr=err)
                 )
 
     def wait_for(self, pattern: str) -> None:
@@ -83,8 +101,10 @@ class Pair:
 
 
 @contextlib.contextmanager
-def pair(folder: Path, repository: Path, commands: Sequence[Sequence[str]]) -> Iterator[Pair]:
-    started = Pair(folder, repository, commands)
+def pair(
+    folder: Path, repository: Path, commands: Sequence[Sequence[str]], meeting: Callable[[], Meeting] = by_flags
+) -> Iterator[Pair]:
+    started = Pair(folder, repository, commands, meeting())
     try:
         yield started
     finally:
@@ -276,9 +296,10 @@ def test_a_checkpoint_that_one_cannot_read_is_set_aside_by_all(tmp_path, reposit
     assert checksums(tmp_path / "run", 12) == before
 
 
-def test_an_error_is_told_by_every_process_and_none_waits(folder, repository):
+@pytest.mark.parametrize("meeting", [by_flags, by_slurm])
+def test_an_error_is_told_with_the_process_that_has_it_and_none_waits(meeting, folder, repository):
     command = ["train", *flags({"mesh.data": 3}), f"--workdir={folder}/never"]
-    with pair(folder / "said_error", repository, [command]) as both:
+    with pair(folder / f"said_{meeting.__name__}", repository, [command], meeting) as both:
         codes = both.codes(60)
         assert 2 in codes
         assert set(codes) <= {2, processes.OTHERS_GONE}

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,11 @@ def test_a_config_of_another_version_names_the_key(tmp_path):
         match=r"config\.json is not a config of this version.*config\.model\.activation: there is no such key",
     ):
         WorkDir(tmp_path).config()
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
+def test_an_address_is_no_folder(path):
+    for given in (path, Path(path)):
+        with pytest.raises(InputError, match="must be a folder of a file system; mount the bucket"):
+            WorkDir(given)
+    WorkDir("C:/run")
