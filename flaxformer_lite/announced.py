@@ -41,7 +41,7 @@ class Announced:
         if shapes in self._seen:
             return self._call_again(shapes, state, batch)
         sizes = dict.fromkeys("×".join(map(str, shape)) for shape in shapes if len(shape) > 1 and 0 not in shape)
-        self._count(f"for {', '.join(sizes)}")
+        self._count(f"for {', '.join(sizes)}; lower config.data.buckets in another work folder, or raise the limit")
         self._seen[shapes] = _describe(state, batch)
         say(f"compiling the {self._name} for {', '.join(sizes)} …")
         start, before = time.monotonic(), _requested.count - _loaded.count
@@ -59,7 +59,7 @@ class Announced:
             changes = [f"{name}: {before.get(name)} → {what}" for name, what in now.items() if before.get(name) != what]
             why = "; ".join(changes) or "nothing that can be seen in its arguments"
             say(f"compiled the {self._name} again, although it had been for these shapes; what changed: {why}")
-            self._count(f"again: {why}")
+            self._count(f"again ({why}); raise the limit")
             self._seen[shapes] = now
         return result
 
@@ -67,8 +67,7 @@ class Announced:
         self._programs += 1
         if 0 < self._limit < self._programs:
             raise InputError(
-                f"config.train.max_compiles={self._limit}: the {self._name} would be compiled once more, {what}; lower "
-                f"config.data.buckets, or raise the limit (0: none)"
+                f"config.train.max_compiles={self._limit}: the {self._name} is compiled once more, {what} (0: none)"
             )
 
 

@@ -278,8 +278,10 @@ def _parts(state: TrainState) -> dict[str, Any]:
 
 def _read_served(manager: ocp.CheckpointManager, like: Any, step: int) -> Stored:
     """The parameters that decoding uses, and they alone."""
-    name = "ema" if "ema" in read_record(manager, step)["checksums"] else "params"
-    return read(manager, {name: like}, step)
+    if "ema" not in read_record(manager, step)["checksums"]:
+        return read(manager, {"params": like}, step)
+    average = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), like)
+    return read(manager, {"ema": average}, step)
 
 
 def _refuse(folder: Path, step: int, why: str) -> NoReturn:

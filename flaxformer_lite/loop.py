@@ -22,7 +22,6 @@ from flaxformer_lite.evaluate import TeacherForced, decode_examples
 from flaxformer_lite.forms import one_by_one
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.objective import Objective, Sums
-from flaxformer_lite.plan.prediction import without_remat
 from flaxformer_lite.predict import Predictor
 from flaxformer_lite.profiling import Profile
 from flaxformer_lite.progress import Progress, Skipped
@@ -30,7 +29,7 @@ from flaxformer_lite.report import Report, format_duration, make_report, say
 from flaxformer_lite.searches import make_search
 from flaxformer_lite.sharding import MeshLayout, make_layout
 from flaxformer_lite.teachers import Teacher, load_teachers
-from flaxformer_lite.training import make_training
+from flaxformer_lite.training import make_training, without_remat
 from flaxformer_lite.usage import AtBest, Spent
 from flaxformer_lite.workdir import WorkDir
 
@@ -96,13 +95,16 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
 
         profile = Profile(*(traced if processes.first() else (0, 0)), path / "profile")
         stack.callback(profile.close)
+        profile.check(done, config.train.steps)
         signals = stack.enter_context(_signals())
         agreement = processes.Agreement()
         stack.enter_context(jax.transfer_guard("disallow"))
         while not (stop := agreement(max(signals, default=0))) and done < config.train.steps:
             if _out_of_patience(config, history):
                 break
-            profile.begin(done + 1)
+            if profile.begins(done + 1):
+                progress.catch_up()
+                profile.begin(done + 1)
             asked = time.monotonic()
             batch = next(batches)
             spent = Spent(time.monotonic() - asked, at_best(batch))

@@ -22,12 +22,22 @@ class Profile:
         self._first, self._last, self._folder = first, last, folder
         self._running = False
 
+    def check(self, done: int, steps: int) -> None:
+        """Says so where a run that has ``done`` some of its ``steps`` has nothing left to trace."""
+        if self._last and not (done < self._last and self._first <= steps):
+            say(
+                f"steps {self._first:,} to {self._last:,} are not traced: this run has {done:,} behind it, of {steps:,}"
+            )
+
+    def begins(self, step: int) -> bool:
+        """Whether this step is the first one to trace: what is still under way must end before."""
+        return self._first <= step <= self._last and not self._running
+
     def begin(self, step: int) -> None:
-        """To be called before each step."""
-        if self._first <= step <= self._last and not self._running:
-            say(f"tracing steps {step:,} to {self._last:,} …")
-            jax.profiler.start_trace(self._folder)
-            self._running = True
+        """To be called before that step."""
+        say(f"tracing steps {step:,} to {self._last:,} …")
+        jax.profiler.start_trace(self._folder)
+        self._running = True
 
     def ends(self, step: int) -> bool:
         """Whether this step is the last one that is traced: to be closed when its results are there."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from flaxformer_lite.objective import Criterion, Objective, Sums
 from flaxformer_lite.optim import rate_factor
-from flaxformer_lite.train_state import TrainState
+from flaxformer_lite.train_state import TrainState, in_float32
 from flaxformer_lite.types import Batch
 
 
@@ -67,7 +67,7 @@ class TrainStep(NamedTuple):
         good = jnp.isfinite(sums.objective) & jnp.isfinite(norm)
         optimizer = optax.with_extra_args_support(self.optimizer)
         loss = sums.loss / jnp.maximum(sums.weight, 1)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=loss)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, in_float32(state.params), value=loss)
         params = optax.apply_updates(state.params, updates)
         params, opt_state, ema = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),
@@ -92,7 +92,10 @@ class TrainStep(NamedTuple):
             sums = self.objective(params, teachers, rows, key)
             return sums.objective, sums
 
-        differentiate = jax.grad(minimised, has_aux=True)
+        def differentiate(params: Any, rows: Batch, key: Array) -> tuple[Any, Sums]:
+            gradients, sums = jax.grad(minimised, has_aux=True)(params, rows, key)
+            return in_float32(gradients), sums  # which are added up, over parts and over devices
+
         if self.parts == 1:
             return differentiate(params, batch, key)
 

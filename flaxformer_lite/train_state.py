@@ -58,9 +58,15 @@ def init_state(
     """The state before the first step."""
     params = init_params(model, seed, dtype)
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, optimizer.init(params), zero, zero)
+    return TrainState(zero, params, optimizer.init(in_float32(params)), zero, zero)
 
 
 def with_average(state: TrainState) -> TrainState:
-    """The same state with a moving average, which begins at the parameters."""
-    return state._replace(ema=jax.tree.map(jnp.copy, state.params))  # a buffer of its own, or both would be donated
+    """The same state with a moving average in float32, which begins at the parameters."""
+    copies = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=True), state.params)  # or both would be donated
+    return state._replace(ema=copies)
+
+
+def in_float32(tree: Any) -> Any:
+    """The same numbers in the dtype that optimizers and averages take them in, whatever weights are kept in."""
+    return jax.tree.map(lambda x: x.astype(jnp.float32), tree)

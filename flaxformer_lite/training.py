@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -56,3 +57,8 @@ def make_training(config: Config, model: nn.Module, teachers: Sequence[nn.Module
     optimizer = optim.make_optimizer(config.optim, schedule, params, config.precision.moments)
     step = TrainStep(PartlyFrozen(objective, frozen), optimizer, config.train.ema_decay, config.train.accumulate)
     return Training(model, step, schedule, config.seed, frozen, config.precision.weights)
+
+
+def without_remat(config: Config) -> Config:
+    """The same run with nothing computed again, which is what its model needs to be computed."""
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, remat="none"))

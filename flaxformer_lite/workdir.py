@@ -16,7 +16,7 @@ from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, full_disk_named
 
 # What may change between two starts of one run: where and in which parts it is computed, not what.
-_WHERE = ("mesh", "rules", "parallel", "model.remat", "model.scan_layers", "train.accumulate")
+_WHERE = ("mesh", "rules", "parallel", "model.remat", "model.scan_layers", "train.accumulate", "train.max_compiles")
 _VISIBLE_WITHIN = 70  # seconds; a network file system may keep for a minute that a file does not exist
 
 

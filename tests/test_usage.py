@@ -11,8 +11,7 @@ from flaxformer_lite import loop, usage
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.plan.chips import CHIPS, chip_of
-from flaxformer_lite.plan.prediction import without_remat
-from flaxformer_lite.training import make_training
+from flaxformer_lite.training import make_training, without_remat
 from flaxformer_lite.types import Batch, Tokens
 from flaxformer_lite.usage import AtBest
 from tests.micro import micro, use_devices
@@ -50,6 +49,7 @@ def test_kinds_of_devices_are_known_by_what_jax_calls_them():
     kinds = ("NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "TPU v5 lite", "TPU v5", "TPU v6 lite", "NVIDIA H200")
     assert [chip and chip.name for chip in map(chip_of, kinds)] == ["h100", "a100", "v5e", "v5p", "v6e", "h200"]
     assert chip_of("cpu") is None
+    assert chip_of("NVIDIA H100 PCIe") is None
     assert usage.peak_flops("float32") == 0
     assert usage.peak_memory() >= 0
 

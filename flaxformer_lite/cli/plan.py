@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.devices < 1:
         raise InputError(f"--devices={arguments.devices}: give 1 or more")
     config = _with_mesh(configuration.load(arguments.config, arguments.overrides), arguments.mesh)
+    if arguments.fit and config.parallel.mode == "pmap":
+        raise InputError("--fit looks for a mesh, and config.parallel.mode='pmap' has none; use parallel.mode=jit")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the compiler's own warnings; the plan says what follows
     import jax  # here, because --help does not need it
 
@@ -69,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     chip, devices = chips.find_chip(arguments.chip), jax.devices()[: arguments.devices]
     if not arguments.fit:
         programs.make_plan_layout(config, devices)  # names what is amiss with the mesh before the data is read
+    if teachers := config.train.distill.teachers:
+        say(f"without the {len(teachers)} teachers of config.train.distill: their weights and work come on top")
     sizes = _sizes(config, arguments.source_vocabulary, arguments.target_vocabulary)
     if arguments.fit:
         found = fit.find_fit(config, sizes, chip, devices, say)
@@ -84,6 +88,8 @@ def _with_mesh(config: Config, mesh: str) -> Config:
     """The config with ``--mesh=data=4,fsdp=8`` in place of its own mesh; axes not named have the size 1."""
     from dataclasses import asdict, replace
 
+    from flaxformer_lite import schema
+
     if not mesh:
         return config
     sizes = dict.fromkeys(asdict(config.mesh), 1)
@@ -95,7 +101,7 @@ def _with_mesh(config: Config, mesh: str) -> Config:
                 f"some of these"
             )
         sizes[axis] = int(size)
-    return replace(config, mesh=replace(config.mesh, **sizes))
+    return schema.from_dict(schema.to_dict(replace(config, mesh=replace(config.mesh, **sizes))))
 
 
 def _sizes(config: Config, source_vocabulary: int, target_vocabulary: int) -> Sizes:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.interface import Memory
 from flaxformer_lite.models.remat import rematerialised
 from flaxformer_lite.models.transformer import (
@@ -94,6 +95,11 @@ def layer_by_layer(tree: Any, part: Callable[[Any, int], Any] = operator.getitem
             return node
         node = {name: layer_by_layer(inner, part) for name, inner in node.items()}
         if layers := node.pop("layers", None):
+            if not jax.tree.leaves(layers):
+                raise InputError(
+                    "config.model.scan_layers: nothing is kept of layers that config.optim.frozen leaves as they are, "
+                    "so their moments cannot be brought into the other form; go on with the value that it began with"
+                )
             for number in range(jax.tree.leaves(layers)[0].shape[0]):
                 node[f"layers_{number}"] = jax.tree.map(lambda array, at=number: part(array, at), layers)
         return node

@@ -207,7 +207,7 @@ class TransformerEncoder(nn.Module):
         if self.config.norm == "before":
             x = self.norm(x)
         inside = (source.segments != 0)[..., None].astype(x.dtype)
-        mean = (x * inside).sum(1) / jnp.maximum(inside.sum(1), 1)
+        mean = ((x * inside).sum(1, jnp.float32) / jnp.maximum(inside.sum(1, jnp.float32), 1)).astype(x.dtype)
         return Memory(x, source.segments, ((mean,),))
 
     def through(self, x: Float[Array, "b s d"], mask: Bool[Array, "b s s"], train: bool) -> Float[Array, "b s d"]:

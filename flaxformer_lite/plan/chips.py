@@ -68,8 +68,14 @@ def find_chip(name: str) -> Chip:
 
 
 def chip_of(kind: str) -> Chip | None:
-    """The chip that JAX calls by this kind of device; None where it is none of these."""
-    return next((CHIPS[name] for sign, name in _KINDS if sign in kind.lower()), None)
+    """The chip that JAX calls by this kind of device; None where it is none of these.
+
+    GPUs on a PCIe card, alone or bridged (NVL), are slower than those of the same name on a board, and not known here.
+    """
+    kind = kind.lower()
+    if "pcie" in kind or "nvl" in kind:
+        return None
+    return next((CHIPS[name] for sign, name in _KINDS if sign in kind), None)
 
 
 _KINDS = (  # the more special ones first

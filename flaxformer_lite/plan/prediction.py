@@ -14,6 +14,7 @@ from flaxformer_lite.plan.collectives import Collective, read_collectives
 from flaxformer_lite.plan.programs import compile_step, make_plan_layout, trace_step
 from flaxformer_lite.plan.roofline import Roofline, predict
 from flaxformer_lite.plan.sizes import Sizes
+from flaxformer_lite.training import without_remat
 
 USABLE = 0.9  # of a chip's memory; the rest is the runtime's, and what lies between arrays
 
@@ -164,8 +165,3 @@ def make_plan(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any]) 
         roofline=predict(compiled.products, kept, collectives, chip, dtype),
         endless=compiled.program.endless,
     )
-
-
-def without_remat(config: Config) -> Config:
-    """The same run with nothing computed again, which is what its model needs to be computed."""
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, remat="none"))
