@@ -38,8 +38,8 @@ from flaxformer_lite.decoding.beam import BeamSearch
 from flaxformer_lite.decoding.conventions import Google
 from flaxformer_lite.decoding.greedy import Greedy
 from flaxformer_lite.decoding.search import query
+from flaxformer_lite.inference.predict import search_batch
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
-from flaxformer_lite.predict import search_batch
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.train_state import init_params
 from flaxformer_lite.types import SpecialIds, Tokens

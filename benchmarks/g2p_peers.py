@@ -27,7 +27,7 @@ from flaxformer_lite import metrics
 from flaxformer_lite.config import CmudictConfig
 from flaxformer_lite.data import cmudict
 from flaxformer_lite.data.tasks import Examples
-from flaxformer_lite.report import say
+from flaxformer_lite.say import say
 
 
 def main() -> None:

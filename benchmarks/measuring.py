@@ -20,7 +20,7 @@ import numpy as np
 from configs import base
 from flaxformer_lite import schema
 from flaxformer_lite.config import Config
-from flaxformer_lite.report import say
+from flaxformer_lite.say import say
 from flaxformer_lite.types import Tokens
 
 Case = TypeVar("Case")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flaxformer_lite.predict import load
+    from flaxformer_lite.inference.predict import load
 
 __all__ = ["load"]
 
@@ -19,7 +19,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """Imports ``load`` when it is asked for: it needs jax, and the command line's help does not."""
     if name == "load":
-        from flaxformer_lite.predict import load
+        from flaxformer_lite.inference.predict import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.report import say
+from flaxformer_lite.say import say
 
 
 class Announced:

@@ -19,7 +19,7 @@ from flaxformer_lite import processes
 from flaxformer_lite.config import TrainConfig
 from flaxformer_lite.errors import InputError, full_disk_named
 from flaxformer_lite.metrics import lower_is_better
-from flaxformer_lite.report import say
+from flaxformer_lite.say import say
 from flaxformer_lite.stored import Stored, first_sound, quiet_orbax, read, read_record, reading, steps_of, write
 from flaxformer_lite.train_state import TrainState
 

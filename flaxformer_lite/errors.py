@@ -29,3 +29,9 @@ def full_disk_named(path: Path) -> Iterator[None]:
                     f"{path}: the disk is full ({os.strerror(number)}); make room and run the same again"
                 ) from error
         raise
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ``InputError(message)`` unless the condition holds."""
+    if not condition:
+        raise InputError(message)

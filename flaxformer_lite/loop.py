@@ -18,19 +18,20 @@ from flaxformer_lite.announced import Announced
 from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best, quiet_orbax
 from flaxformer_lite.config import Config
 from flaxformer_lite.data.pipeline import Prepared, load_training
-from flaxformer_lite.evaluate import TeacherForced, decode_examples
 from flaxformer_lite.forms import one_by_one
+from flaxformer_lite.inference.evaluate import TeacherForced, decode_examples
+from flaxformer_lite.inference.predict import Predictor
+from flaxformer_lite.inference.searches import make_search
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.objective import Objective, Sums
-from flaxformer_lite.predict import Predictor
-from flaxformer_lite.profiling import Profile
-from flaxformer_lite.progress import Progress, Skipped
-from flaxformer_lite.report import Report, format_duration, make_report, say
-from flaxformer_lite.searches import make_search
+from flaxformer_lite.say import format_duration, say
 from flaxformer_lite.sharding import MeshLayout, make_layout
 from flaxformer_lite.teachers import Teacher, load_teachers
 from flaxformer_lite.training import make_training, without_remat
-from flaxformer_lite.usage import AtBest, Spent
+from flaxformer_lite.watch.profiling import Profile
+from flaxformer_lite.watch.progress import Progress, Skipped
+from flaxformer_lite.watch.report import Report, make_report
+from flaxformer_lite.watch.usage import AtBest, Spent
 from flaxformer_lite.workdir import WorkDir
 
 

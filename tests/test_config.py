@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flaxformer_lite import schema
+from flaxformer_lite import ranges, schema
 from flaxformer_lite.cli import configuration
 from flaxformer_lite.errors import InputError
 
@@ -137,13 +137,13 @@ def test_an_integer_is_a_number(values):
     assert isinstance(rate, float)
 
 
-@pytest.mark.parametrize("key", schema._AT_LEAST)
+@pytest.mark.parametrize("key", ranges.AT_LEAST)
 def test_a_number_that_is_too_small_is_named(key, values):
     with pytest.raises(InputError, match=rf"config\.{key}=-\d.*: must be at least"):
-        schema.from_dict(_set(values, key, schema._AT_LEAST[key] - 100))
+        schema.from_dict(_set(values, key, ranges.AT_LEAST[key] - 100))
 
 
-@pytest.mark.parametrize("key", schema._BELOW_ONE)
+@pytest.mark.parametrize("key", ranges.BELOW_ONE)
 def test_a_rate_of_one_is_named(key, values):
     with pytest.raises(InputError, match=rf"config\.{key}=1.0: must be below 1"):
         schema.from_dict(_set(values, key, 1.0))

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
-_FOUNDATION = ("errors", "cache", "types", "config", "schema", "hashing", "processes")
-_LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "curves", "memory")
+_FOUNDATION = ("errors", "cache", "types", "config", "ranges", "checks", "schema", "hashing", "processes", "say")
+_LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "memory")
 _SPINE = (
-    *("report", "announced", "workdir", "train_state", "forms", "objective", "steps", "training", "plan"),
-    *("stored", "checkpoint", "teachers", "searches"),
-    *("predict", "scoring", "search_errors", "evaluate", "profiling", "usage", "progress", "loop"),
+    *("announced", "workdir", "train_state", "forms", "objective", "steps", "training", "plan"),
+    *("stored", "checkpoint", "teachers", "inference", "watch", "loop"),
 )
 _EDGE = ("__init__", "cli", "interop")
 _FILES = sorted(path.relative_to(_PACKAGE).as_posix() for path in _PACKAGE.rglob("*.py"))

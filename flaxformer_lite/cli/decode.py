@@ -18,15 +18,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flaxformer_lite import report
 from flaxformer_lite.cli import output, processes, search_flags
 from flaxformer_lite.cli.score import as_json
 from flaxformer_lite.data import text_files
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.watch import report
 
 if TYPE_CHECKING:
-    from flaxformer_lite.predict import Prediction, Predictor
-    from flaxformer_lite.scoring import Scorer
+    from flaxformer_lite.inference.predict import Prediction, Predictor
+    from flaxformer_lite.inference.scoring import Scorer
 
 _BATCHES_A_TIME = 16  # decoded before their lines are written: many enough to sort by length, few enough to see go by
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--attention needs --format=jsonl, not {arguments.format}")
     processes.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
-    from flaxformer_lite.scoring import Scorer
+    from flaxformer_lite.inference.scoring import Scorer
 
     predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
     decode = search_flags.checked_decode_config(predictor, arguments)

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--max_examples={arguments.max_examples}: must be at least 0 (all)")
     processes.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
-    from flaxformer_lite.evaluate import evaluate_split
+    from flaxformer_lite.inference.evaluate import evaluate_split
 
     predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
     decode = search_flags.checked_decode_config(predictor, arguments)

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.suppress(RuntimeError):  # somebody has asked: those that there are must do
         jax.config.update("jax_num_cpu_devices", arguments.devices)
     from flaxformer_lite.plan import chips, fit, prediction, programs, tables
-    from flaxformer_lite.report import say
+    from flaxformer_lite.say import say
 
     chip, devices = chips.find_chip(arguments.chip), jax.devices()[: arguments.devices]
     if not arguments.fit:
@@ -107,7 +107,7 @@ def _with_mesh(config: Config, mesh: str) -> Config:
 def _sizes(config: Config, source_vocabulary: int, target_vocabulary: int) -> Sizes:
     """What the data is like: read, if it is there and nobody says what vocabularies it gives."""
     from flaxformer_lite.plan.sizes import given_sizes, read_sizes
-    from flaxformer_lite.report import say
+    from flaxformer_lite.say import say
 
     if source_vocabulary or target_vocabulary:
         return given_sizes(config, source_vocabulary, target_vocabulary)

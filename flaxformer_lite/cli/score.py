@@ -19,7 +19,7 @@ from flaxformer_lite.data import text_files
 from flaxformer_lite.errors import InputError
 
 if TYPE_CHECKING:
-    from flaxformer_lite.scoring import Scored
+    from flaxformer_lite.inference.scoring import Scored
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     output.check_writable(arguments.output)
     processes.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
-    from flaxformer_lite.scoring import Scorer
+    from flaxformer_lite.inference.scoring import Scorer
 
     predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
     found = Scorer(predictor, predictor.config.decode).texts(sources, targets)

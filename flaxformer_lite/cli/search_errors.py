@@ -14,9 +14,9 @@ import argparse
 import dataclasses
 import json
 
-from flaxformer_lite import report
 from flaxformer_lite.cli import search_flags
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.watch import report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{flag}={value}: must be at least {least}")
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.data import tasks
-    from flaxformer_lite.search_errors import compare, summarise
+    from flaxformer_lite.inference.search_errors import compare, summarise
 
     predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
     decode = predictor.config.decode

@@ -15,7 +15,7 @@ from flaxformer_lite.config import Config, DecodeConfig
 from flaxformer_lite.errors import InputError
 
 if TYPE_CHECKING:
-    from flaxformer_lite.predict import Predictor
+    from flaxformer_lite.inference.predict import Predictor
 
 # What stands behind each flag in the help. `n_best` is a flag of `decode` alone.
 _HELP = {
@@ -129,7 +129,7 @@ def checked_decode_config(predictor: Predictor, arguments: argparse.Namespace) -
     Raises:
       InputError: as above, or a token to be forbidden is none.
     """
-    from flaxformer_lite.searches import make_search  # here, because jax takes seconds to import
+    from flaxformer_lite.inference.searches import make_search  # here, because jax takes seconds to import
 
     decode = decode_config(predictor.config, arguments)
     try:

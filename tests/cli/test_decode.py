@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from flaxformer_lite import scoring
 from flaxformer_lite.cli import decode as command
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.scoring import Scored
+from flaxformer_lite.inference import scoring
+from flaxformer_lite.inference.scoring import Scored
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ def asked(monkeypatch, predictor):
         calls.append((predictor, split, decode, max_examples))
         return {"loss": 0.51234, "wer": 30.25}
 
-    module = types.ModuleType("flaxformer_lite.evaluate")
+    module = types.ModuleType("flaxformer_lite.inference.evaluate")
     module.evaluate_split = evaluate_split
-    monkeypatch.setitem(sys.modules, "flaxformer_lite.evaluate", module)
+    monkeypatch.setitem(sys.modules, "flaxformer_lite.inference.evaluate", module)
     return calls
 
 

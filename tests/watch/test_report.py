@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from flaxformer_lite import curves, report
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.report import Report
+from flaxformer_lite.watch import curves
+from flaxformer_lite.watch.report import Report
 
 
 def _lines(folder: Path) -> list[dict]:
@@ -32,29 +32,6 @@ def _shape(path: Path) -> tuple[int, int]:
     head = path.read_bytes()[:24]
     assert head.startswith(b"\x89PNG")
     return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (
-            (1200, 10_000, 1.2341, 1e-3, 15_312.0, 700.0),
-            "step  1,200/10,000  loss 1.234  rate 1.0e-03  15,300 tokens/s  12 min left",
-        ),
-        ((7, 9, 12.0, 2.5e-5, 431.2, 89.4), "step 7/9  loss 12.000  rate 2.5e-05  431 tokens/s  89 s left"),
-        (
-            (1, 999_999, 0.5, 0.0, 1_234_567.0, 12_000.0),
-            "step       1/999,999  loss 0.500  rate 0.0e+00  1,230,000 tokens/s  3 h 20 min left",
-        ),
-    ],
-)
-def test_progress_line(arguments, line):
-    assert report.format_progress(*arguments) == line
-
-
-def test_say_writes_to_standard_error(capsys):
-    report.say("compiling …")
-    assert capsys.readouterr() == ("", "compiling …\n")
 
 
 def test_metrics_are_json_lines_and_events(tmp_path):

@@ -15,8 +15,8 @@ from flaxformer_lite.config import DecodeConfig, TrainConfig
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
 from flaxformer_lite.data.tasks import Examples
+from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.objective import Sums, label_criterion
-from flaxformer_lite.predict import Predictor
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.steps import evaluation_step
 

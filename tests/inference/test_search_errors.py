@@ -7,8 +7,8 @@ import pytest
 import flaxformer_lite
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.vocabulary import CharacterVocabulary
-from flaxformer_lite.scoring import Scorer
-from flaxformer_lite.search_errors import compare, summarise
+from flaxformer_lite.inference.scoring import Scorer
+from flaxformer_lite.inference.search_errors import compare, summarise
 from tests.folders import make_folder
 from tests.micro import micro, use_devices
 

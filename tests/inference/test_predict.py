@@ -10,9 +10,9 @@ import pytest
 from flaxformer_lite.config import MeshConfig
 from flaxformer_lite.data.vocabulary import UNKNOWN_SIGN, CharacterVocabulary
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.inference.predict import Prediction, Predictor, load
 from flaxformer_lite.metrics import sentence_chrf
 from flaxformer_lite.models.build import make_model
-from flaxformer_lite.predict import Prediction, Predictor, load
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.train_state import init_params
 from flaxformer_lite.workdir import WorkDir

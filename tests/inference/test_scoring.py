@@ -7,7 +7,7 @@ import pytest
 import flaxformer_lite
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.scoring import Scorer
+from flaxformer_lite.inference.scoring import Scorer
 from tests.folders import LETTERS, make_folder
 from tests.micro import micro, use_devices
 

@@ -19,7 +19,7 @@ from flaxformer_lite.data.buckets import doubling
 from flaxformer_lite.data.features import pad, tokenise
 from flaxformer_lite.decoding.exact import Exact, exact_search
 from flaxformer_lite.decoding.search import next_log_probs
-from flaxformer_lite.predict import Prediction, Predictor
+from flaxformer_lite.inference.predict import Prediction, Predictor
 from flaxformer_lite.types import SpecialIds, Tokens
 
 _ROWS = 64  # beginnings read together

@@ -1,11 +1,10 @@
-"""What people see of a run: lines on standard error, and the record of its metrics in the work folder."""
+"""The record of a run in its work folder: metrics, samples, curves."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,36 +12,7 @@ from typing import Any, SupportsFloat
 
 from flaxformer_lite import processes
 from flaxformer_lite.errors import full_disk_named
-
-
-def say(text: str) -> None:
-    """Writes one line to standard error, at once; of several processes the first. Standard output is for results."""
-    if processes.first():
-        print(text, file=sys.stderr, flush=True)
-
-
-def format_progress(
-    step: int, steps: int, loss: float, learning_rate: float, tokens_per_second: float, seconds_left: float
-) -> str:
-    """The progress line.
-
-    >>> format_progress(1200, 10000, 1.2341, 1e-3, 15312.0, 700.0)
-    'step  1,200/10,000  loss 1.234  rate 1.0e-03  15,300 tokens/s  12 min left'
-    """
-    of = f"{steps:,}"
-    speed = float(f"{tokens_per_second:.3g}")  # more digits would be noise
-    return (
-        f"step {step:{len(of)},}/{of}  loss {loss:.3f}  rate {learning_rate:.1e}  {speed:,.0f} tokens/s  "
-        f"{format_duration(seconds_left)} left"
-    )
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds as people say them: ``45 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+from flaxformer_lite.say import say
 
 
 class Report:
@@ -81,7 +51,7 @@ class Report:
         """Draws curves.png anew from metrics.jsonl."""
         lines = _read(self._metrics)
         if lines:
-            from flaxformer_lite import curves  # here, because matplotlib takes half a second to import
+            from flaxformer_lite.watch import curves  # here, because matplotlib takes half a second to import
 
             with full_disk_named(self._curves):
                 curves.draw(lines, self._curves)

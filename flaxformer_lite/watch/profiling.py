@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from flaxformer_lite.report import say
+from flaxformer_lite.say import say
 
 
 class Profile:

@@ -18,8 +18,8 @@ from flaxformer_lite.data.buckets import doubling
 from flaxformer_lite.data.features import Ragged, cut_batch, ragged, tokenise
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.predict import Predictor
-from flaxformer_lite.report import say
+from flaxformer_lite.inference.predict import Predictor
+from flaxformer_lite.say import say
 from flaxformer_lite.types import Batch
 
 

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite import loop, usage
+from flaxformer_lite import loop
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.plan.chips import CHIPS, chip_of
 from flaxformer_lite.training import make_training, without_remat
 from flaxformer_lite.types import Batch, Tokens
-from flaxformer_lite.usage import AtBest
+from flaxformer_lite.watch import usage
+from flaxformer_lite.watch.usage import AtBest
 from tests.micro import micro, use_devices
 
 
@@ -58,7 +59,7 @@ def test_a_run_tells_of_its_devices_and_traces_the_steps_it_was_asked_for(tmp_pa
     use_devices(monkeypatch, 1)
     monkeypatch.setattr(usage, "chip_of", lambda kind: CHIPS["h100"])
     monkeypatch.setattr(usage, "peak_memory", lambda: 12345)
-    monkeypatch.setattr("flaxformer_lite.progress.peak_memory", lambda: 12345)
+    monkeypatch.setattr("flaxformer_lite.watch.progress.peak_memory", lambda: 12345)
     assert loop.train(micro({"train.steps": 6, "train.log_every": 3, "train.eval_every": 6}), tmp_path, (2, 4)) == 0
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     for line in (line for line in lines if "train/loss" in line):

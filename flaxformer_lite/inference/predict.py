@@ -21,10 +21,10 @@ from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.decoding.mbr import by_expected_utility
 from flaxformer_lite.decoding.search import Query, Search
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.inference.searches import make_search
 from flaxformer_lite.models.build import make_decoding_model
 from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities
-from flaxformer_lite.report import say
-from flaxformer_lite.searches import make_search
+from flaxformer_lite.say import say
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.train_state import param_shapes
 from flaxformer_lite.types import Hypotheses, SpecialIds, Tokens

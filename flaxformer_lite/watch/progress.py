@@ -12,9 +12,10 @@ import numpy as np
 from flaxformer_lite.config import Config
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.objective import Sums
-from flaxformer_lite.report import Report, format_progress, say
+from flaxformer_lite.say import format_duration, say
 from flaxformer_lite.steps import Health
-from flaxformer_lite.usage import Spent, peak_memory
+from flaxformer_lite.watch.report import Report
+from flaxformer_lite.watch.usage import Spent, peak_memory
 
 
 class Skipped(NamedTuple):
@@ -110,3 +111,19 @@ class Progress:
         say(format_progress(step, self._train.steps, values["train/loss"], rate, self._tokens / seconds, left))
         self._sums = np.zeros(len(Sums._fields))
         self.reset_clock()
+
+
+def format_progress(
+    step: int, steps: int, loss: float, learning_rate: float, tokens_per_second: float, seconds_left: float
+) -> str:
+    """The progress line.
+
+    >>> format_progress(1200, 10000, 1.2341, 1e-3, 15312.0, 700.0)
+    'step  1,200/10,000  loss 1.234  rate 1.0e-03  15,300 tokens/s  12 min left'
+    """
+    of = f"{steps:,}"
+    speed = float(f"{tokens_per_second:.3g}")  # more digits would be noise
+    return (
+        f"step {step:{len(of)},}/{of}  loss {loss:.3f}  rate {learning_rate:.1e}  {speed:,.0f} tokens/s  "
+        f"{format_duration(seconds_left)} left"
+    )

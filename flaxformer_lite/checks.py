@@ -1,0 +1,196 @@
+"""Values of a config that are wrong by themselves or contradict one another."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+from flaxformer_lite.config import Config, DataConfig, DecodeConfig, ModelConfig, OptimConfig
+from flaxformer_lite.errors import InputError, require
+from flaxformer_lite.ranges import check_ranges
+
+
+def check(config: Config) -> None:
+    """Raises ``InputError`` of the first value that is wrong by itself or contradicts another."""
+    check_ranges(config)
+    _check_data(config.data)
+    _check_model(config.model, config.data.share_vocabulary)
+    _check_training(config)
+    _check_optim(config.optim, config.train.steps)
+    _check_decoding(config.decode)
+    _check_devices(config)
+
+
+def _check_data(data: DataConfig) -> None:
+    require(
+        not data.share_vocabulary or data.source_vocabulary == data.target_vocabulary,
+        "config.data.share_vocabulary=True needs config.data.source_vocabulary and config.data.target_vocabulary to be "
+        f"the same, got {data.source_vocabulary} and {data.target_vocabulary}",
+    )
+    require(
+        data.reverse.min_length <= data.reverse.max_length,
+        f"config.data.reverse.min_length={data.reverse.min_length} is above "
+        f"config.data.reverse.max_length={data.reverse.max_length}",
+    )
+
+
+def _check_model(model: ModelConfig, one_vocabulary: bool) -> None:
+    require(
+        model.share_embeddings != "all" or one_vocabulary,
+        "config.model.share_embeddings='all' needs config.data.share_vocabulary=True: one table cannot hold two "
+        "vocabularies",
+    )
+    if "transformer" in (model.encoder, model.decoder):
+        require(
+            model.width % model.num_heads == 0,
+            f"config.model.num_heads={model.num_heads} must divide config.model.width={model.width}",
+        )
+        require(
+            model.positions != "sinusoidal" or model.width % 2 == 0,
+            f"config.model.width={model.width} must be even for config.model.positions='sinusoidal'",
+        )
+    else:
+        require(
+            not model.scan_layers,
+            "config.model.scan_layers=True scans the layers of a Transformer; config.model.encoder and "
+            "config.model.decoder are 'rnn', whose layers differ",
+        )
+    if "rnn" in (model.encoder, model.decoder):
+        _check_rnn(model)
+
+
+def _check_rnn(model: ModelConfig) -> None:
+    rnn, attends = model.rnn, model.decoder == "rnn" and model.rnn.design in ("bahdanau", "luong")
+    embedding, readout = rnn.embedding_width or model.width, rnn.readout_width or model.width
+    require(
+        rnn.residual_from != 1,
+        "config.model.rnn.residual_from=1: the lowest layer's input has another width than its output; use 2 or more",
+    )
+    require(
+        model.share_embeddings != "all" or model.encoder == model.decoder or embedding == model.width,
+        f"config.model.share_embeddings='all' needs one width of word vectors, but the Transformer's is "
+        f"config.model.width={model.width} and the recurrent side's config.model.rnn.embedding_width={embedding}",
+    )
+    if model.decoder != "rnn":
+        return
+    require(
+        model.share_embeddings == "none" or embedding == readout,
+        f"config.model.share_embeddings={model.share_embeddings!r} compares what config.model.rnn.readout_width="
+        f"{readout} numbers say with word vectors of config.model.rnn.embedding_width={embedding}: make them equal or "
+        f"share_embeddings='none'",
+    )
+    require(
+        rnn.design != "sutskever" or readout == model.width,
+        f"config.model.rnn.readout_width={readout}: config.model.rnn.design='sutskever' says its top layer, of "
+        f"config.model.width={model.width}; set it to 0",
+    )
+    require(
+        not rnn.input_feeding or rnn.design == "luong",
+        f"config.model.rnn.input_feeding=True feeds back what was attended after a step; "
+        f"config.model.rnn.design={rnn.design!r} does not attend there, 'luong' does",
+    )
+    require(
+        not attends or rnn.attention != "dot" or model.encoder != "rnn" or rnn.direction != "both",
+        "config.model.rnn.attention='dot' compares states of one width, and with config.model.rnn.direction='both' the "
+        "source's are twice as wide as the decoder's: use attention='general', or one direction",
+    )
+    require(
+        rnn.bridge != "copy"
+        or (model.encoder == "rnn" and rnn.direction != "both" and model.num_layers == model.num_decoder_layers),
+        f"config.model.rnn.bridge='copy' needs a recurrent encoder of one direction with as many layers as the other, "
+        f"got config.model.encoder={model.encoder!r}, config.model.rnn.direction={rnn.direction!r}, "
+        f"config.model.num_layers={model.num_layers}, config.model.num_decoder_layers={model.num_decoder_layers}; "
+        f"bridge='dense' takes any",
+    )
+
+
+def _check_training(config: Config) -> None:
+    train = config.train
+    require(
+        train.r_drop == 0 or config.model.dropout > 0,
+        f"config.train.r_drop={train.r_drop} compares two passes with other dropout: set config.model.dropout above 0",
+    )
+    require(
+        config.eval.best_metric in ("loss", "token_accuracy", *config.eval.metrics),
+        f"config.eval.best_metric={config.eval.best_metric!r} is not computed: add it to "
+        f"config.eval.metrics={config.eval.metrics}",
+    )
+
+
+def _check_optim(optim: OptimConfig, steps: int) -> None:
+    require(
+        optim.schedule not in ("cosine", "linear") or optim.warmup_steps < steps,
+        f"config.optim.warmup_steps={optim.warmup_steps} must be below config.train.steps={steps}, or the rate never "
+        f"falls",
+    )
+    require(
+        optim.schedule == "wsd" or optim.decay_steps == 0,
+        f"config.optim.decay_steps={optim.decay_steps} belongs to config.optim.schedule='wsd', not to "
+        f"{optim.schedule!r}",
+    )
+    require(
+        optim.schedule != "wsd" or 0 < optim.decay_steps <= steps - optim.warmup_steps,
+        f"config.optim.decay_steps={optim.decay_steps} of config.optim.schedule='wsd' must be at least 1 and, with "
+        f"config.optim.warmup_steps={optim.warmup_steps}, at most config.train.steps={steps}",
+    )
+    require(
+        optim.weight_decay == 0 or optim.optimizer != "adam",
+        f"config.optim.weight_decay={optim.weight_decay}: config.optim.optimizer='adam' has none; 'adamw' has",
+    )
+    require(
+        optim.weight_decay > 0 or not optim.no_decay,
+        f"config.optim.no_decay={optim.no_decay} takes from config.optim.weight_decay, which is 0",
+    )
+    for rule in optim.rates:
+        require(
+            _is_positive(rule.rpartition("=")[2]),
+            f"config.optim.rates: {rule!r} must be a pattern, '=' and a factor above 0, such as 'encoder/=0.1'; "
+            f"config.optim.frozen is for what shall not move at all",
+        )
+    rated = [rule.rpartition("=")[0] for rule in optim.rates]
+    for key, patterns in {"no_decay": optim.no_decay, "rates": rated, "frozen": optim.frozen}.items():
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InputError(f"config.optim.{key}: {pattern!r} is no regular expression: {error}") from error
+
+
+def _is_positive(number: str) -> bool:
+    try:
+        return 0 < float(number) < math.inf
+    except ValueError:
+        return False
+
+
+def _check_decoding(decode: DecodeConfig) -> None:
+    most = {"greedy": 1, "beam": decode.beam_size}.get(decode.method, decode.samples)
+    require(
+        decode.n_best <= most,
+        f"config.decode.n_best={decode.n_best}: beam search gives at most config.decode.beam_size={decode.beam_size} "
+        f"hypotheses, sampling config.decode.samples={decode.samples}, greedy search one "
+        f"(config.decode.method={decode.method!r})",
+    )
+    require(
+        decode.beam_size % decode.beam_groups == 0,
+        f"config.decode.beam_groups={decode.beam_groups} must divide config.decode.beam_size={decode.beam_size}",
+    )
+    require(
+        decode.early_stopping == "false" or decode.convention == "hf",
+        f"config.decode.early_stopping={decode.early_stopping!r} belongs to config.decode.convention='hf', not to "
+        f"{decode.convention!r}",
+    )
+
+
+def _check_devices(config: Config) -> None:
+    sizes = dataclasses.astuple(config.mesh)
+    require(
+        all(size == -1 or size > 0 for size in sizes) and sizes.count(-1) <= 1,
+        f"config.mesh={sizes}: sizes are positive, and at most one is -1 (all devices that are left)",
+    )
+    require(
+        config.parallel.mode == "jit" or (config.mesh.fsdp == 1 and config.mesh.tensor == 1),
+        f"config.parallel.mode='pmap' is plain data parallelism: set config.mesh.fsdp={config.mesh.fsdp} and "
+        f"config.mesh.tensor={config.mesh.tensor} to 1, or use parallel.mode='jit'",
+    )
