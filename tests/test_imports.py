@@ -11,7 +11,7 @@ _FOUNDATION = ("errors", "cache", "types", "config", "ranges", "checks", "schema
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "memory")
 _SPINE = (
     *("announced", "workdir", "train_state", "forms", "objective", "steps", "training", "plan"),
-    *("stored", "checkpoint", "teachers", "inference", "watch", "loop"),
+    *("stored", "checkpoint", "teachers", "inference", "watch", "compare", "loop"),
 )
 _EDGE = ("__init__", "cli", "interop")
 _FILES = sorted(path.relative_to(_PACKAGE).as_posix() for path in _PACKAGE.rglob("*.py"))
