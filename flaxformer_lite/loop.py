@@ -15,10 +15,12 @@ import jax
 
 from flaxformer_lite import memory, processes
 from flaxformer_lite.announced import Announced
-from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, best, quiet_orbax
+from flaxformer_lite.checkpoints.forms import one_by_one
+from flaxformer_lite.checkpoints.records import Evaluation, best
+from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
+from flaxformer_lite.checkpoints.stored import quiet_orbax
 from flaxformer_lite.config import Config
 from flaxformer_lite.data.pipeline import Prepared, load_training
-from flaxformer_lite.forms import one_by_one
 from flaxformer_lite.inference.evaluate import TeacherForced, decode_examples
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.inference.searches import make_search

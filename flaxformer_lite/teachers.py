@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from flaxformer_lite.checkpoint import restore_params
+from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.config import Config
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError

@@ -39,7 +39,7 @@ class WorkDir:
 
         Raises:
           InputError: it holds a run of another config (the message is the difference), or cannot be written; or this is
-        one of several processes, and sees nothing of what the first one wrote.
+            one of several processes, and sees nothing of what the first one wrote.
         """
         if not processes.first():
             self._await_config()

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.checkpoint import Checkpoints, Evaluation, Saved, quiet_orbax
+from flaxformer_lite.checkpoints.records import Evaluation
+from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
+from flaxformer_lite.checkpoints.stored import quiet_orbax
 from flaxformer_lite.config import Config
 from flaxformer_lite.data.vocabulary import CharacterVocabulary, Vocabulary
 from flaxformer_lite.models.build import make_model

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite import loop, teachers
-from flaxformer_lite.checkpoint import Checkpoints
+from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.inference import predict
 from flaxformer_lite.sharding import MeshLayout, PmapLayout
 from tests.micro import micro

@@ -14,7 +14,7 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite import loop
-from flaxformer_lite.checkpoint import Evaluation
+from flaxformer_lite.checkpoints.records import Evaluation
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.optim import make_schedule
 from flaxformer_lite.sharding import MeshLayout

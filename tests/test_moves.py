@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite import loop
-from flaxformer_lite.checkpoint import Checkpoints
+from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.sharding import MeshLayout, PmapLayout
 from tests.micro import micro, use_devices

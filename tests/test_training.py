@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from flaxformer_lite import load, loop
-from flaxformer_lite.checkpoint import Checkpoints, Saved
+from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
 from flaxformer_lite.config import MeshConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.build import make_model

@@ -25,7 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Averages; returns the exit code."""
     if arguments.last < 1:
         raise InputError(f"--last={arguments.last}: must be at least 1")
-    from flaxformer_lite.checkpoint import save_average  # here, because what it needs takes seconds to import
+    from flaxformer_lite.checkpoints.averaging import (
+        save_average,  # here, because what it needs takes seconds to import
+    )
     from flaxformer_lite.config import MeshConfig
     from flaxformer_lite.models.build import make_decoding_model
     from flaxformer_lite.sharding import MeshLayout

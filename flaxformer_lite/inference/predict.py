@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from flaxformer_lite import checkpoint, metrics
+from flaxformer_lite import metrics
 from flaxformer_lite.announced import Announced
+from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.config import Config, DecodeConfig, MeshConfig
 from flaxformer_lite.data.buckets import doubling
 from flaxformer_lite.data.features import Ragged, pad, ragged, tokenise, truncate
@@ -255,7 +256,7 @@ def load(workdir: str | Path | Sequence[str | Path], step: str | int = "best") -
     for folder, config in zip(folders, configs, strict=True):
         model = make_decoding_model(config, *(vocabulary.size for vocabulary in vocabularies))
         shapes = layout.replicated(param_shapes(model, config.precision.weights))
-        found.append(checkpoint.restore_params(folder.checkpoints, step, config.eval.best_metric, shapes))
+        found.append(restore_params(folder.checkpoints, step, config.eval.best_metric, shapes))
     steps, params = zip(*found, strict=True)
     whole = params[0] if len(params) == 1 else {f"members_{i}": member for i, member in enumerate(params)}
     return Predictor(configs[0], vocabularies, whole, steps[0], layout, configs[1:])

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.checkpoint import Checkpoints, quiet_orbax, save_average
+from flaxformer_lite.checkpoints.averaging import save_average
+from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.checkpoints.stored import quiet_orbax
 from flaxformer_lite.errors import InputError
+from tests.checkpoints.small import TRAIN, decode, equal, go_on, largest, make_saved, make_state, shapes, write
 from tests.micro import micro
-from tests.test_checkpoint import TRAIN, decode, equal, go_on, largest, make_saved, make_state, shapes, write
 
 EVERY_TEN = micro({"train.save_every": 10, "train.eval_every": 20}).train
 

@@ -20,8 +20,9 @@ import jax
 import orbax.checkpoint as ocp
 
 from flaxformer_lite import processes
+from flaxformer_lite.checkpoints.forms import are_side_by_side, brought_into, in_form
+from flaxformer_lite.checkpoints.records import read_record, steps_in
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.forms import are_side_by_side, brought_into, in_form
 from flaxformer_lite.hashing import checksum
 
 Found = TypeVar("Found")
@@ -71,7 +72,7 @@ def write(manager: ocp.CheckpointManager, step: int, parts: dict[str, Any], run:
 
 def read(manager: ocp.CheckpointManager, like: dict[str, Any], step: int) -> Stored:
     """Some parts of a checkpoint and its record, in the form that the layers were saved in."""
-    run = read_record(manager, step)
+    run = read_record(Path(manager.directory), step)
     checksums = run.pop("checksums")
     _compare(checksums["run"], _checksum_of_text(run), "run's record")
     stored = {name: in_form(tree, run["scanned"]) for name, tree in like.items()}
@@ -133,15 +134,9 @@ def _tried(act: Callable[[], Found]) -> tuple[Found | None, str]:
     return found, next(filter(None, processes.exchange(why)), "")
 
 
-def read_record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """The record alone, unverified."""
-    found: Any = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
-    return dict(found.run)
-
-
-def steps_of(manager: ocp.CheckpointManager) -> list[int]:
+def steps_of(folder: Path) -> list[int]:
     """The steps of all checkpoints, the newest first; as the first process sees them, where there are several."""
-    return processes.exchange(sorted(manager.all_steps(), reverse=True))[0]
+    return processes.exchange(steps_in(folder))[0]
 
 
 @contextlib.contextmanager

@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite.checkpoint import Checkpoints, Saved, restore_params
+from flaxformer_lite.checkpoints.forms import are_side_by_side, one_by_one
+from flaxformer_lite.checkpoints.restoring import restore_params
+from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
 from flaxformer_lite.config import MeshConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.forms import are_side_by_side, one_by_one
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.training import make_training
