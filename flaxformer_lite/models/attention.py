@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.models.halves import Half
 from flaxformer_lite.models.layers import Dropout, named, placed, product
 from flaxformer_lite.types import AnyArray
 
@@ -23,6 +25,19 @@ class KeyValue(NamedTuple):
     values: Float[Array, "*b h l k"]
 
 
+class Sight(NamedTuple):
+    """What queries q may see of places l.
+
+    Over beams it is one token q of each hypothesis, and places l of what each beam j wrote: then all have a second axis
+    of beams.
+
+    Attributes:
+      mask: whether they may.
+    """
+
+    mask: Bool[Array, "b *j #q l"]
+
+
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention in several heads (Vaswani et al. 2017, section 3.2).
 
@@ -30,32 +45,31 @@ class MultiHeadAttention(nn.Module):
     is projected once, a hypothesis one token a step.
 
     Attributes:
-      num_heads: divides the width.
-      width: of queries and of the result.
+      config: its kinds of parts.
+      half: the sizes of queries, and of the result.
       attended_width: of what is attended.
-      dropout: rate, of the weights.
     """
 
-    num_heads: int
-    width: int
+    config: ModelConfig
+    half: Half
     attended_width: int
-    dropout: float
 
     def setup(self):
-        heads = (self.num_heads, self.width // self.num_heads)
+        width = self.half.width
+        heads = (self.half.num_heads, self.half.head_width)
         glorot = partial(nn.initializers.variance_scaling, 1.0, "fan_avg", "uniform")
         zeros = nn.initializers.zeros
         kernel = named(glorot(in_axis=0, out_axis=(1, 2)), "embed", "heads", "head_width")
         bias = named(zeros, "heads", "head_width")
-        self.query = self.param("query", kernel, (self.width, *heads))
+        self.query = self.param("query", kernel, (width, *heads))
         self.key, self.value = (self.param(name, kernel, (self.attended_width, *heads)) for name in ("key", "value"))
         self.query_bias, self.key_bias, self.value_bias = (
             self.param(f"{name}_bias", bias, heads) for name in ("query", "key", "value")
         )
         out = named(glorot(in_axis=(0, 1), out_axis=2), "heads", "head_width", "embed")
-        self.out = self.param("out", out, (*heads, self.width))
-        self.out_bias = self.param("out_bias", named(zeros, "embed"), (self.width,))
-        self.drop = Dropout(self.dropout)
+        self.out = self.param("out", out, (*heads, width))
+        self.out_bias = self.param("out_bias", named(zeros, "embed"), (width,))
+        self.drop = Dropout(self.config.dropout)
 
     def project(self, x: Float[Array, "*b l d"]) -> KeyValue:
         """Keys and values of x."""
@@ -63,43 +77,41 @@ class MultiHeadAttention(nn.Module):
         return KeyValue(jnp.swapaxes(keys, -1, -2), _heads(x, self.value, self.value_bias))
 
     def __call__(
-        self, x: Float[Array, "b q d"], attended: KeyValue, mask: Bool[Array, "b #q l"], train: bool
+        self, x: Float[Array, "b q d"], attended: KeyValue, sight: Sight, train: bool
     ) -> Float[Array, "b q d"]:
-        """For each query in x, the mean of the values weighted by how well their keys fit, where mask allows."""
-        weights = self.weights(x, attended, mask, train)
+        """For each query in x, the mean of the values weighted by how well their keys fit, where it may see them."""
+        weights = self.weights(x, attended, sight, train)
         return self._merge(jnp.einsum("bhql,bhlk->bhqk", weights.astype(x.dtype), attended.values))
 
     def weights(
-        self, x: Float[Array, "b q d"], attended: KeyValue, mask: Bool[Array, "b #q l"], train: bool
+        self, x: Float[Array, "b q d"], attended: KeyValue, sight: Sight, train: bool
     ) -> Float[Array, "b h q l"]:
         """How much of each place every query takes, head by head, in float32."""
         logits = _fit("bhqk,bhkl->bhql", self._queries(x), attended.keys)
-        return self._weights(logits, mask[:, None], axis=-1, train=train)
+        return self._weights(logits, sight, axis=-1, train=train)
 
-    def over_beams(
-        self, x: Float[Array, "b m d"], attended: KeyValue, mask: Bool[Array, "b m j l"]
-    ) -> Float[Array, "b m d"]:
+    def over_beams(self, x: Float[Array, "b m d"], attended: KeyValue, sight: Sight) -> Float[Array, "b m d"]:
         """The same for one token of each hypothesis, over the keys and values that all beams j have written.
 
-        ``mask[b, m, j, l]``: hypothesis m goes back to what beam j wrote at place l. So nothing is copied when
+        ``sight.mask[b, j, m, l]``: hypothesis m goes back to what beam j wrote at place l. So nothing is copied when
         hypotheses change places; the keys of all beams are read either way.
         """
         queries = self._queries(x)[:, None]
         per_beam = jnp.broadcast_to(queries, attended.keys.shape[:2] + queries.shape[2:])  # or XLA transposes all keys
         logits = _fit("bjhmk,bjhkl->bjhml", per_beam, attended.keys)
-        weights = self._weights(logits, jnp.moveaxis(mask, 2, 1)[:, :, None], axis=(1, 4), train=False)
+        weights = self._weights(logits, sight, axis=(1, 4), train=False)
         return self._merge(jnp.einsum("bjhml,bjhlk->bjhmk", weights.astype(x.dtype), attended.values).sum(1))
 
     def _queries(self, x):
-        return _heads(x, self.query, self.query_bias) * (self.width // self.num_heads) ** -0.5
+        return _heads(x, self.query, self.query_bias) * self.half.head_width**-0.5
 
-    def _weights(self, logits, mask, axis, train):
-        weights = jax.nn.softmax(jnp.where(mask, logits, NEVER), axis=axis)
+    def _weights(self, logits, sight, axis, train):
+        weights = jax.nn.softmax(jnp.where(sight.mask[..., None, :, :], logits, NEVER), axis=axis)
         return self.drop(weights, train)
 
     def _merge(self, values: Float[Array, "b h q k"]) -> Float[Array, "b q d"]:
         b, _, q, _ = values.shape
-        y = product(jnp.moveaxis(values, 1, 2).reshape(b, q, -1), self.out.reshape(-1, self.width))
+        y = product(jnp.moveaxis(values, 1, 2).reshape(b, q, -1), self.out.reshape(-1, self.half.width))
         return placed(y + self.out_bias.astype(y.dtype))
 
 

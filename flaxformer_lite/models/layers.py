@@ -103,59 +103,6 @@ class Dense(nn.Module):
         return placed(y + bias.astype(y.dtype), self.axes[1])
 
 
-class LayerNorm(nn.Module):
-    """Layer normalisation with gain and bias (Ba et al. 2016), in float32."""
-
-    epsilon: float = 1e-6
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        scale = self.param("scale", named(nn.initializers.ones, "embed"), x.shape[-1:])
-        bias = self.param("bias", named(nn.initializers.zeros, "embed"), x.shape[-1:])
-        x32 = x.astype(jnp.float32)
-        centred = x32 - x32.mean(-1, keepdims=True)
-        variance = jnp.square(centred).mean(-1, keepdims=True)
-        return (centred * jax.lax.rsqrt(variance + self.epsilon) * scale + bias).astype(x.dtype)
-
-
-class Residual(nn.Module):
-    """Where the norm of a sublayer stands: ``x = add(x, sublayer(enter(x)))``.
-
-    ``before``: x + sublayer(norm(x)), whose gradients need no long warm-up (Xiong et al. 2020); ``after``:
-    norm(x + sublayer(x)), as published by Vaswani et al. (2017). Dropout falls on the sublayer's output.
-    """
-
-    norm_position: str
-    dropout: float
-
-    def setup(self):
-        self.norm = LayerNorm()
-        self.drop = Dropout(self.dropout)
-
-    def enter(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """What the sublayer reads."""
-        x = placed(x)
-        return placed(self.norm(x)) if self.norm_position == "before" else x
-
-    def add(self, x: Float[Array, "*b d"], y: Float[Array, "*b d"], train: bool) -> Float[Array, "*b d"]:
-        """The sum of the sublayer's input and its output y."""
-        total = placed(x + self.drop(placed(y), train))
-        return total if self.norm_position == "before" else self.norm(total)
-
-
-class FeedForward(nn.Module):
-    """Two linear maps with a ReLU between them, the same at each position (Vaswani et al. 2017, equation 2)."""
-
-    hidden: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*b d"], train: bool) -> Float[Array, "*b d"]:
-        y = nn.relu(Dense(self.hidden, ("embed", "mlp"), name="up")(x))
-        y = Dropout(self.dropout)(y, train)
-        return Dense(x.shape[-1], ("mlp", "embed"), name="down")(y)
-
-
 class Embedding(nn.Module):
     """A table of vectors, read by id on the way in and compared with on the way out.
 

@@ -14,18 +14,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.models.attention import Sight
 from flaxformer_lite.models.interface import Memory
 from flaxformer_lite.models.remat import rematerialised
-from flaxformer_lite.models.transformer import (
-    DecoderLayer,
-    Encoded,
-    EncoderLayer,
-    TransformerDecoder,
-    TransformerEncoder,
-)
+from flaxformer_lite.models.transformer import Encoded, TransformerDecoder, TransformerEncoder
+from flaxformer_lite.models.transformer_layers import DecoderLayer, EncoderLayer
 
 
 class ScannedEncoder(TransformerEncoder):
@@ -33,15 +29,15 @@ class ScannedEncoder(TransformerEncoder):
 
     def make_layers(self) -> EncoderLayer:
         """The one layer."""
-        return EncoderLayer(self.config)
+        return EncoderLayer(self.config, self.half)
 
-    def through(self, x: Float[Array, "b s d"], mask: Bool[Array, "b s s"], train: bool) -> Float[Array, "b s d"]:
+    def through(self, x: Float[Array, "b s d"], sight: Sight, train: bool) -> Float[Array, "b s d"]:
         """One layer after the other."""
 
         def advance(layer: EncoderLayer, x: Array, _: None) -> tuple[Array, None]:
-            return layer(x, mask, train), None
+            return layer(x, sight, train), None
 
-        return _over_layers(rematerialised(advance, self.config.remat), self.config.num_layers)(self.layers, x, None)[0]
+        return _over_layers(rematerialised(advance, self.config.remat), self.half.num_layers)(self.layers, x, None)[0]
 
 
 class ScannedDecoder(TransformerDecoder):
@@ -49,26 +45,21 @@ class ScannedDecoder(TransformerDecoder):
 
     def make_layers(self) -> DecoderLayer:
         """The one layer."""
-        return DecoderLayer(self.config, self.memory_width)
+        return DecoderLayer(self.config, self.half, self.memory_width)
 
     def read(self, memory: Memory) -> Encoded:
         """The sources as they are."""
         return Encoded(memory.states, memory.segments)
 
     def through(
-        self,
-        x: Float[Array, "b t d"],
-        mask: Bool[Array, "b t t"],
-        encoded: Encoded,
-        source_mask: Bool[Array, "b #t s"],
-        train: bool,
+        self, x: Float[Array, "b t d"], sight: Sight, encoded: Encoded, source_sight: Sight, train: bool
     ) -> Float[Array, "b t d"]:
         """One layer after the other."""
 
         def advance(layer: DecoderLayer, x: Array, _: None) -> tuple[Array, None]:
-            return layer(x, mask, layer.project_source(encoded.layers), source_mask, train), None
+            return layer(x, sight, layer.project_source(encoded.layers), source_sight, train), None
 
-        layers = _over_layers(rematerialised(advance, self.config.remat), self.config.num_decoder_layers)
+        layers = _over_layers(rematerialised(advance, self.config.remat), self.half.num_layers)
         return layers(self.layers, x, None)[0]
 
 

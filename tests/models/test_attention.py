@@ -4,7 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.models.attention import KeyValue, MultiHeadAttention, causal, same_segment
+from configs import base
+from flaxformer_lite import schema
+from flaxformer_lite.models.attention import KeyValue, MultiHeadAttention, Sight, causal, same_segment
+from flaxformer_lite.models.halves import Half
 from tests.models import transformer_reference as reference
 
 _WIDTH, _HEADS = 6, 3
@@ -14,12 +17,15 @@ class _Attended(MultiHeadAttention):
     """Attention to what is given unprojected."""
 
     def __call__(self, x, attended, mask, train=False):
-        return super().__call__(x, self.project(attended), jnp.asarray(mask), train)
+        return super().__call__(x, self.project(attended), Sight(jnp.asarray(mask)), train)
 
 
 @pytest.fixture(scope="module")
 def attention() -> _Attended:
-    return _Attended(_HEADS, _WIDTH, _WIDTH, dropout=0.5)
+    values = base.get_config()
+    values.model.dropout = 0.5
+    half = Half(_WIDTH, _HEADS, _WIDTH // _HEADS, mlp_width=5, num_layers=1, causal=False)
+    return _Attended(schema.from_dict(values.to_dict()).model, half, _WIDTH)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +58,9 @@ def test_over_beams_each_hypothesis_reads_its_own_ancestors(attention, params):
     ancestry = np.random.default_rng(3).integers(0, 4, (2, 3, 5))
     lengths = np.array([[1, 5, 3], [4, 2, 5]])
     alive = np.arange(5) < lengths[..., None]
-    mask = (ancestry[:, :, None] == np.arange(4)[:, None]) & alive[:, :, None]
+    mask = (ancestry[:, None] == np.arange(4)[:, None, None]) & alive[:, None]
     kept = attention.apply({"params": params}, written, method="project")
-    found = attention.apply({"params": params}, x, KeyValue(*kept), jnp.asarray(mask), method="over_beams")
+    found = attention.apply({"params": params}, x, KeyValue(*kept), Sight(jnp.asarray(mask)), method="over_beams")
     wide = jax.tree.map(np.float64, params)
     for b in range(2):
         for m in range(3):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flaxformer_lite.models.layers import Dense, Dropout, Embedding, LayerNorm
+from flaxformer_lite.models.layers import Dense, Dropout, Embedding
+from flaxformer_lite.models.norms import LayerNorm
 
 _SIGMAS = 5.0  # how far from the mean of what chance gives
 

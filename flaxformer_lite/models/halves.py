@@ -1,0 +1,38 @@
+"""The sizes of the two halves of a Transformer, which may differ in all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flaxformer_lite.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Half:
+    """The sizes of one half.
+
+    Attributes:
+      width: of what goes from layer to layer.
+      num_heads: of each attention.
+      head_width: of each head's queries, keys and values.
+      mlp_width: hidden units of a feed-forward sublayer.
+      num_layers: how many there are.
+      causal: whether a place sees itself and those before it, or all.
+    """
+
+    width: int
+    num_heads: int
+    head_width: int
+    mlp_width: int
+    num_layers: int
+    causal: bool
+
+
+def encoder_half(c: ModelConfig) -> Half:
+    """The half that reads."""
+    return Half(c.width, c.num_heads, c.width // c.num_heads, c.mlp_width, c.num_layers, causal=False)
+
+
+def decoder_half(c: ModelConfig) -> Half:
+    """The half that writes."""
+    return Half(c.width, c.num_heads, c.width // c.num_heads, c.mlp_width, c.num_decoder_layers, causal=True)

@@ -1,0 +1,60 @@
+"""Where the norm of a sublayer stands: ``x = add(x, sublayer(enter(x)))``. Dropout falls on the sublayer's output."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.models.layers import Dropout, placed
+from flaxformer_lite.models.norms import make_norm
+
+
+class _Residual(nn.Module):
+    """What all have in common: a norm, and dropout."""
+
+    config: ModelConfig
+
+    def setup(self):
+        self.norm = make_norm(self.config)
+        self.drop = Dropout(self.config.dropout)
+
+    def enter(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """What the sublayer reads."""
+        raise NotImplementedError
+
+    def add(self, x: Float[Array, "*b d"], y: Float[Array, "*b d"], train: bool) -> Float[Array, "*b d"]:
+        """The sum of the sublayer's input and its output y."""
+        raise NotImplementedError
+
+
+class NormBefore(_Residual):
+    """``x + sublayer(norm(x))``, whose gradients need no long warm-up (Xiong et al. 2020)."""
+
+    def enter(self, x):
+        """What the sublayer reads."""
+        return placed(self.norm(placed(x)))
+
+    def add(self, x, y, train):
+        """The sum of the sublayer's input and its output y."""
+        return placed(x + self.drop(placed(y), train))
+
+
+class NormAfter(_Residual):
+    """``norm(x + sublayer(x))``, as published by Vaswani et al. (2017)."""
+
+    def enter(self, x):
+        """What the sublayer reads."""
+        return placed(x)
+
+    def add(self, x, y, train):
+        """The sum of the sublayer's input and its output y, normalised."""
+        return self.norm(placed(x + self.drop(placed(y), train)))
+
+
+RESIDUALS = {"before": NormBefore, "after": NormAfter}
+
+
+def make_residual(config: ModelConfig) -> nn.Module:
+    """What leads into a sublayer and adds what comes out of it."""
+    return RESIDUALS[config.norm](config)
