@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -34,7 +35,7 @@ from flaxformer_lite.watch.profiling import Profile
 from flaxformer_lite.watch.progress import Progress, Skipped
 from flaxformer_lite.watch.report import Report, make_report
 from flaxformer_lite.watch.usage import AtBest, Spent
-from flaxformer_lite.workdir import WorkDir
+from flaxformer_lite.workdir import Finish, WorkDir
 
 
 def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
@@ -69,6 +70,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
     _say_what(data, teachers, shapes.params, training.frozen)
 
     with ExitStack() as stack:
+        stack.enter_context(folder.alone())
         stack.enter_context(quiet_orbax())
         checkpoints = stack.enter_context(Checkpoints(folder.checkpoints, config.train, config.eval.best_metric))
         processes.last_words(partial(_say_gone, checkpoints))
@@ -127,6 +129,8 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
                 progress.reset_clock()
         progress.catch_up()
         checkpoints.save(Saved(layout.whole(state), batches.get_state(), history, progress.sums))
+    if done == config.train.steps or _out_of_patience(config, history):
+        folder.save_finish(_finish(config, done, history))
     return _say_end(config, path, done, history, stop)
 
 
@@ -213,6 +217,11 @@ def _say_gone(checkpoints: Checkpoints) -> str:
         f"another process is gone (or the runtime failed: its own words stand above), so this one ends; the same "
         f"command on all of them goes on from step {checkpoints.newest():,}"
     )
+
+
+def _finish(config: Config, done: int, history: list[Evaluation]) -> Finish:
+    found = best(history, config.eval.best_metric) or Evaluation(0, math.nan)
+    return Finish(done, found.step, found.value if math.isfinite(found.value) else None)
 
 
 def _say_end(config: Config, path: Path, done: int, history: list[Evaluation], stop: int) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from flaxformer_lite import processes, schema
+from flaxformer_lite import locks, processes, schema
 from flaxformer_lite.config import Config
 from flaxformer_lite.data import vocabulary
 from flaxformer_lite.data.vocabulary import Vocabulary
@@ -18,6 +20,20 @@ from flaxformer_lite.errors import InputError, full_disk_named
 # What may change between two starts of one run: where and in which parts it is computed, not what.
 _WHERE = ("mesh", "rules", "parallel", "model.remat", "model.scan_layers", "train.accumulate", "train.max_compiles")
 _VISIBLE_WITHIN = 70  # seconds; a network file system may keep for a minute that a file does not exist
+
+
+class Finish(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+      step: the last one.
+      best_step: the best one of those that were evaluated; 0: none was.
+      best_value: of the metric that the config calls best; None where there is no such number.
+    """
+
+    step: int
+    best_step: int
+    best_value: float | None
 
 
 class WorkDir:
@@ -33,6 +49,26 @@ class WorkDir:
         self._config = self.path / "config.json"
         self._vocabularies = (self.path / "source.vocabulary.json", self.path / "target.vocabulary.json")
         self._teachers = self.path / "teachers.json"
+        self._finish = self.path / "finished.json"
+        self._lock = self.path / ".lock"
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps every other run out of this folder; of several processes of one run, the first does.
+
+        Raises:
+          InputError: another run is at work in it.
+        """
+        if not processes.first():
+            yield
+            return
+        with locks.held(self._lock) as other:
+            if other:
+                raise InputError(
+                    f"--workdir={self.path}: {other} trains in this folder already; wait for it, stop it, or name "
+                    "another folder"
+                )
+            yield
 
     def claim(self, config: Config) -> bool:
         """Makes the folder this config's own; returns whether it was so already.
@@ -51,7 +87,7 @@ class WorkDir:
                     raise InputError(f"--workdir={self.path}: cannot make this folder: {error.strerror}") from error
             self._write(self._config, schema.to_dict(config))
             return False
-        saved, given = (_without_where(schema.to_dict(c)) for c in (self.config(), config))
+        saved, given = (what(c) for c in (self.config(), config))
         if lines := schema.difference(saved, given):
             raise InputError(
                 f"--workdir={self.path} holds a run with another config (there → here):\n  "
@@ -113,6 +149,14 @@ class WorkDir:
         """What ``save_teachers`` kept; nothing where the run has not begun."""
         return self._read(self._teachers) if self._teachers.exists() else {}
 
+    def save_finish(self, finish: Finish) -> None:
+        """Notes that the run has ended as its config says, by its steps or its patience, and all of it is saved."""
+        self._write(self._finish, finish._asdict())
+
+    def finish(self) -> Finish | None:
+        """What ``save_finish`` kept; None: the run has not ended, or not as its config says."""
+        return Finish(**self._read(self._finish)) if self._finish.exists() else None
+
     def _write(self, path: Path, values: dict[str, Any]) -> None:
         if not processes.first():  # which writes for all
             return
@@ -133,6 +177,11 @@ class WorkDir:
         if not isinstance(values, dict):
             raise InputError(f"{path}: cannot be read (it has no JSON object); restore it from a copy")
         return values
+
+
+def what(config: Config) -> dict[str, Any]:
+    """The nested values that a run goes on with; where and in which parts it is computed may change in between."""
+    return _without_where(schema.to_dict(config))
 
 
 def _without_where(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,13 +7,25 @@ from pathlib import Path
 import pytest
 
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
-_FOUNDATION = ("errors", "cache", "types", "config", "ranges", "checks", "schema", "hashing", "processes", "say")
+_FOUNDATION = (
+    "errors",
+    "cache",
+    "types",
+    "config",
+    "ranges",
+    "checks",
+    "schema",
+    "hashing",
+    "processes",
+    "say",
+    "locks",
+)
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "memory")
 _SPINE = (
     *("announced", "workdir", "train_state", "objective", "steps", "training", "plan"),
     *("checkpoints", "teachers", "inference", "watch", "compare", "loop"),
 )
-_EDGE = ("__init__", "cli", "interop")
+_EDGE = ("__init__", "cli", "interop", "sweeps")
 _FILES = sorted(path.relative_to(_PACKAGE).as_posix() for path in _PACKAGE.rglob("*.py"))
 
 

@@ -18,6 +18,7 @@ from flaxformer_lite.checkpoints.records import Evaluation
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.optim import make_schedule
 from flaxformer_lite.sharding import MeshLayout
+from flaxformer_lite.workdir import WorkDir
 from tests.micro import flags, micro, use_devices
 from tests.runs import EVALUATE, MEASURED, SAVE, UPDATE, PlainEvaluator, Runs, number_of, same
 
@@ -112,6 +113,7 @@ def test_a_finished_run_is_left_as_it_is(runs, whole, capsys):
     assert runs.start("finished") == 0
     assert runs.start("finished") == 0
     same(runs.record("finished"), whole)
+    assert WorkDir(runs.folder / "finished").finish().step == 12
     assert "done at step 12" in capsys.readouterr().err
 
 
@@ -138,8 +140,11 @@ def test_patience_counts_evaluations_across_restarts(runs, monkeypatch, capsys):
     monkeypatch.setattr(PlainEvaluator, "__call__", lambda self, step, params: values[step])
     impatient = micro({"train.patience": 2, "train.eval_every": 2})
     runs.break_off("run", UPDATE, 7, impatient)
+    folder = WorkDir(runs.folder / "run")
+    assert folder.finish() is None
     assert runs.start("run", impatient) == 0
     assert int(runs.saved["run"][-1].state.step) == 8
+    assert folder.finish() == (8, 4, 7.0)
     assert (
         "done at step 8 (no better exact_match in 2 evaluations); best exact_match 7 at step 4"
         in capsys.readouterr().err
