@@ -49,7 +49,14 @@ class Batch(NamedTuple):
 
 
 class SpecialIds(NamedTuple):
-    """The ids with a meaning of their own; each vocabulary says which they are."""
+    """The ids with a meaning of their own; each vocabulary says which they are.
+
+    Attributes:
+      pad: fills up rows.
+      end: closes a text; the last that is said.
+      begin: what a decoder reads first, which may be the same as ``pad`` or ``end``.
+      unknown: stands for text that has no id.
+    """
 
     pad: int
     end: int

@@ -18,11 +18,15 @@ from flaxformer_lite.types import Batch, SpecialIds, Tokens
 class Ragged(NamedTuple):
     """Rows of different lengths, one behind the other.
 
-    Row i is ``ids[offsets[i]:offsets[i + 1]]``.
+    Attributes:
+      ids: row i is ``ids[offsets[i]:offsets[i + 1]]``.
+      offsets: where rows begin, and where the last one ends.
+      closing: how many of a row's last tokens close it: a row that is cut keeps them.
     """
 
     ids: Int32[np.ndarray, " tokens"]
     offsets: Int64[np.ndarray, " rows_and_one"]
+    closing: int = 1
 
     @property
     def lengths(self) -> Int64[np.ndarray, " rows"]:
@@ -39,17 +43,18 @@ class FitCounts(NamedTuple):
 
 
 def tokenise(vocabulary: Vocabulary, texts: Iterable[str]) -> Ragged:
-    """The ids of texts, each closed by the end token.
+    """The ids of texts, each opened and closed as the vocabulary does: most only close with the end token.
 
     Example:
       With a = 4 and b = 5, ``["ab", "", "b"]`` gives ``ids [4 5 1 1 5 1]`` and ``offsets [0 3 4 6]``.
     """
     ids, offsets = array("i"), array("q", [0])
     for text in texts:
+        ids.extend(vocabulary.opening)
         ids.extend(vocabulary.encode(text))
-        ids.append(vocabulary.special.end)
+        ids.extend(vocabulary.closing)
         offsets.append(len(ids))
-    return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64))
+    return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64), len(vocabulary.closing))
 
 
 def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
@@ -64,7 +69,7 @@ def fit(
     max_target_length: int,
     overlong: Literal["drop", "truncate"],
 ) -> tuple[Ragged, Ragged, Int64[np.ndarray, " kept"], FitCounts]:
-    """Drops the examples that are too long, or cuts them; what is cut still closes with the end token.
+    """Drops the examples that are too long, or cuts them; what is cut still closes as it did.
 
     Returns:
       source and target, which examples they are of those given, and how many were dropped or truncated.
@@ -150,10 +155,12 @@ def _span(ragged: Ragged) -> str:
 
 
 def truncate(ragged: Ragged, max_length: int) -> Ragged:
-    """Cuts rows that are longer; they still close with the end token."""
+    """Cuts rows that are longer; they still close as they did."""
     lengths = np.minimum(ragged.lengths, max_length)
     cut = _slice(ragged, ragged.offsets[:-1], lengths)
-    cut.ids[cut.offsets[1:] - 1] = ragged.ids[ragged.offsets[1:] - 1]  # every row closes with the end token
+    for back in range(1, ragged.closing + 1):
+        rows = lengths >= back
+        cut.ids[cut.offsets[1:][rows] - back] = ragged.ids[ragged.offsets[1:][rows] - back]
     return cut
 
 
@@ -164,4 +171,4 @@ def _take(ragged: Ragged, rows: Int64[np.ndarray, " kept"]) -> Ragged:
 def _slice(ragged: Ragged, starts: Int64[np.ndarray, " rows"], lengths: Int64[np.ndarray, " rows"]) -> Ragged:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    return Ragged(ragged.ids[places], offsets)
+    return Ragged(ragged.ids[places], offsets, ragged.closing)

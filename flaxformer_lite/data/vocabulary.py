@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, SupportsIndex, runtime_checkable
 import sentencepiece
 
 from flaxformer_lite.config import VocabularyConfig
+from flaxformer_lite.data import published
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.types import SpecialIds
 
@@ -27,11 +28,24 @@ _MAX_SENTENCE_BYTES = 1_000_000  # SentencePiece leaves longer lines out of its 
 
 @runtime_checkable  # so that signatures with it can be checked in tests
 class Vocabulary(Protocol):
-    """Turns text into ids and back. Every vocabulary has the same special ids, ``SPECIAL``."""
+    """Turns text into ids and back.
+
+    The special ids of those that are built here are ``SPECIAL``; published ones (``published``) have their own.
+    """
 
     @property
     def special(self) -> SpecialIds:
         """The ids with a meaning of their own."""
+        ...
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """What comes before the ids of every text. A search says these of a target's tokens without being asked."""
+        ...
+
+    @property
+    def closing(self) -> tuple[int, ...]:
+        """What comes after the ids of every text: of a target, the end id."""
         ...
 
     @property
@@ -60,6 +74,8 @@ class ByteVocabulary:
     """The bytes of UTF-8. Nothing is unknown to it."""
 
     special = SPECIAL
+    opening = ()
+    closing = (SPECIAL.end,)
     size = _FIRST + 256
 
     def encode(self, text: str) -> list[int]:
@@ -88,6 +104,8 @@ class _TableVocabulary:
     """A table of entries; the place of an entry is its id. Subclasses say what an entry is."""
 
     special = SPECIAL
+    opening = ()
+    closing = (SPECIAL.end,)
     kind: ClassVar[str]
     separator: ClassVar[str]
 
@@ -151,6 +169,8 @@ class SentencePieceVocabulary:
     """
 
     special = SPECIAL
+    opening = ()
+    closing = (SPECIAL.end,)
 
     def __init__(self, model: bytes):
         self._model = model
@@ -223,7 +243,9 @@ def from_json(values: dict[str, Any]) -> Vocabulary:
                 return WordVocabulary(entries)
             case {"kind": "sentencepiece", "model": model}:
                 return SentencePieceVocabulary(base64.b64decode(model, validate=True))
-    except (RuntimeError, TypeError, binascii.Error) as error:
+        if found := published.from_json(values):
+            return found
+    except (RuntimeError, TypeError, KeyError, ValueError, binascii.Error) as error:
         raise InputError(f"the saved vocabulary is damaged: {error}") from error
     raise InputError(f"this is not a saved vocabulary: {str(values)[:100]}")
 

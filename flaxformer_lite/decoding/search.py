@@ -23,17 +23,20 @@ class Query(NamedTuple):
         batch, is left alone: its hypotheses have length 0.
       prefix: the tokens that the target must begin with, pad behind them; p may be 0. They count in length and score.
       seeds: what a row's random draws depend on, beside the number of the sample and of the step.
+      free: how many of the first of those tokens cost nothing, as if they had probability 1: what opens every target
+        of a vocabulary, such as its language. Their number may be larger than p.
     """
 
     limits: Int[AnyArray, " b"]
     prefix: Int[AnyArray, "b p"]
     seeds: UInt32[AnyArray, " b"]
+    free: Int[AnyArray, " b"]
 
 
 def query(limits: Int[AnyArray, " b"]) -> Query:
     """Asks for targets of at most so many tokens and nothing else."""
     b = limits.shape[0]
-    return Query(jnp.asarray(limits), jnp.zeros((b, 0), jnp.int32), jnp.zeros(b, jnp.uint32))
+    return Query(jnp.asarray(limits), jnp.zeros((b, 0), jnp.int32), jnp.zeros(b, jnp.uint32), jnp.zeros(b, jnp.int32))
 
 
 @runtime_checkable  # so that the tests' run-time checks can ask
@@ -105,7 +108,8 @@ class Rules(NamedTuple):
         own, ids, forced = next_log_probs(logits, only_end, self.special), jnp.arange(logits.shape[-1]), only_end
         if self.query.prefix.shape[1] > 0:
             prescribed = jnp.where(only_end, -1, self._prescribed(history.length))[:, None, None]
-            own = jnp.where((prescribed < 0) | (ids == prescribed), own, NEVER)
+            price = jnp.where((history.length < jnp.asarray(self.query.free))[:, None, None], 0.0, own)
+            own = jnp.where(prescribed < 0, own, jnp.where(ids == prescribed, price, NEVER))
             forced = only_end | (prescribed[:, 0, 0] >= 0)
         if not self.transforms:
             return NextToken(own, own)

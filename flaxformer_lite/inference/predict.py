@@ -143,20 +143,20 @@ class Predictor:
         return truncate(sources, int(self.reach))
 
     def tokenise_prefixes(self, prefixes: Sequence[str]) -> Ragged:
-        """The tokens of prefixes, without an end; a blank one has none.
+        """The tokens of prefixes, behind those that open every target; without an end.
 
         Raises:
           InputError: one cannot be said.
         """
-        rows = [self._target.encode(prefix if prefix.strip() else "") for prefix in prefixes]
-        for number, (prefix, ids) in enumerate(zip(prefixes, rows, strict=True), start=1):
+        said = [self._target.encode(prefix) if prefix.strip() else [] for prefix in prefixes]
+        for number, (prefix, ids) in enumerate(zip(prefixes, said, strict=True), start=1):
             if self._target.special.unknown in ids:
                 raise InputError(f"prefix {number}, {prefix!r}, has what the model cannot say: not in its vocabulary")
-            if len(ids) >= self.reach:
+            if len(self._target.opening) + len(ids) >= self.reach:
                 raise InputError(
                     f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self.reach}"
                 )
-        return ragged(rows)
+        return ragged([[*self._target.opening, *ids] for ids in said])
 
     def rows(self, decode: DecodeConfig) -> int:
         """Lines searched together, on each device as many.
@@ -178,7 +178,8 @@ class Predictor:
         limits, seeds = np.zeros(rows, np.int32), np.zeros(rows, np.uint32)
         limits[: len(batch)] = np.maximum(self.limits(sources.lengths[batch], decode), begun.lengths[batch] + 1)
         seeds[: len(batch)] = [_seed(self.seed, sources.ids[slice(*sources.offsets[i : i + 2])]) for i in batch]
-        query = Query(limits, pad(begun, filled, prefix_length, self._target.special).ids, seeds)
+        free = np.full(rows, len(self._target.opening), np.int32)
+        query = Query(limits, pad(begun, filled, prefix_length, self._target.special).ids, seeds, free)
         arguments = self.layout.share_out((pad(sources, filled, length, self._source.special), query))
         return self.layout.gather(self._searcher(shape, decode)(self.params, arguments))
 

@@ -29,7 +29,7 @@ class Scored(NamedTuple):
     Attributes:
       source_tokens: the source as its vocabulary writes it, the end token last.
       tokens: the target in the same way.
-      log_probs: of each token, given the source and those before it, in nats.
+      log_probs: of each token, given the source and those before it, in nats; 0 of those that open every target.
       attention: for each token the share of each source token; nothing for a model without attention.
     """
 
@@ -98,6 +98,7 @@ class Scorer:
         layout = self._predictor.layout
         log_probs, attention = layout.gather(self._run(self._predictor.params, layout.share_out(batch)))
         source, target = self._predictor.vocabularies
+        log_probs = np.where(np.arange(shape[1]) < len(target.opening), np.float32(0), log_probs)
         found = {}
         for row, index in enumerate(chosen):
             s, t = int(sources.lengths[index]), int(targets.lengths[index])

@@ -32,7 +32,7 @@ class Comparison(NamedTuple):
     Attributes:
       source: the line.
       found: what beam search with no length penalty said; its score is log P(Y|X).
-      exact: the likeliest target.
+      exact: the likeliest target. Both without the tokens that open every target.
       text: of it.
     """
 
@@ -63,11 +63,13 @@ def compare(predictor: Predictor, lines: Sequence[str], decode: DecodeConfig, bu
     """
     source, target = predictor.vocabularies
     run = Announced(jax.jit(partial(_read, predictor.model_of(decode), target.special)), "exact search")
+    opening = target.opening
     for line, (found, *_) in zip(lines, predictor.n_best(lines, _plain(decode)), strict=True):
         tokens = predictor.fit(tokenise(source, [line]))
         row = pad(tokens, np.array([0]), int(doubling(tokens.lengths, predictor.reach)[0]), source.special)
-        predict = partial(_predict, partial(run, predictor.params), row, target.special)
-        limit = int(predictor.limits(tokens.lengths, decode)[0])
+        predict = partial(_predict, partial(run, predictor.params), row, (target.special.begin, *opening))
+        limit = int(predictor.limits(tokens.lengths, decode)[0]) - len(opening)
+        found = found._replace(ids=found.ids[len(opening) :])
         exact = exact_search(predict, (found.ids, found.score), limit, target.special, _ROWS, budget)
         yield Comparison(line, found, exact, target.decode(exact.ids))
 
@@ -100,14 +102,15 @@ def _plain(decode: DecodeConfig) -> DecodeConfig:
 
 
 def _predict(
-    run: Any, source: Tokens, special: SpecialIds, beginnings: Sequence[tuple[int, ...]]
+    run: Any, source: Tokens, opening: tuple[int, ...], beginnings: Sequence[tuple[int, ...]]
 ) -> Float[np.ndarray, "n v"]:
-    length = 8 * -(-(max(map(len, beginnings)) + 1) // 8)  # so that few shapes are compiled
-    ids = np.full((_ROWS, length), special.begin, np.int32)
-    for row, beginning in zip(ids, beginnings, strict=False):
-        row[1 : 1 + len(beginning)] = beginning
+    read = [(*opening, *beginning) for beginning in beginnings]
+    length = 8 * -(-max(map(len, read)) // 8)  # so that few shapes are compiled
+    ids = np.full((_ROWS, length), opening[0], np.int32)
+    for row, these in zip(ids, read, strict=False):
+        row[: len(these)] = these
     last = np.zeros(_ROWS, np.int32)
-    last[: len(beginnings)] = [len(beginning) for beginning in beginnings]
+    last[: len(read)] = [len(these) - 1 for these in read]
     return jax.device_get(run((source, ids, last)))[: len(beginnings)]
 
 

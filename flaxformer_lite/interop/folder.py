@@ -1,0 +1,58 @@
+"""A folder in which a published model lies: its settings and the names of its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flaxformer_lite.errors import InputError
+
+
+class Folder:
+    """Reads what lies in ``--source``.
+
+    Raises:
+      InputError: it is not there, or has no ``config.json``.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise InputError(
+                f"--source={self.path}: there is no such folder; download the model first (config.json, "
+                "model.safetensors and the files of its tokenizer) and name the folder that they lie in"
+            )
+        if not self.has("config.json"):
+            raise InputError(f"--source={self.path}: there is no config.json; is it the folder of a published model?")
+        self.config = self.json("config.json")
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.path / name).is_file()
+
+    def bytes(self, name: str) -> bytes:
+        """All of a file."""
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.path / name}: cannot be read: {error.strerror}") from error
+
+    def text(self, name: str) -> str:
+        """All of a text file."""
+        try:
+            return self.bytes(name).decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.path / name}: this is not UTF-8 text ({error})") from error
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The object in a JSON file; nothing of a file that is not there."""
+        if not self.has(name):
+            return {}
+        try:
+            values = json.loads(self.text(name))
+        except ValueError as error:
+            raise InputError(f"{self.path / name}: this is not JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{self.path / name}: must hold a JSON object, not {str(values)[:60]}")
+        return values
