@@ -29,15 +29,7 @@ def per(hypotheses: Sequence[str], references: References) -> float:
     Each hypothesis is compared with the reference that takes the fewest insertions, deletions and substitutions, of
     equally close ones with the first. Edits are summed over all sources, and so are the lengths of those references.
     """
-    _check(hypotheses, references)
-    edits = phones = 0
-    for hypothesis, accepted in zip(hypotheses, references, strict=True):
-        said = hypothesis.split()
-        distance, length = min(
-            ((Levenshtein.distance(said, reference.split()), len(reference.split())) for reference in accepted),
-            key=lambda pair: pair[0],
-        )
-        edits, phones = edits + distance, phones + length
+    edits, phones = map(sum, zip(*counts("per", hypotheses, references), strict=True))
     return 100 * edits / max(phones, 1)
 
 
@@ -58,6 +50,7 @@ _METRICS: dict[str, Callable[[Sequence[str], References], float]] = {
     "bleu": bleu,
     "chrf": chrf,
 }
+COMPUTED = tuple(_METRICS)
 
 
 def compute(names: Sequence[str], hypotheses: Sequence[str], references: References) -> dict[str, float]:
@@ -75,6 +68,22 @@ def compute(names: Sequence[str], hypotheses: Sequence[str], references: Referen
     if unknown:
         raise ValueError(f"no metrics are named {sorted(unknown)}; there are {', '.join(_METRICS)}")
     return {name: _METRICS[name](hypotheses, references) for name in names}
+
+
+def counts(name: str, hypotheses: Sequence[str], references: References) -> list[tuple[int, int]]:
+    """What exact_match, wer and per are shares of: for each source, how many count of how many."""
+    _check(hypotheses, references)
+    pairs = list(zip(hypotheses, references, strict=True))
+    if name == "per":
+        return [_edits(hypothesis.split(), accepted) for hypothesis, accepted in pairs]
+    wanted = {"exact_match": True, "wer": False}[name]
+    return [(int((hypothesis in accepted) == wanted), 1) for hypothesis, accepted in pairs]
+
+
+def _edits(said: Sequence[str], accepted: Sequence[str]) -> tuple[int, int]:
+    """The edits to the closest reference and its length."""
+    spoken = [reference.split() for reference in accepted]
+    return min(((Levenshtein.distance(said, phones), len(phones)) for phones in spoken), key=lambda pair: pair[0])
 
 
 def lower_is_better(name: str) -> bool:
@@ -126,16 +135,24 @@ def _sentence_metric(name: str) -> Any:
     return CHRF() if name == "chrf" else BLEU(effective_order=True)
 
 
-def _sacrebleu(name: str, hypotheses: Sequence[str], references: References) -> tuple[float, str]:
+def corpus_metric(name: str) -> Any:
+    """``bleu`` or ``chrf`` as sacreBLEU has it."""
     from sacrebleu.metrics.bleu import BLEU  # here, because it takes 0.2 s that most runs do not need
     from sacrebleu.metrics.chrf import CHRF
 
-    _check(hypotheses, references)
-    # sacreBLEU wants one list for the first references of all sources, one for the second, …; None: there is none.
+    return {"bleu": BLEU, "chrf": CHRF}[name]()
+
+
+def by_rank(references: References) -> list[list[Any]]:
+    """As sacreBLEU wants them: a list of all sources' first references, one of the second, …; None: there is none."""
     most = max(len(accepted) for accepted in references)
-    by_rank = [[accepted[i] if i < len(accepted) else None for accepted in references] for i in range(most)]
-    metric = {"bleu": BLEU, "chrf": CHRF}[name]()
-    score = metric.corpus_score(list(hypotheses), by_rank).score
+    return [[accepted[i] if i < len(accepted) else None for accepted in references] for i in range(most)]
+
+
+def _sacrebleu(name: str, hypotheses: Sequence[str], references: References) -> tuple[float, str]:
+    _check(hypotheses, references)
+    metric = corpus_metric(name)
+    score = metric.corpus_score(list(hypotheses), by_rank(references)).score
     return score, str(metric.get_signature())
 
 

@@ -3,6 +3,7 @@
 Examples:
   flaxformer-lite evaluate --workdir=runs/g2p --split=test
   flaxformer-lite evaluate --workdir=runs/g2p --split=test --beam_size=5 --length_penalty=0.6 --json
+  flaxformer-lite evaluate --workdir=runs/g2p --split=test --beam_size=1 --save_decodes=greedy
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 from flaxformer_lite.cli import processes, search_flags
+from flaxformer_lite.compare import decodes
+from flaxformer_lite.compare.decodes import Decodes
 from flaxformer_lite.config import DecodeConfig
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.say import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max_examples", type=int, default=0, metavar="N", help="only N, spread over it (default: all)"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
+    parser.add_argument(
+        "--save_decodes",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="keep sources, references and hypotheses as decodes/NAME.jsonl in the work folder, for compare\n"
+        "--significance=NAME (default: the split's name)",
+    )
     processes.add_arguments(parser)
 
 
@@ -33,32 +47,49 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluates; returns the exit code."""
     if arguments.max_examples < 0:
         raise InputError(f"--max_examples={arguments.max_examples}: must be at least 0 (all)")
+    folders = search_flags.folders(arguments.workdir)
+    kept = _place_of_decodes(arguments, folders)
     processes.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.inference.evaluate import evaluate_split
 
-    predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
+    predictor = flaxformer_lite.load(folders, step=arguments.step)
     decode = search_flags.checked_decode_config(predictor, arguments)
     if arguments.seed is not None:
         predictor.seed = arguments.seed
     found = evaluate_split(predictor, arguments.split, decode, arguments.max_examples)
     step = "average" if arguments.step == "average" else predictor.step
+    settings = {
+        "workdir": arguments.workdir,
+        "step": step,
+        "split": arguments.split,
+        "max_examples": arguments.max_examples,
+        "seed": predictor.seed,
+        "decode": dataclasses.asdict(decode),
+        "metrics": found.metrics,
+    }
+    if kept:
+        decodes.save(Decodes(settings, found.examples.sources, found.examples.references, found.hypotheses), kept)
+        say(f"kept what was decoded in {kept}")
     if arguments.json:
-        settings = {
-            "workdir": arguments.workdir,
-            "step": step,
-            "split": arguments.split,
-            "max_examples": arguments.max_examples,
-            "seed": predictor.seed,
-            "decode": dataclasses.asdict(decode),
-        }
-        print(json.dumps({**settings, "metrics": found}, indent=2))
+        print(json.dumps(settings, indent=2))
     else:
         print(f"{arguments.split}, step {step}, {_named(decode)}\n")
-        width = max(map(len, found), default=0)
-        for name, value in found.items():
+        width = max(map(len, found.metrics), default=0)
+        for name, value in found.metrics.items():
             print(f"{name:<{width}}  {value:10.4f}")
     return 0
+
+
+def _place_of_decodes(arguments: argparse.Namespace, folders: Sequence[str]) -> Path | None:
+    """Where ``--save_decodes`` is to keep them, if it is given."""
+    if arguments.save_decodes is None:
+        return None
+    if len(folders) > 1:
+        raise InputError(f"--save_decodes: belongs to one run, but --workdir={arguments.workdir} names an ensemble")
+    return decodes.path_of(
+        Path(folders[0]), decodes.checked_name(arguments.save_decodes or arguments.split, "--save_decodes")
+    )
 
 
 def _named(decode: DecodeConfig) -> str:

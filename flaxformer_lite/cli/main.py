@@ -27,6 +27,7 @@ _COMMANDS = {
     "score": "say how likely given targets are",
     "search-errors": "say how often beam search misses the likeliest target",
     "average": "average the parameters of a run's last checkpoints",
+    "compare": "say what differs between runs, which is best, and whether that is chance",
     "plan": "say what a run will need on many devices, before any is booked",
     "data": "show what a model will see: examples, ids, lengths, what is cut",
 }

@@ -11,15 +11,15 @@ from flaxformer_lite import processes
 from flaxformer_lite.errors import InputError, full_disk_named
 
 
-def check_writable(path: str) -> None:
-    """Raises InputError where ``--output`` cannot be written, before there is anything to write."""
+def check_writable(path: str, flag: str = "--output") -> None:
+    """Raises InputError where what a flag names cannot be written, before there is anything to write."""
     place = Path(path).resolve()
     if path == "-":
         return
     if place.is_dir():
-        raise InputError(f"--output={path}: this is a folder; name a file")
+        raise InputError(f"{flag}={path}: this is a folder; name a file")
     if not os.access(place if _is_special(place) else place.parent, os.W_OK):
-        raise InputError(f"--output={path}: cannot write there; name a file in a folder that exists and is yours")
+        raise InputError(f"{flag}={path}: cannot write there; name a file in a folder that exists and is yours")
 
 
 def write(path: str, texts: Iterable[str]) -> None:

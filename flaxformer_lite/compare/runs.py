@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from flaxformer_lite import metrics
+from flaxformer_lite.errors import InputError
+
 SEED = "seed"  # the key in which runs of one group differ
+_COSTS = ("objective", "gradient_norm", "data_wait", "peak_memory", "skipped")  # what metrics.py does not compute
 
 
 class Curve(NamedTuple):
@@ -118,6 +123,52 @@ class Comparison:
         )
 
 
+def compare(runs: Sequence[Run], metric: str) -> Comparison:
+    """Puts runs side by side, best first."""
+    lower = lower_is_better(metric)
+    ranked = sorted(runs, key=lambda run: rank(best(run, metric, lower).value, lower))
+    return Comparison(tuple(ranked), differing_keys(runs), metric, lower)
+
+
+def differing_keys(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The settings in which runs differ, those that only some have among them; in the order of a config, seed last."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    differing = [key for key in keys if len({(key in run.settings, run.settings.get(key)) for run in runs}) > 1]
+    return tuple(sorted(differing, key=lambda key: key == SEED))
+
+
+def choose_metric(runs: Sequence[Run], name: str) -> str:
+    """The whole name of a metric, which may be given without ``eval/``; by default what the runs' configs say is best.
+
+    Raises:
+      InputError: no run has it, or the configs do not agree on one.
+    """
+    if not name:
+        named = sorted({f"eval/{run.settings.get('eval.best_metric', 'loss')}" for run in runs})
+        if len(named) > 1:
+            raise InputError(f"the runs' configs name {' and '.join(named)} as best metric; choose with --metric=…")
+        name = named[0]
+    there = sorted({metric for run in runs for metric in run.curves})
+    for whole in (name, f"eval/{name}"):
+        if whole in there:
+            return whole
+    near = difflib.get_close_matches(name, [*there, *(metric.rpartition("/")[2] for metric in there)], n=1)
+    raise InputError(
+        f"--metric={name}: no run has recorded it"
+        + (f"; did you mean {near[0]}?" if near else "")
+        + f" (there are {', '.join(there)})"
+    )
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of a metric, such as ``eval/wer``, is better; of one that is not known here, more is."""
+    name = metric.rpartition("/")[2]
+    try:
+        return name in _COSTS or metrics.lower_is_better(name)
+    except ValueError:
+        return False
+
+
 def final(run: Run, metric: str) -> Point:
     """The last value that a run recorded of a metric; step 0 and NaN where there is none."""
     curve = run.curves.get(metric)
@@ -130,8 +181,11 @@ def best(run: Run, metric: str, lower_is_better: bool) -> Point:
     What is not a number is worst: it is the best only of a run that has nothing else.
     """
     curve = run.curves.get(metric)
-    if curve is None:
-        return Point(0, math.nan)
+    return Point(0, math.nan) if curve is None else best_of(curve, lower_is_better)
+
+
+def best_of(curve: Curve, lower_is_better: bool) -> Point:
+    """The best value of a curve, as ``best`` says it."""
     costs = curve.values if lower_is_better else -curve.values
     i = int(np.argmin(np.where(np.isnan(costs), np.inf, costs)))
     return Point(int(curve.steps[i]), float(curve.values[i]))
@@ -142,7 +196,7 @@ def rank(value: float, lower_is_better: bool) -> tuple[bool, float]:
     return math.isnan(value), 0.0 if math.isnan(value) else value if lower_is_better else -value
 
 
-def spread(values: list[float]) -> Spread:
+def spread(values: Sequence[float]) -> Spread:
     """Mean and deviation; NaN where there are too few values for it, or one of them is."""
     mean = float(np.mean(values)) if values else math.nan
     return Spread(mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan)

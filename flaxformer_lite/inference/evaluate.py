@@ -53,12 +53,19 @@ def decode_examples(predictor: Predictor, examples: Examples, decode: DecodeConf
     return Decoded(metrics.compute(predictor.config.eval.metrics, hypotheses, examples.references), hypotheses)
 
 
-def evaluate_split(
-    predictor: Predictor, split: tasks.Split, decode: DecodeConfig, max_examples: int
-) -> dict[str, float]:
+class Evaluated(NamedTuple):
+    """How good a model is on some examples, and what it made of them."""
+
+    metrics: dict[str, float]
+    examples: Examples
+    hypotheses: list[str]
+
+
+def evaluate_split(predictor: Predictor, split: tasks.Split, decode: DecodeConfig, max_examples: int) -> Evaluated:
     """All metrics of a trained model on one split of its data, or on ``max_examples`` spread evenly over it."""
     config = predictor.config
     examples = tasks.load(config.data, split, config.seed).sample(max_examples)
     dataset, _ = make_dataset(examples, *predictor.vocabularies, config.data, "truncate")
-    forced = TeacherForced(predictor.model_of(decode), config.train, dataset, predictor.layout)
-    return forced(predictor.params) | decode_examples(predictor, examples, decode).metrics
+    forced = TeacherForced(predictor.model_of(decode), config.train, dataset, predictor.layout)(predictor.params)
+    decoded = decode_examples(predictor, examples, decode)
+    return Evaluated(forced | decoded.metrics, examples, decoded.hypotheses)

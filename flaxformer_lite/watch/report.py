@@ -49,7 +49,7 @@ class Report:
 
     def curves(self) -> None:
         """Draws curves.png anew from metrics.jsonl."""
-        lines = _read(self._metrics)
+        lines = read(self._metrics)
         if lines:
             from flaxformer_lite.watch import curves  # here, because matplotlib takes half a second to import
 
@@ -61,7 +61,7 @@ class Report:
 
         A killed run wrote more than its last checkpoint holds, and perhaps half a line; those steps come again.
         """
-        kept = [line for line in _read(self._metrics) if line["step"] <= step]
+        kept = [line for line in read(self._metrics) if line["step"] <= step]
         _replace(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
         if self._samples.exists():
             _replace(self._samples, _samples_until(step, self._samples.read_text("utf-8").splitlines(keepends=True)))
@@ -118,6 +118,21 @@ def make_report(folder: Path) -> Report:
     return Report(folder) if processes.first() else Unwritten()
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics file, each with its ``step``; none if there is no file."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text("utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue  # a kill left half a line
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+    return lines
+
+
 def _format_sample(row: Sequence[str]) -> str:
     """Three lines, each indented, however many lines the texts have: ``rewind`` knows its blocks by that."""
     names = ("source", "reference", "hypothesis")
@@ -131,19 +146,6 @@ def _samples_until(step: int, lines: Iterable[str]) -> str:
             break
         kept.append(line)
     return "".join(kept)
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; none if there is no file."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text("utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue  # a kill left half a line
-    return lines
 
 
 def _replace(path: Path, text: str) -> None:

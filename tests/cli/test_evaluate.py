@@ -6,6 +6,8 @@ import types
 import pytest
 
 from flaxformer_lite.cli.main import main
+from flaxformer_lite.compare import decodes
+from flaxformer_lite.data.tasks import Examples
 
 
 @pytest.fixture
@@ -15,7 +17,10 @@ def asked(monkeypatch, predictor):
 
     def evaluate_split(predictor, split, decode, max_examples):
         calls.append((predictor, split, decode, max_examples))
-        return {"loss": 0.51234, "wer": 30.25}
+        examples = Examples(["ab", "c\u2028d"], [("b a",), ("c", "d c")])
+        return types.SimpleNamespace(
+            metrics={"loss": 0.51234, "wer": 30.25}, examples=examples, hypotheses=["b a", "d\nd"]
+        )
 
     module = types.ModuleType("flaxformer_lite.inference.evaluate")
     module.evaluate_split = evaluate_split
@@ -65,4 +70,31 @@ def test_bad_flags_end_in_one_line(asked, flag, capsys):
     captured = capsys.readouterr()
     assert flag.partition("=")[0] in captured.err
     assert captured.err.count("\n") == 1
+    assert not asked
+
+
+@pytest.mark.parametrize(("flag", "name"), [("--save_decodes", "test"), ("--save_decodes=beam-4.new", "beam-4.new")])
+def test_what_is_decoded_is_kept(flag, name, asked, tmp_path, capsys):
+    assert main(["evaluate", f"--workdir={tmp_path}", "--split=test", flag, "--json"]) == 0
+    captured = capsys.readouterr()
+    path = tmp_path / "decodes" / f"{name}.jsonl"
+    assert str(path) in captured.err
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    kept = decodes.load(path)
+    assert kept.settings == json.loads(captured.out)
+    assert kept.sources == ["ab", "c\u2028d"]
+    assert kept.references == [["b a"], ["c", "d c"]]
+    assert kept.hypotheses == ["b a", "d\nd"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--workdir=a,b", "--save_decodes"], "belongs to one run, but --workdir=a,b names an ensemble"),
+        (["--workdir=a", "--save_decodes=../x"], "--save_decodes=../x: must be a name of letters"),
+    ],
+)
+def test_what_cannot_be_kept_is_said_before_anything(flags, said, asked, capsys):
+    assert main(["evaluate", *flags]) == 2
+    assert said in capsys.readouterr().err
     assert not asked

@@ -1,0 +1,84 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from flaxformer_lite.cli.main import main
+from flaxformer_lite.compare import decodes
+from flaxformer_lite.compare.decodes import Decodes
+from tests.compare.made import wer, write_run
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    """Three runs of two learning rates, in a sweep's folder; the current folder is above it."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "sweep" / "a", wer(*range(20, 10, -1)), {"optim.learning_rate": 0.001})
+    write_run(tmp_path / "sweep" / "b", wer(*range(22, 12, -1)), {"optim.learning_rate": 0.001, "seed": 3})
+    write_run(tmp_path / "sweep" / "c", wer(9, 8), {"optim.learning_rate": 0.01})
+    return tmp_path / "sweep"
+
+
+def test_table_and_files(sweep, tmp_path, capsys):
+    (sweep / "fresh").mkdir()
+    (sweep / "fresh" / "config.json").write_text('{"seed": 1}')
+    assert main(["compare", "sweep", "--csv=runs.csv", "--json=runs.json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "left out: sweep/fresh: has recorded nothing yet\n"
+    lines = captured.out.splitlines()
+    assert lines[0] == "eval/wer (lower is better), 3 runs, best first"
+    assert lines[6].split() == ["2", *("12.00", "±", "1.41") * 2, "2", "2", "0.001"]
+    assert lines[-3].split() == ["1", "c", "8.00", "20", "8.00", "at", "20", "of", "100", "0.01", "0"]
+    assert json.loads((tmp_path / "runs.json").read_text())["runs"][0]["name"] == "c"
+    assert (tmp_path / "runs.csv").read_text().count("\n") == 4
+
+
+def test_significance(sweep, capsys):
+    references = [["a b"], ["c"], ["d e f"]] * 9
+    for name, wrong in (("b", 2), ("a", 5)):
+        hypotheses = [these[0] if i % wrong else "x" for i, these in enumerate(references)]
+        kept = Decodes({"metrics": {"wer": 1.0}}, ["s"] * 27, references, hypotheses)
+        decodes.save(kept, decodes.path_of(sweep / name, "test"))
+    assert main(["compare", "sweep/b", "sweep/a", "--significance=test", "--json=runs.json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[-2:]] == ["b", "a"]
+    found = json.loads((sweep.parent / "runs.json").read_text())["significance"]
+    assert found[1]["metrics"]["wer"]["difference"] == pytest.approx(100 * (6 - 14) / 27)
+
+
+def test_files_on_standard_output_stand_alone(sweep, capsys):
+    assert main(["compare", "sweep", "--json=-"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["swep"], "swep: there is no such folder"),
+        (["sweep", "--metric=eval/bleu"], "--metric=eval/bleu: no run has recorded it"),
+        (["sweep", "--csv=none/x.csv"], "--csv=none/x.csv: cannot write there"),
+        (["sweep", "--html=sweep"], "--html=sweep: this is a folder"),
+        (["sweep", "--significance=../x"], "--significance=../x: must be a name"),
+        (["sweep", "--significance=test"], "sweep/a has no decodes/test.jsonl (and 2 others lack theirs); make it wit"),
+        ([], "the following arguments are required: DIR"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(flags, said, sweep, capsys):
+    assert main(["compare", *flags]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_it_needs_no_jax(sweep, repository):
+    code = (
+        f"import sys; sys.path.insert(0, {str(repository)!r})\n"
+        "from flaxformer_lite.cli.main import main\n"
+        "code = main(['compare', 'sweep'])\n"
+        "heavy = {'jax', 'flax', 'grain', 'matplotlib', 'sacrebleu', 'tensorflow_datasets'} & sys.modules.keys()\n"
+        "sys.exit(code or ', '.join(heavy) or 0)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,36 @@
+"""Work folders of runs that never ran."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flaxformer_lite import schema
+from flaxformer_lite.compare.runs import Curve, Run
+from tests.micro import micro
+
+DEFAULTS = {"train.steps": 100, "eval.best_metric": "wer", "eval.metrics": ("wer", "per")}
+
+
+def make_run(name: str, values: Sequence[float], **settings: Any) -> Run:
+    """A run in memory, with ``eval/wer`` at steps 10, 20, …; its settings by the last part of their keys."""
+    steps = 10 * (1 + np.arange(len(values)))
+    curves = {"eval/wer": Curve(steps, np.array(values, float))} if len(values) else {}
+    return Run(name, Path(name), settings, curves, done=True)
+
+
+def write_run(folder: Path, lines: Sequence[Mapping[str, Any] | str], changes: Mapping[str, Any] | None = None) -> Path:
+    """Writes config.json and metrics.jsonl; a line that is text stands as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(schema.to_dict(micro(DEFAULTS | dict(changes or {})))), "utf-8")
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (folder / "metrics.jsonl").write_text("".join(f"{text}\n" for text in texts), "utf-8")
+    return folder
+
+
+def wer(*values: float) -> list[dict[str, Any]]:
+    """Lines of ``eval/wer`` at steps 10, 20, …; NaN as a run records it."""
+    return [{"step": 10 * i, "eval/wer": None if math.isnan(v) else v} for i, v in enumerate(values, start=1)]

@@ -1,0 +1,104 @@
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+
+from flaxformer_lite.compare.reading import read_runs
+from flaxformer_lite.errors import InputError
+from tests.compare.made import wer, write_run
+
+
+def test_settings_and_curves(tmp_path):
+    lines = [
+        *wer(9.0, math.nan, 7),
+        {"step": 5, "train/loss": 2.5, "note": "words", "flag": True},
+        "",
+        "[3]",
+        '"step"',
+        '{"eval/wer": 1.0}',
+        '{"step": "12", "eval/wer": 1.0}',
+        '{"step": 20, "train/loss": NaN}',
+        {"step": 30, "eval/wer": 6.5},
+        '{"step": 40, "eval/w',
+    ]
+    with (write_run(tmp_path / "run", lines) / "metrics.jsonl").open("ab") as file:
+        file.write(b"\xff\x00\xfe\n")
+    (run,), left_out = read_runs([tmp_path / "run"])
+    assert not left_out
+    assert (run.name, run.folder, run.step) == ("run", tmp_path / "run", 30)
+    assert run.settings["data.reverse.examples"] == 200
+    assert run.settings["eval.metrics"] == ("wer", "per")
+    assert set(run.curves) == {"eval/wer", "train/loss"}
+    np.testing.assert_array_equal(run.curves["eval/wer"].steps, [10, 20, 30])
+    np.testing.assert_array_equal(run.curves["eval/wer"].values, [9, math.nan, 6.5])
+    np.testing.assert_array_equal(run.curves["train/loss"].values, [2.5, math.nan])
+
+
+def test_runs_are_found_at_any_depth_each_once(tmp_path):
+    for name in ("sweep/b", "sweep/deep/er/a", "single", "single/checkpoints/5", "sweep/.hidden"):
+        write_run(tmp_path / name, wer(3))
+    os.symlink(tmp_path / "sweep", tmp_path / "sweep" / "loop")
+    os.symlink(tmp_path / "single", tmp_path / "sweep" / "linked")
+    found = read_runs([tmp_path / "sweep", tmp_path / "sweep" / "b", tmp_path / "single"])
+    assert [run.name for run in found.runs] == ["b", "deep/er/a", "linked"]
+    assert [line.partition(":")[0] for line in found.left_out] == [str(tmp_path / "sweep/b"), str(tmp_path / "single")]
+
+
+def test_a_run_of_several_seeds_stands_for_each(tmp_path):
+    write_run(tmp_path / "run", wer(3))
+    for seed in (0, 1):
+        write_run(tmp_path / "run" / f"seed_{seed}", wer(3 + seed), {"seed": seed})
+    write_run(tmp_path / "run" / "elsewhere", wer(1))
+    runs, _ = read_runs([tmp_path])
+    assert [(run.name, run.settings["seed"]) for run in runs] == [("seed_0", 0), ("seed_1", 1)]
+
+
+@pytest.mark.parametrize(
+    ("values", "changes", "done"),
+    [
+        (range(10, 0, -1), {}, True),
+        (range(9, 0, -1), {}, False),
+        ((5, 4, 6, 4), {"train.patience": 2}, True),
+        ((5, 4, 6), {"train.patience": 2}, False),
+        ((5, 4, 6, 3), {"train.patience": 2}, False),
+    ],
+)
+def test_done_is_said_by_steps_and_patience(values, changes, done, tmp_path):
+    write_run(tmp_path, [*wer(*values), {"step": 100, "train/loss": 1.0}], changes)
+    assert read_runs([tmp_path]).runs[0].done == done
+
+
+def test_what_cannot_be_compared_is_named_and_left_out(tmp_path):
+    write_run(tmp_path / "good", wer(3))
+    write_run(tmp_path / "fresh", [])
+    write_run(tmp_path / "lost", wer(3)).joinpath("config.json").unlink()
+    write_run(tmp_path / "torn", wer(3)).joinpath("config.json").write_text('{"seed": ')
+    write_run(tmp_path / "odd", wer(3)).joinpath("config.json").write_text("[1]")
+    (tmp_path / "empty").mkdir()
+    runs, left_out = read_runs([tmp_path, tmp_path / "empty"])
+    assert [run.name for run in runs] == ["good"]
+    said = dict(line.removeprefix(f"{tmp_path}/").split(": ", 1) for line in left_out)
+    assert said.keys() == {"fresh", "lost", "torn", "odd", "empty"}
+    assert said["fresh"] == "has recorded nothing yet"
+    assert said["lost"].startswith("has no config.json")
+    assert said["torn"].startswith("cannot be read (")
+    assert said["odd"].startswith("its config.json holds no settings")
+    with pytest.raises(
+        InputError, match=r"no run to compare; .*fresh: has recorded nothing yet; .*empty: holds no run"
+    ):
+        read_runs([tmp_path / "fresh", tmp_path / "empty"])
+    with pytest.raises(InputError, match="there is no such folder"):
+        read_runs([tmp_path / "good", tmp_path / "goood"])
+
+
+def test_configs_of_other_versions_are_read(tmp_path):
+    write_run(tmp_path / "new", wer(3))
+    old = write_run(tmp_path / "old", wer(4)) / "config.json"
+    values = json.loads(old.read_text())
+    del values["model"]["scan_layers"]
+    old.write_text(json.dumps(values | {"gone": {"key": [1, [2, {"a": 3}]]}}))
+    runs, _ = read_runs([tmp_path])
+    assert len({run.settings.get("gone.key") for run in runs}) == 2
+    assert {"model.scan_layers" in run.settings for run in runs} == {True, False}
