@@ -9,7 +9,7 @@ p is the chance of such a difference, in that direction, if there were none (BLE
 
 Examples:
   flaxformer-lite compare runs/a runs/b
-  flaxformer-lite compare runs/sweep --metric=eval/wer --csv=sweep.csv --html=sweep.html
+  flaxformer-lite compare runs/sweep --metric=eval/wer --csv=sweep.csv
   flaxformer-lite compare runs/a runs/b --significance=test
 """
 
@@ -32,8 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", metavar="FILE", help="write all differing settings and all metrics, a row a run")
     parser.add_argument("--json", metavar="FILE", help="write the same and the groups")
-    parser.add_argument("--html", metavar="FILE", help="write one page with curves and tables, to open from disk")
-    parser.add_argument("--png", metavar="FOLDER", help="write the page's pictures, for papers")
     parser.add_argument(
         "--significance",
         metavar="NAME",
@@ -43,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compares; returns the exit code."""
-    for name in ("csv", "json", "html"):
+    for name in ("csv", "json"):
         if path := getattr(arguments, name):
             output.check_writable(path, f"--{name}")
     given = arguments.significance

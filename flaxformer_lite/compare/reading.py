@@ -81,7 +81,8 @@ def _read(folder: Path) -> Run | str:
     if not (curves := _curves(lines)):
         return "has recorded nothing yet"
     settings = dict(_flat(values))
-    return Run(str(folder), folder, settings, curves, _done(settings, curves))
+    done = (folder / "finished.json").exists() or _done(settings, curves)
+    return Run(str(folder), folder, settings, curves, done)
 
 
 def _curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
@@ -114,7 +115,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _done(settings: Mapping[str, Any], curves: Mapping[str, Curve]) -> bool:
-    """Whether the last evaluation is the one after which training ends."""
+    """Whether the last evaluation is the one after which training ends: of a run that is older than finished.json."""
     metric = f"eval/{settings.get('eval.best_metric', 'loss')}"
     if metric not in curves:
         return False

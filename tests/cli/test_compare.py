@@ -58,7 +58,7 @@ def test_files_on_standard_output_stand_alone(sweep, capsys):
         (["swep"], "swep: there is no such folder"),
         (["sweep", "--metric=eval/bleu"], "--metric=eval/bleu: no run has recorded it"),
         (["sweep", "--csv=none/x.csv"], "--csv=none/x.csv: cannot write there"),
-        (["sweep", "--html=sweep"], "--html=sweep: this is a folder"),
+        (["sweep", "--json=sweep"], "--json=sweep: this is a folder"),
         (["sweep", "--significance=../x"], "--significance=../x: must be a name"),
         (["sweep", "--significance=test"], "sweep/a has no decodes/test.jsonl (and 2 others lack theirs); make it wit"),
         ([], "the following arguments are required: DIR"),

@@ -70,6 +70,13 @@ def test_done_is_said_by_steps_and_patience(values, changes, done, tmp_path):
     assert read_runs([tmp_path]).runs[0].done == done
 
 
+def test_done_is_what_says_so_itself(tmp_path):
+    write_run(tmp_path, wer(3))
+    assert not read_runs([tmp_path]).runs[0].done
+    (tmp_path / "finished.json").write_text("{}")
+    assert read_runs([tmp_path]).runs[0].done
+
+
 def test_what_cannot_be_compared_is_named_and_left_out(tmp_path):
     write_run(tmp_path / "good", wer(3))
     write_run(tmp_path / "fresh", [])
