@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from flaxformer_lite import memory, processes
+from flaxformer_lite import memory, processes, provenance
 from flaxformer_lite.announced import Announced
 from flaxformer_lite.checkpoints.forms import one_by_one
 from flaxformer_lite.checkpoints.records import Evaluation, best
@@ -38,13 +38,14 @@ from flaxformer_lite.watch.usage import AtBest, Spent
 from flaxformer_lite.workdir import Finish, WorkDir
 
 
-def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
+def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0), like: Path | None = None) -> int:
     """Trains, or goes on where the run in this folder stopped.
 
     Args:
       config: the run.
       path: its work folder.
       traced: first and last step of those that are traced into it; (0, 0): none.
+      like: the work folder of a run that this one shall equal, with the same data and teachers; None: its own.
 
     Returns:
       The exit code: 0, or 128 + the signal that stopped the run.
@@ -56,15 +57,18 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
     layout = make_layout(config)
     data = load_training(config.data, config.seed)
     model = make_model(config, data.source_vocabulary.size, data.target_vocabulary.size)
-    folder = WorkDir(path)
+    folder, example = WorkDir(path), WorkDir(like or path)
     vocabularies = (data.source_vocabulary, data.target_vocabulary)
-    teachers = load_teachers(config, vocabularies, folder.teachers(), layout.mesh_layout)
+    teachers = load_teachers(config, vocabularies, example.teachers(), layout.mesh_layout)
     training = make_training(config, model, [teacher.model for teacher in teachers])
     make_search(config.decode, data.target_vocabulary)  # names what it cannot heed now, not at the first evaluation
     shapes = layout.shapes(training.first_state)
     batches = data.train.batches(config.train.batch_size, config.seed, *layout.share, config.data.prefetch)
+    fingerprint = provenance.fingerprint(data)
     with processes.first_ahead():
         folder.claim(config)
+        example.check_data(fingerprint)
+        folder.save_data(fingerprint)
         folder.save_vocabularies(*vocabularies)
         folder.save_teachers({teacher.folder: teacher.step for teacher in teachers})
     _say_what(data, teachers, shapes.params, training.frozen)
@@ -82,6 +86,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
         else:
             state, history, logged = layout.init(training.first_state), [], [0.0] * len(Sums._fields)
             done, skipped = 0, Skipped(0, 0)
+        provenance.note_start(folder, example, config, done)
         del saved  # or the state would be held twice
 
         report = make_report(path)

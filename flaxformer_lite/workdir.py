@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import operator
 import os
 import re
 import time
@@ -18,7 +20,7 @@ from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, full_disk_named
 
 # What may change between two starts of one run: where and in which parts it is computed, not what.
-_WHERE = ("mesh", "rules", "parallel", "model.remat", "model.scan_layers", "train.accumulate", "train.max_compiles")
+WHERE = ("mesh", "rules", "parallel", "model.remat", "model.scan_layers", "train.accumulate", "train.max_compiles")
 _VISIBLE_WITHIN = 70  # seconds; a network file system may keep for a minute that a file does not exist
 
 
@@ -49,6 +51,7 @@ class WorkDir:
         self._config = self.path / "config.json"
         self._vocabularies = (self.path / "source.vocabulary.json", self.path / "target.vocabulary.json")
         self._teachers = self.path / "teachers.json"
+        self._provenance = self.path / "provenance.json"
         self._finish = self.path / "finished.json"
         self._lock = self.path / ".lock"
 
@@ -140,6 +143,42 @@ class WorkDir:
         source, target = (vocabulary.from_json(self._read(path)) for path in self._vocabularies)
         return source, target
 
+    def save_data(self, fingerprint: dict[str, Any]) -> None:
+        """Keeps what tells the data of this run from others.
+
+        Raises:
+          InputError: the run that lies here has other data.
+        """
+        self.check_data(fingerprint)
+        if "data" not in (record := self._record()):
+            self._write(self._provenance, record | {"data": fingerprint})
+
+    def check_data(self, fingerprint: dict[str, Any]) -> None:
+        """Raises InputError where the run that lies here has other data, with what differs."""
+        if lines := schema.difference(self._record().get("data", fingerprint), fingerprint):
+            raise InputError(
+                f"the data are not those of the run in {self.path} (there → here):\n  "
+                + "\n  ".join(lines)
+                + f"\nput them back, or train on these in a folder of their own with --config; to have them taken for "
+                f"the same, remove {self._provenance}"
+            )
+
+    def add_start(self, start: dict[str, Any]) -> None:
+        """Notes how the run was started."""
+        self._write(self._provenance, self._record() | {"starts": [*self.starts(), start]})
+
+    def starts(self) -> list[dict[str, Any]]:
+        """What ``add_start`` kept, the first start first."""
+        return self._record().get("starts", [])
+
+    def _record(self) -> dict[str, Any]:
+        record = self._read(self._provenance) if self._provenance.exists() else {}
+        starts = record.get("starts", [])
+        listed = isinstance(starts, list) and all(isinstance(start, dict) for start in starts)
+        if not listed or not isinstance(record.get("data", {}), dict):
+            raise InputError(f"{self._provenance}: is not as training writes it; restore it from a copy, or remove it")
+        return record
+
     def save_teachers(self, steps: dict[str, int]) -> None:
         """Notes which checkpoint of each teacher this run learns from; a teacher that trains on may delete it."""
         if steps:
@@ -184,9 +223,15 @@ def what(config: Config) -> dict[str, Any]:
     return _without_where(schema.to_dict(config))
 
 
+def where(config: Config) -> dict[str, Any]:
+    """The settings that may change between two starts of one run, by dotted key."""
+    values = schema.to_dict(config)
+    return {key: functools.reduce(operator.getitem, key.split("."), values) for key in WHERE}
+
+
 def _without_where(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return {
         key: _without_where(value, f"{prefix}{key}.") if isinstance(value, dict) else value
         for key, value in values.items()
-        if prefix + key not in _WHERE
+        if prefix + key not in WHERE
     }

@@ -22,7 +22,7 @@ _FOUNDATION = (
 )
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "memory")
 _SPINE = (
-    *("announced", "workdir", "train_state", "objective", "steps", "training", "plan"),
+    *("announced", "workdir", "provenance", "train_state", "objective", "steps", "training", "plan"),
     *("checkpoints", "teachers", "inference", "watch", "compare", "loop"),
 )
 _EDGE = ("__init__", "cli", "interop", "sweeps")

@@ -61,18 +61,34 @@ def load(file: str | None, overrides: Sequence[str]) -> Config:
     Raises:
       InputError: the file or an override cannot be used.
     """
-    from absl import flags  # here, because --help needs neither
-    from ml_collections import ConfigDict, config_flags
+    from ml_collections import ConfigDict  # here, because --help does not need it
 
     if not file:
         raise InputError("--config is missing: name a config file, such as --config=configs/tiny.py")
     config = _get_config(Path(file))
     if not isinstance(config, ConfigDict):
         raise InputError(f"{file}: get_config() must return an ml_collections.ConfigDict, got {config!r}")
+    return overridden(config, overrides, file)
+
+
+def overridden(config: Any, overrides: Sequence[str], source: str) -> Config:
+    """Changes some settings and checks them all.
+
+    Args:
+      config: a ConfigDict, which is changed.
+      overrides: see ``load``.
+      source: where it comes from, for messages.
+
+    Raises:
+      InputError: a value or an override cannot be used.
+    """
+    from absl import flags  # here, because --help needs neither
+    from ml_collections import config_flags
+
     config.unlock()  # a key that the file misspelt is named by from_dict, with the nearest one
     known, present = schema.known_keys(), _flat_keys(config)
     for override in overrides:
-        _check_key(override, known, present, file)
+        _check_key(override, known, present, source)
     argv = ["", *_split_tuples(overrides, config)]
     parsed = flags.FlagValues()
     try:
@@ -121,12 +137,13 @@ def _nearest_file(path: Path) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """``model.width`` of ``--config.model.width=64``."""
     return override.partition("=")[0].partition("config.")[2]
 
 
 def _check_key(override: str, known: Iterable[str], present: Iterable[str], file: str) -> None:
-    key = _key(override)
+    key = key_of(override)
     inside = [name for name in known if name.startswith(f"{key}.")]
     if inside:
         raise InputError(
@@ -154,7 +171,7 @@ def _split_tuples(overrides: Sequence[str], config: Any) -> list[str]:
     for override in overrides:
         flag, _, text = override.partition("=")
         value = config
-        for name in _key(override).split("."):
+        for name in key_of(override).split("."):
             value = value[name]
         plain = isinstance(value, tuple) and not text.startswith(("(", "[", "'", '"'))
         words += [f"{flag}={part}" for part in text.removesuffix(",").split(",")] if plain else [override]

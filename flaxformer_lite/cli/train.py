@@ -2,11 +2,13 @@
 
 Reads every setting from a config file, trains, and keeps all it makes in the work folder: checkpoints, vocabularies,
 metrics.jsonl, curves.png, samples.txt and TensorBoard's event files. The same command again continues the run as if
-it had never stopped, after Ctrl-C and after a crash alike.
+it had never stopped, after Ctrl-C and after a crash alike. provenance.json tells of each start the command line, code,
+packages, devices and data; --reproduce makes the same run again from there, and says what is no longer the same.
 
 Examples:
   flaxformer-lite train --config=configs/tiny.py --workdir=runs/tiny
   flaxformer-lite train --config=configs/g2p.py --workdir=runs/g2p --config.model.width=256 --config.train.steps=20000
+  flaxformer-lite train --reproduce=runs/tiny --workdir=runs/tiny_again
 
 The docstring of each file in configs/ says what it trains, how long that takes and what to expect.
 """
@@ -17,8 +19,9 @@ import argparse
 import re
 from pathlib import Path
 
-from flaxformer_lite import memory
+from flaxformer_lite import memory, schema
 from flaxformer_lite.cli import configuration, processes
+from flaxformer_lite.config import Config
 from flaxformer_lite.errors import InputError
 
 
@@ -29,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workdir",
         metavar="FOLDER",
         help="the folder of the run; it is made if need be, and a run that lies there already is continued",
+    )
+    parser.add_argument(
+        "--reproduce",
+        metavar="FOLDER",
+        default="",
+        help="make the run of this work folder again: its settings (instead of --config), data and teachers; of the "
+        "settings only those that say where it is computed may be changed",
     )
     parser.add_argument(
         "--profile_steps",
@@ -42,14 +52,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Trains; returns the exit code."""
     memory.share_one_heap()
-    config = configuration.load(arguments.config, arguments.overrides)
+    config = _load_config(arguments)
     if not arguments.workdir:
         raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
     traced = _first_and_last(arguments.profile_steps)
     processes.join(arguments)
     from flaxformer_lite import loop  # here, because it takes jax seconds to import and --help needs none of it
 
-    return loop.train(config, Path(arguments.workdir), traced)
+    return loop.train(config, Path(arguments.workdir), traced, Path(arguments.reproduce or arguments.workdir))
+
+
+def _load_config(arguments: argparse.Namespace) -> Config:
+    if not arguments.reproduce:
+        return configuration.load(arguments.config, arguments.overrides)
+    if arguments.config:
+        raise InputError(
+            f"--config={arguments.config}: --reproduce takes the settings of {arguments.reproduce}; leave one of the "
+            "two out"
+        )
+    from ml_collections import ConfigDict  # here, because --help needs none of it
+
+    from flaxformer_lite.workdir import WHERE, WorkDir
+
+    for override in arguments.overrides:
+        key = configuration.key_of(override)
+        if not any(f"{key}.".startswith(f"{group}.") for group in WHERE):
+            raise InputError(
+                f"{override}: --reproduce takes this setting from {arguments.reproduce}; only where a run is computed "
+                f"may change ({', '.join(WHERE)}); for another run leave --reproduce out"
+            )
+    try:
+        found = WorkDir(arguments.reproduce).config()
+    except InputError as error:
+        raise InputError(str(error).replace("--workdir", "--reproduce", 1)) from error
+    return configuration.overridden(ConfigDict(schema.to_dict(found)), arguments.overrides, arguments.reproduce)
 
 
 def _first_and_last(steps: str) -> tuple[int, int]:
