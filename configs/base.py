@@ -73,9 +73,9 @@ def _data() -> ConfigDict:
         }
     )
     vocabulary = {
-        "kind": "character",  # byte | character | word | sentencepiece
+        "kind": "character",  # byte | character | word | sentencepiece | saved: that of another work folder
         "size": 0,  # entries at most, special ones included; 0: all that the training text has (SentencePiece: 8000)
-        "model": "",  # a SentencePiece .model file; "": train one on the training split
+        "model": "",  # sentencepiece: a .model file; "": train one on the training split; saved: a .vocabulary.json
     }
     data.source_vocabulary = ConfigDict(vocabulary)
     data.target_vocabulary = ConfigDict(vocabulary)
@@ -156,6 +156,7 @@ def _optim() -> ConfigDict:
 def _train() -> ConfigDict:
     """The run."""
     train = ConfigDict()
+    train.init_from = ""  # a work folder whose best parameters this run begins with (fine-tuning); "": random ones
     train.steps = 10_000  # updates in all
     train.batch_size = 128  # examples a step, over all devices
     train.accumulate = 1  # parts of a batch that are computed one after the other, in a part of the memory

@@ -23,8 +23,9 @@ def check(config: Config) -> None:
 
 
 def _check_data(data: DataConfig) -> None:
+    saved = data.source_vocabulary.kind == data.target_vocabulary.kind == "saved"  # which say themselves what they are
     require(
-        not data.share_vocabulary or data.source_vocabulary == data.target_vocabulary,
+        not data.share_vocabulary or data.source_vocabulary == data.target_vocabulary or saved,
         "config.data.share_vocabulary=True needs config.data.source_vocabulary and config.data.target_vocabulary to be "
         f"the same, got {data.source_vocabulary} and {data.target_vocabulary}",
     )

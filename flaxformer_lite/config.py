@@ -10,9 +10,9 @@ from typing import Literal
 class VocabularyConfig:
     """How text becomes token ids (``data.source_vocabulary``, ``data.target_vocabulary``)."""
 
-    kind: Literal["byte", "character", "word", "sentencepiece"]
+    kind: Literal["byte", "character", "word", "sentencepiece", "saved"]
     size: int  # at most this many entries, special ones included; 0: as many as the training text has
-    model: str  # a SentencePiece model file to use as it is; "": train one
+    model: str  # sentencepiece: a model file to use as it is, "": train one; saved: the file of a work folder
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ class DistillConfig:
 class TrainConfig:
     """The training run."""
 
+    init_from: str
     steps: int
     batch_size: int
     accumulate: int

@@ -16,6 +16,7 @@ import jax
 
 from flaxformer_lite import memory, processes, provenance
 from flaxformer_lite.announced import Announced
+from flaxformer_lite.beginning import begun_with, check_beginning
 from flaxformer_lite.checkpoints.forms import one_by_one
 from flaxformer_lite.checkpoints.records import Evaluation, best
 from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
@@ -59,6 +60,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0), like: Pa
     model = make_model(config, data.source_vocabulary.size, data.target_vocabulary.size)
     folder, example = WorkDir(path), WorkDir(like or path)
     vocabularies = (data.source_vocabulary, data.target_vocabulary)
+    check_beginning(config, vocabularies)
     teachers = load_teachers(config, vocabularies, example.teachers(), layout.mesh_layout)
     training = make_training(config, model, [teacher.model for teacher in teachers])
     make_search(config.decode, data.target_vocabulary)  # names what it cannot heed now, not at the first evaluation
@@ -85,6 +87,8 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0), like: Pa
             say(f"going on from step {done:,}, which {path} holds")
         else:
             state, history, logged = layout.init(training.first_state), [], [0.0] * len(Sums._fields)
+            if config.train.init_from:
+                state = layout.spread(begun_with(config, layout.whole(state)))
             done, skipped = 0, Skipped(0, 0)
         provenance.note_start(folder, example, config, done)
         del saved  # or the state would be held twice

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.config import Config
+from flaxformer_lite.data import vocabulary
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.build import make_decoding_model
@@ -65,13 +65,13 @@ def _load(
     except InputError as error:
         raise InputError(f"config.train.distill.teachers: {str(error).removeprefix('--workdir=')}") from error
     for side, taught, learning in zip(("source", "target"), theirs, vocabularies, strict=True):
-        if difference := _difference(taught, learning):
+        if difference := vocabulary.difference(taught, learning):
             raise InputError(
                 f"config.train.distill.teachers: {folder} has another {side} vocabulary than this run: {difference}; "
                 f"train both on the same text with the same config.data.{side}_vocabulary, or let the teacher decode "
                 f"the text and learn from that (docs/distillation.md)"
             )
-    model = make_decoding_model(own, *(vocabulary.size for vocabulary in theirs))
+    model = make_decoding_model(own, *(side.size for side in theirs))
     longest = max(config.data.max_source_length, config.data.max_target_length)
     if model.reach < longest:
         raise InputError(
@@ -87,17 +87,3 @@ def _load(
         )
     step, params = restore_params(work.checkpoints, which, own.eval.best_metric, shapes)
     return Teacher(folder, step, model, params)
-
-
-def _difference(theirs: Vocabulary, ours: Vocabulary) -> str:
-    """In what two vocabularies differ, in a few words; nothing where they are the same."""
-    there, here = theirs.to_json(), ours.to_json()
-    if there == here:
-        return ""
-    if there["kind"] != here["kind"]:
-        return f"{there['kind']} there, {here['kind']} here"
-    if theirs.size != ours.size:
-        return f"{theirs.size:,} entries there, {ours.size:,} here"
-    pairs = zip_longest(there.get("entries", ()), here.get("entries", ()))
-    differing = [f"{one!r} there stands where {other!r} stands here" for one, other in pairs if one != other]
-    return differing[0] if differing else f"another {there['kind']} model"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import runpy
 import sys
 import traceback
@@ -23,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="a Python file whose get_config() returns every setting, such as configs/tiny.py",
+        help="a Python file whose get_config() returns every setting, such as configs/tiny.py, or the config.json of a "
+        "work folder",
     )
     parser.add_argument_group(
         "settings",
@@ -104,6 +106,8 @@ def _get_config(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"--config={path}: there is no such file{_nearest_file(path)}")
     path = path.resolve()
+    if path.suffix == ".json":
+        return _saved_config(path)
     # A config file may import its neighbours (`from configs import …`) and, wherever it lies itself, this project's
     # configs: folders without __init__.py are namespace packages, which Python merges over all of sys.path.
     for folder in (path.parents[1], _REPOSITORY):
@@ -121,6 +125,25 @@ def _get_config(path: Path) -> Any:
     except Exception as error:  # the file is the user's code: whatever it raises is a fault in the file
         what = error.msg if isinstance(error, SyntaxError) else error
         raise InputError(f"{path}, line {_line(error, path)}: {type(error).__name__}: {what}") from error
+
+
+def _saved_config(path: Path) -> Any:
+    """The config that a work folder holds."""
+    from ml_collections import ConfigDict
+
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--config={path}: cannot be read as a work folder's config.json ({error})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"--config={path}: must be a work folder's config.json, which holds an object")
+    return ConfigDict(_with_tuples(values))
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _line(error: Exception, path: Path) -> int | None:

@@ -170,8 +170,21 @@ def load_training(config: DataConfig, seed: int) -> Prepared:
 
 
 def build_vocabularies(config: DataConfig, examples: tasks.Examples) -> tuple[Vocabulary, Vocabulary]:
-    """The source and the target vocabulary of these examples: one object twice if they share it."""
+    """The source and the target vocabulary of these examples: one object twice if they share it.
+
+    Raises:
+      InputError: see ``vocabulary.build``; or saved vocabularies are to be one, and have not as many entries.
+    """
     sources, targets = examples.pairs()
+    if config.share_vocabulary and config.source_vocabulary != config.target_vocabulary:
+        source, target = (vocabulary.build(own, ()) for own in (config.source_vocabulary, config.target_vocabulary))
+        if source.size != target.size:
+            raise InputError(
+                f"config.data.share_vocabulary=True, but config.data.source_vocabulary.model="
+                f"{config.source_vocabulary.model!r} has {source.size:,} entries and config.data.target_vocabulary."
+                f"model={config.target_vocabulary.model!r} {target.size:,}"
+            )
+        return source, target
     if config.share_vocabulary:
         shared = vocabulary.build(config.source_vocabulary, sources + targets)
         return shared, shared

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import json
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, SupportsIndex, runtime_checkable
 
@@ -225,6 +227,38 @@ def build(config: VocabularyConfig, texts: Iterable[str]) -> Vocabulary:
             return WordVocabulary(_most_frequent(config, WordVocabulary.split, texts))
         case "sentencepiece":
             return _read_sentencepiece(config) if config.model else _train_sentencepiece(config, texts)
+        case "saved":
+            return read_saved(Path(config.model).expanduser())
+
+
+def read_saved(path: Path) -> Vocabulary:
+    """A vocabulary from the file that it is kept in, such as ``source.vocabulary.json`` of a work folder.
+
+    Raises:
+      InputError: there is no such file, or something else in it.
+    """
+    try:
+        return from_json(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"model='{path}' cannot be read as a saved vocabulary ({error}); name the .vocabulary.json of a work folder"
+        ) from error
+
+
+def difference(theirs: Vocabulary, ours: Vocabulary) -> str:
+    """In what two vocabularies differ, in a few words; nothing where they are the same."""
+    there, here = theirs.to_json(), ours.to_json()
+    if there == here:
+        return ""
+    if there["kind"] != here["kind"]:
+        return f"{there['kind']} there, {here['kind']} here"
+    if theirs.size != ours.size:
+        return f"{theirs.size:,} entries there, {ours.size:,} here"
+    pairs = zip_longest(there.get("entries", ()), here.get("entries", ()))
+    differing = [f"{one!r} there stands where {other!r} stands here" for one, other in pairs if one != other]
+    if not differing and there | {"frame": ""} == here | {"frame": ""}:
+        return f"{there['frame']} there, {here['frame']} here"
+    return differing[0] if differing else f"another {there['kind']} model"
 
 
 def from_json(values: dict[str, Any]) -> Vocabulary:

@@ -1,5 +1,8 @@
+import json
+
 import pytest
 
+from flaxformer_lite import schema
 from flaxformer_lite.cli import configuration
 from flaxformer_lite.errors import InputError
 
@@ -112,3 +115,14 @@ def test_a_key_that_the_file_misspells_or_lacks_is_named(tmp_path):
         configuration.load(path, [])
     with pytest.raises(InputError, match=r"--config\.seed=3: .*mine\.py does not set config\.seed"):
         configuration.load(path, ["--config.seed=3"])
+
+
+def test_the_config_of_a_work_folder_is_one_too(tmp_path):
+    saved = tmp_path / "config.json"
+    saved.write_text(json.dumps(schema.to_dict(configuration.load("configs/tiny.py", []))))
+    read = configuration.load(str(saved), ["--config.model.width=48", "--config.data.text.train=a,b"])
+    assert (read.model.width, read.data.text.train) == (48, ("a", "b"))
+    assert read.optim == configuration.load("configs/tiny.py", []).optim
+    saved.write_text("[]")
+    with pytest.raises(InputError, match=r"config\.json: must be a work folder's config\.json, which holds an object"):
+        configuration.load(str(saved), [])

@@ -155,3 +155,12 @@ def test_a_damaged_vocabulary_is_an_error(saved):
 def test_training_pieces_is_quiet(capfd):
     _build("sentencepiece")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_saved_vocabulary_is_read_as_it_is(tmp_path, vocabularies):
+    path = tmp_path / "source.vocabulary.json"
+    path.write_text(json.dumps(vocabularies["word"].to_json()))
+    read = vocabulary.build(VocabularyConfig("saved", 0, str(path)), ["other text"])
+    assert read.to_json() == vocabularies["word"].to_json()
+    with pytest.raises(InputError, match=r"nowhere\.json' cannot be read as a saved vocabulary"):
+        vocabulary.build(VocabularyConfig("saved", 0, str(tmp_path / "nowhere.json")), [])
