@@ -60,7 +60,8 @@ def _by_sacrebleu(
     scorer, ranked = {metric: metrics.corpus_metric(metric)}, metrics.by_rank(references)
     _, found = PairedTest(named, scorer, ranked, test_type="bs", n_samples=resamples)()
     results: list[Any] = next(column for heading, column in found.items() if heading != "System")
-    return [Verdict(r.score, r.mean, r.ci, math.nan if r.p_value is None else r.p_value) for r in results]
+    p_values = [math.nan, *(result.p_value for result in results[1:])]
+    return [Verdict._make(map(float, (r.score, r.mean, r.ci, p))) for r, p in zip(results, p_values, strict=True)]
 
 
 def _by_counts(

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from flaxformer_lite import metrics
@@ -42,6 +44,13 @@ def test_each_is_tested_against_the_first_named(save):
     plain = trial.to_json()
     assert plain[0]["metrics"]["wer"]["p_value"] is None
     assert plain[1]["metrics"]["wer"]["difference"] == 30.0
+
+
+def test_what_is_found_can_be_written(save):
+    measured = ("exact_match", "wer", "per", "bleu", "chrf")
+    plain = hold_trial([save("a", 5, measured=measured), save("b", 2, measured=measured)], ["test"]).to_json()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert list(plain[1]["metrics"]) == list(measured)
 
 
 def test_one_run_under_two_names(save):
