@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -32,7 +33,16 @@ def checksum(tree: Any) -> int:
     A change of one element always changes it, any other change but once in 2³² times.
     """
     # One after the other: many at a time, each waiting for other processes, can take all threads of a CPU's pool.
-    sums = [jax.device_get(_sum(leaf)) for leaf in jax.tree.leaves(tree)]
+    return checksum_of([sum_of(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def sum_of(array: Any) -> int:
+    """What one array adds to a checksum."""
+    return int(jax.device_get(_sum(array)))
+
+
+def checksum_of(sums: Sequence[int]) -> int:
+    """The checksum of a tree whose leaves have these sums."""
     return zlib.crc32(np.array(sums, "<u4").tobytes())
 
 

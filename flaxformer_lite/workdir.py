@@ -11,13 +11,14 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flaxformer_lite import locks, processes, schema
 from flaxformer_lite.config import Config
-from flaxformer_lite.data import vocabulary
-from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, full_disk_named
+
+if TYPE_CHECKING:
+    from flaxformer_lite.data.vocabulary import Vocabulary
 
 # What may change between two starts of one run: where and in which parts it is computed, not what.
 WHERE = ("mesh", "rules", "parallel", "model.remat", "model.scan_layers", "train.accumulate", "train.max_compiles")
@@ -140,6 +141,8 @@ class WorkDir:
 
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
         """The source and the target vocabulary."""
+        from flaxformer_lite.data import vocabulary  # here, because it takes jax seconds to import
+
         source, target = (vocabulary.from_json(self._read(path)) for path in self._vocabularies)
         return source, target
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flaxformer_lite.errors import InputError
 from flaxformer_lite.metrics import lower_is_better
 
 AVERAGE = "average"  # the folder, among those of the checkpoints, that their mean lies in
@@ -29,6 +30,18 @@ def ranked(history: Sequence[Evaluation], metric: str) -> list[Evaluation]:
 def best(history: Sequence[Evaluation], metric: str) -> Evaluation | None:
     """The best evaluation, the earliest of equals."""
     return next(iter(ranked(history, metric)), None)
+
+
+def best_first(steps: Sequence[int], history: Sequence[Evaluation], metric: str) -> list[int]:
+    """These steps from best to worst; after them, as they come, those that were not evaluated."""
+    evaluated = [evaluation.step for evaluation in ranked(history, metric) if evaluation.step in steps]
+    return evaluated + [step for step in steps if step not in evaluated]
+
+
+def check_folder(folder: Path) -> None:
+    """Raises InputError where there is no such folder of checkpoints."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there are no checkpoints; has the run been trained?")
 
 
 def steps_in(folder: Path) -> list[int]:

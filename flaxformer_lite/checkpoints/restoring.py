@@ -11,10 +11,24 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from flaxformer_lite import processes
-from flaxformer_lite.checkpoints.records import AVERAGE, ranked, read_history, read_record
+from flaxformer_lite.checkpoints.records import AVERAGE, best_first, check_folder, read_history, read_record
 from flaxformer_lite.checkpoints.stored import Stored, first_sound, read, reading, steps_of
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.say import say
+
+
+def find(folder: Path, which: str | int, metric: str) -> tuple[Path, int]:
+    """The folder and the number in it of one checkpoint, which may be damaged; the arguments are ``restore_params``'.
+
+    Raises:
+      InputError: there is no such checkpoint.
+    """
+    place = _average_in(folder) if which == "average" else folder
+    check_folder(place)
+    steps = _order(place, "latest" if which == "average" else which, metric)
+    if not steps:
+        raise InputError(f"{place}: there are no checkpoints yet")
+    return place, steps[0]
 
 
 def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tuple[int, Any]:
@@ -52,9 +66,7 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
 
 
 def _restore_average(folder: Path, like: Any) -> tuple[int, Any]:
-    place = folder / AVERAGE
-    if not place.is_dir():
-        raise InputError(f"{folder}: there is no average of checkpoints; flaxformer-lite average makes one")
+    place = _average_in(folder)
     with reading(place) as manager:
         numbers = steps_of(place)
         found = first_sound(numbers, partial(read, manager, {"params": like}), partial(refuse, place))
@@ -63,6 +75,13 @@ def _restore_average(folder: Path, like: Any) -> tuple[int, Any]:
     parts, run, *_ = found[1]
     say(f"the average of the checkpoints of steps {', '.join(map(str, run['steps']))}")
     return run["steps"][-1], parts["params"]
+
+
+def _average_in(folder: Path) -> Path:
+    place = folder / AVERAGE
+    if not place.is_dir():
+        raise InputError(f"{folder}: there is no average of checkpoints; flaxformer-lite average makes one")
+    return place
 
 
 def _read_served(manager: ocp.CheckpointManager, like: Any, step: int) -> Stored:
@@ -88,5 +107,4 @@ def _order(folder: Path, which: str | int, metric: str) -> list[int]:
         return [which]
     if which == "latest":
         return steps
-    best = [evaluation.step for evaluation in ranked(read_history(folder, steps), metric) if evaluation.step in steps]
-    return processes.exchange(best + [step for step in steps if step not in best])[0]
+    return processes.exchange(best_first(steps, read_history(folder, steps), metric))[0]

@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 
 from flaxformer_lite import processes
 from flaxformer_lite.checkpoints.forms import are_side_by_side, brought_into, in_form
-from flaxformer_lite.checkpoints.records import read_record, steps_in
+from flaxformer_lite.checkpoints.records import check_folder, read_record, steps_in
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.hashing import checksum
 
@@ -94,8 +94,7 @@ def reading(folder: Path) -> Iterator[ocp.CheckpointManager]:
     Raises:
       InputError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there are no checkpoints; has the run been trained?")
+    check_folder(folder)
     alone = processes.index()  # each process reads for itself: one that fails must not leave the others waiting
     options = ocp.CheckpointManagerOptions(
         read_only=True,

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from flaxformer_lite.cli import configuration
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.say import table
 
 if TYPE_CHECKING:
     from flaxformer_lite.config import Config, DataConfig
@@ -81,7 +82,7 @@ def _describe(config: Config, examples: int) -> Iterator[str]:
 
 def _splits(data: DataConfig, train: _Split, validation: _Split) -> Iterator[str]:
     yield f"Splits of task {data.task}, in pairs of a source and one of its references"
-    yield from _table(
+    yield from table(
         ("", "sources", "pairs", "dropped", "truncated"),
         [
             (
@@ -101,7 +102,7 @@ def _splits(data: DataConfig, train: _Split, validation: _Split) -> Iterator[str
 def _vocabularies(data: DataConfig, vocabularies: _Vocabularies, train: Dataset, validation: Dataset) -> Iterator[str]:
     yield ""
     yield "Vocabularies" + (", one shared by source and target" if data.share_vocabulary else "")
-    yield from _table(
+    yield from table(
         ("", "kind", "entries", "unknown in train", "unknown in validation"),
         [
             (
@@ -123,7 +124,7 @@ def _lengths(data: DataConfig, train: Dataset) -> Iterator[str]:
 
     yield ""
     yield "Lengths of training in tokens, the end token included"
-    yield from _table(
+    yield from table(
         ("", *_QUANTILES, "mean", "limit"),
         [
             (
@@ -151,7 +152,7 @@ def _buckets(config: Config, train: Dataset) -> Iterator[str]:
         padding = padded - int(lengths[members].sum())
         rows.append((f"{source} + {target}", len(members), padding, padded))
     rows.append(("all", len(lengths), all_padded - int(lengths.sum()), all_padded))
-    yield from _table(
+    yield from table(
         ("source + target", "pairs", "of batches", "padding"),
         [
             (shape, f"{pairs:,}", _percent(pairs, len(lengths)), _percent(padding, padded))
@@ -226,14 +227,6 @@ def _columns(rows: Mapping[str, Iterable[object]]) -> Iterator[str]:
         blocks[-1] = [f"{line} {cell:>{size}}" for line, cell in zip(blocks[-1], cells, strict=True)]
     for block in blocks:
         yield from block
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        first, *others = zip(row, widths, strict=True)
-        yield "  " + "   ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
 
 
 def _part(count: int, of: int) -> str:

@@ -26,6 +26,7 @@ _COMMANDS = {
     "evaluate": "measure a trained model on a split of its data",
     "score": "say how likely given targets are",
     "search-errors": "say how often beam search misses the likeliest target",
+    "checkpoints": "list a run's checkpoints, name the best, say what moved between two",
     "average": "average the parameters of a run's last checkpoints",
     "compare": "say what differs between runs, which is best, and whether that is chance",
     "plan": "say what a run will need on many devices, before any is booked",

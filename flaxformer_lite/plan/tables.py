@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from flaxformer_lite.plan import roofline
@@ -12,6 +12,7 @@ from flaxformer_lite.plan.cautions import find_cautions
 from flaxformer_lite.plan.collectives import by_axes
 from flaxformer_lite.plan.fit import Fit, flags_of
 from flaxformer_lite.plan.prediction import USABLE, Plan
+from flaxformer_lite.say import format_size, table
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def fit_as_text(fit: Fit) -> Iterator[str]:
             " × ".join(f"{axis} {size}" for axis, size in plan.mesh.items()),
             plan.remat,
             f"{plan.accumulate}",
-            size_of(plan.memory.total),
+            format_size(plan.memory.total),
             f"{1e3 * plan.roofline.step:,.1f}",
             f"{plan.tokens_per_second:,.0f}",
             f"{100 * plan.mfu:.1f} %",
@@ -111,7 +112,7 @@ def _parameters(plan: Plan) -> Iterator[str]:
         first = group.first
         axes = [f"{size:,}" + f" / {by}" * bool(by) for size, by in zip(first.shape, first.division, strict=True)]
         held = group.members * first.device_bytes
-        rows.append((group.name, f"{group.members}", " × ".join(axes), first.dtype, size_of(held)))
+        rows.append((group.name, f"{group.members}", " × ".join(axes), first.dtype, format_size(held)))
     shown, others = rows[:20], rows[20:]
     yield from table(("", "of them", "shape / divided by", "dtype", "on a device"), shown)
     if others:
@@ -122,14 +123,14 @@ def _memory(plan: Plan) -> Iterator[str]:
     memory = plan.memory
     yield "Memory of each device"
     rows = [
-        ("weights", size_of(memory.weights), "exact"),
-        ("optimizer", size_of(memory.optimizer), "exact"),
-        *([("moving average", size_of(memory.average), "exact")] if memory.average else []),
-        ("batch", size_of(memory.batch), "exact"),
-        ("gradients", size_of(memory.gradients), "exact, if all are held at once"),
-        ("activations", size_of(memory.activations), "estimate: all else that the CPU's compiler sets aside"),
-        ("all", size_of(memory.total), "fits" if plan.fits else "does not fit"),
-        (plan.chip.name, size_of(plan.chip.memory), f"of which about {100 * USABLE:.0f} % can be used"),
+        ("weights", format_size(memory.weights), "exact"),
+        ("optimizer", format_size(memory.optimizer), "exact"),
+        *([("moving average", format_size(memory.average), "exact")] if memory.average else []),
+        ("batch", format_size(memory.batch), "exact"),
+        ("gradients", format_size(memory.gradients), "exact, if all are held at once"),
+        ("activations", format_size(memory.activations), "estimate: all else that the CPU's compiler sets aside"),
+        ("all", format_size(memory.total), "fits" if plan.fits else "does not fit"),
+        (plan.chip.name, format_size(plan.chip.memory), f"of which about {100 * USABLE:.0f} % can be used"),
     ]
     yield from table(("", "bytes", ""), rows, left=(0, 2))
 
@@ -152,8 +153,8 @@ def _collectives(plan: Plan) -> Iterator[str]:
             "+".join(axes) or "parts of axes",
             kind,
             f"{sum(each.times for each in found):,}",
-            size_of(sum(each.bytes * each.times for each in found)),
-            size_of(sum(each.moved for each in found)),
+            format_size(sum(each.bytes * each.times for each in found)),
+            format_size(sum(each.moved for each in found)),
             f"{1e3 * sum(each.moved / roofline.rate(each, plan.chip) for each in found):,.3f}",
         )
         for (axes, kind), found in by_axes(plan.collectives).items()
@@ -184,25 +185,6 @@ def _time(plan: Plan) -> Iterator[str]:
     )
     hours = plan.device_hours
     yield f"  {plan.steps:,} steps: {hours:,.1f} device hours, {hours / plan.devices:,.1f} hours"
-
-
-def size_of(amount: float) -> str:
-    """Bytes as people read them: ``1.50 GB``."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if amount >= size:
-            return f"{amount / size:,.2f} {unit}"
-    return f"{amount:.0f} B"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
-    """Columns under one another; those named in ``left`` begin at the left."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        cells = zip(row, widths, strict=True)
-        line = "   ".join(
-            cell.ljust(width) if place in left else cell.rjust(width) for place, (cell, width) in enumerate(cells)
-        )
-        yield f"  {line}".rstrip()
 
 
 def _itemsize(dtype: str) -> int:
