@@ -1,0 +1,74 @@
+// One colour for each run: of few by kind, of many along a ramp whose lightness tells the order without its hue.
+
+const KINDS = {
+  light: ["#0b62a8", "#d1570c", "#0f8a6d", "#a3348f", "#8a6d00", "#3f3a8c", "#c2315a", "#5f6670"],
+  dark: ["#5ab0f5", "#f5924e", "#3fcfa8", "#e58fd6", "#e0c341", "#a79cf2", "#ff7f9d", "#b9bec7"],
+};
+const RAMPS = {
+  light: ["#31105e", "#34489c", "#14788c", "#3c8f3a", "#b98200"],
+  dark: ["#8467dc", "#5b9cf0", "#35c3c4", "#7bd65a", "#f2e34a"],
+};
+
+/** The colour at a place 0 to 1 of the ramp. */
+function ramp(place, theme) {
+  const stops = RAMPS[theme];
+  const at = Math.min(Math.max(place, 0), 1) * (stops.length - 1);
+  const left = Math.min(Math.floor(at), stops.length - 2);
+  const part = (stop, i) => parseInt(stop.slice(1 + 2 * i, 3 + 2 * i), 16);
+  const mix = [0, 1, 2].map((i) => Math.round(part(stops[left], i) + (at - left) * (part(stops[left + 1], i) - part(stops[left], i))));
+  return `rgb(${mix.join(",")})`;
+}
+
+/** What runs may be coloured by: the names of the choices and their words. */
+function colourChoices(data) {
+  const keys = data.keys.map((key) => [key, key]);
+  return [...(data.runs.length <= KINDS.light.length ? [["run", "run"]] : []), ...keys, ["value", "value of the metric"]];
+}
+
+function firstColourChoice(data) {
+  if (data.runs.length <= KINDS.light.length) return "run";
+  return data.keys.find((key) => key !== "seed") ?? "value";
+}
+
+/** A function from runs to colours, and what explains it: swatches, or a ramp with words at its ends. */
+function colouring(data, view) {
+  const none = view.theme === "dark" ? "#7b8088" : "#8b8f96";
+  const kinds = KINDS[view.theme];
+  if (view.colourBy === "run") return { of: (run) => kinds[run.index], swatches: [] };
+  if (view.colourBy === "value") return byNumber(data.runs, (run) => figure(run, view), view, none);
+  const { values, numeric, log } = spreadOf(data.runs, view.colourBy);
+  const setting = (run) => run.settings[view.colourBy] ?? null;
+  if (numeric && values.length > 8) return byNumber(data.runs, setting, view, none, log);
+  const order = new Map(values.map((value, i) => [JSON.stringify(value), i]));
+  const ordered = (numeric && values.length > 2) || values.length > kinds.length;
+  const colour = (i) => (ordered ? ramp(i / Math.max(1, values.length - 1), view.theme) : kinds[i]);
+  const swatches = values.map((value, i) => [colour(i), saySetting(value)]);
+  return { of: (run) => (setting(run) === null ? none : colour(order.get(JSON.stringify(setting(run))))), swatches };
+}
+
+function byNumber(runs, number, view, none, log = logSpread([...new Set(runs.map(number).filter(Number.isFinite))])) {
+  const [low, high] = rangeOf(runs.map(number).filter(Number.isFinite));
+  const spread = log ? Math.log : (x) => x;
+  const place = (x) => (high > low ? (spread(x) - spread(low)) / (spread(high) - spread(low)) : 0);
+  return { of: (run) => (Number.isFinite(number(run)) ? ramp(place(number(run)), view.theme) : none), swatches: [], ends: low <= high ? [say(low), say(high)] : [] };
+}
+
+function drawColourKey(data, view) {
+  const { swatches, ends } = view.colours;
+  const title = view.colourBy === "value" ? `${view.metric}, ${view.value}` : view.colourBy;
+  const parts = swatches.slice(0, 16).map(([colour, text]) => el("span", { class: "swatch-text" }, swatch(colour), el("span", { class: "word" }, text)));
+  if (swatches.length > 16) parts.push(el("span", {}, `… ${swatches.length - 16} more`));
+  if (ends?.length) {
+    const bar = el("span", { class: "ramp" });
+    bar.style.background = `linear-gradient(90deg, ${RAMPS[view.theme].join(",")})`;
+    parts.push(el("span", { class: "swatch-text" }, ends[0], bar, ends[1]));
+  }
+  byId("colour-key").hidden = !parts.length;
+  byId("colour-key").replaceChildren(el("b", {}, title), ...parts);
+}
+
+function swatch(colour) {
+  const mark = el("span", { class: "swatch" });
+  mark.style.background = colour;
+  return mark;
+}

@@ -1,0 +1,107 @@
+// What the page holds: settings and figures as JSON, the points of all curves as compressed bytes.
+
+const byId = (id) => document.getElementById(id);
+
+/** Runs with their settings and curves, as plain objects. */
+async function readData() {
+  const data = JSON.parse(byId("data").textContent);
+  const bytes = await inflate(byId("points").textContent);
+  const steps = readSteps(bytes, data.steps);
+  const values = readValues(bytes, 4 * sum(data.steps), data.values);
+  data.runs.forEach((run, index) => Object.assign(run, { index, curves: new Map() }));
+  for (const [run, metric, stepsAt, valuesAt, final, best, bestStep] of data.curves) {
+    data.runs[run].curves.set(data.metrics[metric].name, { steps: steps[stepsAt], values: values[valuesAt], final, best, bestStep });
+  }
+  for (const run of data.runs) {
+    run.text = [run.name, run.state, ...data.keys.map((key) => `${key}=${saySetting(run.settings[key])}`)].join(" ").toLowerCase();
+    run.group = JSON.stringify(data.keys.filter((key) => key !== "seed").map((key) => run.settings[key] ?? null));
+  }
+  return data;
+}
+
+async function inflate(base64) {
+  const packed = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** Steps lie as differences: all first bytes, then all second ones and so on, the highest first. */
+function readSteps(bytes, counts) {
+  const total = sum(counts);
+  let at = 0;
+  return counts.map((count) => {
+    const steps = new Float64Array(count);
+    for (let i = 0, step = 0; i < count; i++, at++) {
+      step += (bytes[at] << 24) | (bytes[total + at] << 16) | (bytes[2 * total + at] << 8) | bytes[3 * total + at];
+      steps[i] = step;
+    }
+    return steps;
+  });
+}
+
+/** Values lie as the three high bytes of float32 numbers, in the same way. */
+function readValues(bytes, start, counts) {
+  const total = sum(counts);
+  const bits = new Uint32Array(total);
+  for (let i = 0; i < total; i++) {
+    bits[i] = (bytes[start + i] << 24) | (bytes[start + total + i] << 16) | (bytes[start + 2 * total + i] << 8);
+  }
+  const all = new Float32Array(bits.buffer);
+  let at = 0;
+  return counts.map((count) => all.subarray(at, (at += count)));
+}
+
+function sum(numbers) {
+  return numbers.reduce((a, b) => a + b, 0);
+}
+
+function mean(numbers) {
+  return sum(numbers) / numbers.length;
+}
+
+/** The deviation of a sample; there is none of one number. */
+function deviation(numbers) {
+  const middle = mean(numbers);
+  return Math.sqrt(sum(numbers.map((x) => (x - middle) ** 2)) / (numbers.length - 1));
+}
+
+/** Those of the two kinds of figures that a metric has; null where a run has none, or one that is not finite. */
+function figure(run, view) {
+  return run.curves.get(view.metric)?.[view.value] ?? null;
+}
+
+/** Best first where the metric says which that is, else lowest first; runs without a figure come last. */
+function ranked(runs, view) {
+  const sign = view.lower === false ? -1 : 1;
+  const place = (run) => (figure(run, view) === null ? Infinity : sign * figure(run, view));
+  return [...runs].sort((a, b) => compareNumbers(place(a), place(b)) || a.index - b.index);
+}
+
+function compareNumbers(a, b) {
+  return a === b ? 0 : a < b ? -1 : 1;
+}
+
+/** A run shows where it is neither hidden nor filtered away. */
+function shown(run, view) {
+  return !view.hidden.has(run.index) && matches(run, view);
+}
+
+function matches(run, view) {
+  return view.words.every((word) => run.text.includes(word));
+}
+
+/** Debiased exponential moving average; what is not finite is left out of it. */
+function smooth(values, weight) {
+  if (!weight) return values;
+  const result = new Float32Array(values.length);
+  for (let i = 0, total = 0, share = 0; i < values.length; i++) {
+    if (Number.isFinite(values[i])) {
+      total = weight * total + (1 - weight) * values[i];
+      share = weight * share + 1 - weight;
+      result[i] = total / share;
+    } else {
+      result[i] = values[i];
+    }
+  }
+  return result;
+}

@@ -1,0 +1,122 @@
+// The table of runs, or of groups of runs that differ in their seed alone; and the legend, which is its short form.
+
+function drawTable(data, view, hand) {
+  const grouped = view.rows === "groups";
+  const columns = grouped ? groupColumns(data, view) : runColumns(data, view);
+  const rows = grouped ? groupRows(data, view) : data.runs.filter((run) => matches(run, view));
+  const sort = columns.find((column) => column.id === view.sort.id) ?? columns.find((column) => column.first);
+  const sign = view.sort.id === sort.id ? view.sort.sign : view.lower === false ? -1 : 1;
+  const ordered = [...rows].sort((a, b) => compareCells(sort.of(a), sort.of(b), sign));
+  const heads = columns.map((column) => {
+    const state = column === sort ? (sign > 0 ? "ascending" : "descending") : "none";
+    const button = el("button", { type: "button", onclick: () => hand.sort(column.id, column === sort ? -sign : 1) }, column.name);
+    return el("th", { scope: "col", "aria-sort": state, class: column.number ? "number" : null }, button);
+  });
+  const body = ordered.map((row) => tableRow(row, columns, view, hand));
+  if (!body.length) body.push(el("tr", {}, el("td", { colspan: columns.length, class: "nothing" }, "No run matches the filter.")));
+  byId("table").replaceChildren(el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...body));
+}
+
+function tableRow(row, columns, view, hand) {
+  const cells = columns.map((column, i) => {
+    const content = [column.say(row)].flat();
+    if (i || row.runs) return el("td", { class: column.number ? "number" : null }, ...content);
+    return el("th", { scope: "row", title: row.folder }, el("span", { class: "name" }, swatch(view.colours.of(row)), el("span", { class: "word" }, ...content)));
+  });
+  const element = el("tr", {}, ...cells);
+  if (row.runs) return element;
+  element.dataset.run = row.index;
+  element.classList.toggle("away", view.hidden.has(row.index));
+  element.addEventListener("pointerenter", () => hand.take(row.index));
+  element.addEventListener("pointerleave", () => hand.take(null));
+  element.addEventListener("click", () => hand.pin(row.index));
+  return element;
+}
+
+/** Numbers by size, words by the alphabet, and nothing last in either direction. */
+function compareCells(a, b, sign) {
+  const [noA, noB] = [a, b].map((x) => x === null || x === undefined || Number.isNaN(x));
+  if (noA || noB) return noA - noB;
+  if (typeof a === "number" && typeof b === "number") return sign * compareNumbers(a, b);
+  return sign * saySetting(a).localeCompare(saySetting(b), "en", { numeric: true });
+}
+
+function keyColumns(keys, settingOf) {
+  return keys.map((key) => ({
+    id: `key ${key}`,
+    name: key,
+    number: false,
+    of: (row) => settingOf(row, key),
+    say: (row) => saySetting(settingOf(row, key)),
+  }));
+}
+
+function runColumns(data, view) {
+  const numbers = (id, name, of, digits, first = false) => ({ id, name, number: true, first, of, say: (run) => sayOf(run, view, of(run), digits) });
+  const curve = (run) => run.curves.get(view.metric);
+  return [
+    { id: "name", name: "run", of: (run) => run.name, say: (run) => breakable(run.name) },
+    ...keyColumns(data.keys, (run, key) => run.settings[key]),
+    ...(view.lower === null ? [] : [numbers("best", `best ${view.metric}`, (run) => curve(run)?.best ?? null, 5, view.value === "best"), numbers("best step", "at step", (run) => (curve(run)?.best === null ? null : curve(run)?.bestStep ?? null), 9)]),
+    numbers("final", `final ${view.metric}`, (run) => curve(run)?.final ?? null, 5, view.value === "final"),
+    { id: "state", name: "state", of: (run) => run.state, say: (run) => el("span", { class: `state ${run.state}` }, run.state) },
+    { id: "steps", name: "steps", number: true, of: (run) => run.step, say: (run) => say(run.step, 9) },
+  ];
+}
+
+function sayOf(run, view, value, digits) {
+  if (value === null) return run.curves.has(view.metric) ? "not finite" : "–";
+  return Number.isInteger(value) && digits > 5 ? say(value, digits) : sayFigure(value, digits);
+}
+
+function groupRows(data, view) {
+  const groups = new Map();
+  for (const run of data.runs.filter((run) => matches(run, view))) groups.set(run.group, [...(groups.get(run.group) ?? []), run]);
+  return [...groups.values()].map((runs) => {
+    const figures = runs.map((run) => figure(run, view)).filter((x) => x !== null);
+    const [low, high] = rangeOf(figures);
+    return { runs, figures, low, high, mean: figures.length ? mean(figures) : null, deviation: figures.length > 1 ? deviation(figures) : null };
+  });
+}
+
+function groupColumns(data, view) {
+  const keys = data.keys.filter((key) => key !== "seed");
+  const numbers = (id, name, of, first = false) => ({ id, name, number: true, first, of, say: (row) => (of(row) === null ? "–" : sayFigure(of(row), 5)) });
+  const names = { id: "names", name: "runs", of: (row) => row.runs[0].name, say: (row) => row.runs[0].name + (row.runs.length > 1 ? ` and ${row.runs.length - 1} more` : "") };
+  return [
+    ...(keys.length ? keyColumns(keys, (row, key) => row.runs[0].settings[key]) : [names]),
+    numbers("mean", `mean ${view.value} ${view.metric}`, (row) => row.mean, true),
+    { ...numbers("deviation", "± deviation", (row) => row.deviation), say: (row) => (row.deviation === null ? "–" : `± ${sayFigure(row.deviation, 3)}`) },
+    numbers("low", "lowest", (row) => (row.figures.length ? row.low : null)),
+    numbers("high", "highest", (row) => (row.figures.length ? row.high : null)),
+    { id: "count", name: "runs", number: true, of: (row) => row.figures.length, say: (row) => (row.figures.length < row.runs.length ? `${row.figures.length} of ${row.runs.length}` : String(row.runs.length)) },
+  ];
+}
+
+function drawLegend(data, view, hand) {
+  const runs = ranked(data.runs.filter((run) => matches(run, view)), view);
+  const visible = runs.filter((run) => shown(run, view)).length;
+  byId("legend-count").textContent = visible === runs.length ? `${runs.length} ${runs.length === 1 ? "run" : "runs"}` : `${visible} of ${runs.length} runs`;
+  byId("legend").replaceChildren(
+    ...runs.map((run) => {
+      const box = el("input", { type: "checkbox", onchange: (event) => hand.show(run.index, event.target.checked) });
+      box.checked = !view.hidden.has(run.index);
+      box.style.setProperty("--colour", view.colours.of(run));
+      const label = el("label", { title: run.name }, box, el("span", { class: "word" }, ...breakable(run.name)), el("span", { class: "figure" }, sayOf(run, view, figure(run, view), 4)));
+      const item = el("li", { "data-run": run.index }, label);
+      item.addEventListener("pointerenter", () => hand.take(run.index));
+      item.addEventListener("pointerleave", () => hand.take(null));
+      item.addEventListener("focusin", () => hand.take(run.index));
+      item.addEventListener("focusout", () => hand.take(null));
+      return item;
+    }),
+  );
+}
+
+/** Marks the run in hand wherever it has a row. */
+function markRows(view) {
+  for (const row of document.querySelectorAll("#table tr[data-run], #legend li")) {
+    row.classList.toggle("in-hand", Number(row.dataset.run) === view.inHand);
+    row.classList.toggle("pinned", Number(row.dataset.run) === view.pinned);
+  }
+}
