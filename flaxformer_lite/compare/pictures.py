@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_KINDS = ("#0b62a8", "#d1570c", "#0f8a6d", "#a3348f", "#8a6d00", "#3f3a8c", "#c2315a", "#5f6670")
-_RAMP = ("#31105e", "#34489c", "#14788c", "#3c8f3a", "#b98200")  # darkest to lightest, readable on white
+_KINDS = ("#1056b5", "#b93c12", "#12a48a", "#c9831a", "#9972d3", "#242a6b", "#6b0020", "#754a6d")
+_RAMP = ("#31105e", "#34409a", "#106a85", "#2c8048", "#bf8400")  # darkest to lightest, readable on white
 _WIDTH = 5.2  # inches; of a page's text, about
 _DPI = 220
 _MOST_NAMES = 8  # of runs in a legend

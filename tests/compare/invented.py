@@ -1,5 +1,6 @@
 """Runs to compare that nobody has trained."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,9 @@ def sweep(runs: int, points: int, seeds: int = 4) -> Comparison:
 
 
 def _settings(seeds: int) -> Iterator[dict[str, Any]]:
-    while True:
-        for width in (64, 128, 256):
-            for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2):
-                for optimizer in ("adam", "muon"):
-                    for seed in range(seeds):
-                        yield {
-                            "optim.learning_rate": rate,
-                            "model.width": width,
-                            "optim.optimizer": optimizer,
-                            "seed": seed,
-                        }
+    keys = ("model.width", "optim.learning_rate", "optim.optimizer", "seed")
+    points = itertools.product((64, 128, 256), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), ("adam", "muon"), range(seeds))
+    return (dict(zip(keys, point, strict=True)) for point in points)
 
 
 def _run(index: int, settings: Mapping[str, Any], points: int) -> Run:
@@ -43,9 +36,7 @@ def _run(index: int, settings: Mapping[str, Any], points: int) -> Run:
     curves = {
         "train/loss": Curve(steps, loss),
         "train/token_accuracy": Curve(steps, 100 * np.exp(-loss)),
-        "train/learning_rate": Curve(
-            steps, settings["optim.learning_rate"] * np.minimum(1, np.sqrt(points / 10 / (1 + np.arange(points))))
-        ),
+        "train/learning_rate": Curve(steps, settings["optim.learning_rate"] / np.sqrt(1 + np.arange(points))),
         "eval/loss": Curve(steps, loss + 0.1 + 0.02 * rng.standard_normal(points)),
         "eval/token_accuracy": Curve(steps, 90 * np.exp(-loss)),
         "eval/wer": Curve(steps, wer),

@@ -71,12 +71,12 @@ function drawAxes(svg, box, x, y, below) {
   if (below) svg.append(svgEl("text", { class: "axis-name", x: (box.left + box.right) / 2, y: box.bottom + 35, "text-anchor": "middle" }, below));
 }
 
-/** Puts a tip near a place of its host, inside it. */
+/** Puts a tip above a place of its host; beside it too, where there is room. */
 function placeTip(tip, host, x, y, children) {
   tip.replaceChildren(...children);
   tip.hidden = false;
   const { offsetWidth: width, offsetHeight: height } = tip;
   const left = x + 14 + width > host.clientWidth ? x - 14 - width : x + 14;
   tip.style.left = `${Math.min(Math.max(left, 0), Math.max(0, host.clientWidth - width))}px`;
-  tip.style.top = `${Math.min(Math.max(y - height - 10, 0), Math.max(0, host.clientHeight - height))}px`;
+  tip.style.top = `${y - height - 10}px`;
 }

@@ -1,11 +1,11 @@
 // One colour for each run: of few by kind, of many along a ramp whose lightness tells the order without its hue.
 
 const KINDS = {
-  light: ["#0b62a8", "#d1570c", "#0f8a6d", "#a3348f", "#8a6d00", "#3f3a8c", "#c2315a", "#5f6670"],
-  dark: ["#5ab0f5", "#f5924e", "#3fcfa8", "#e58fd6", "#e0c341", "#a79cf2", "#ff7f9d", "#b9bec7"],
+  light: ["#1056b5", "#b93c12", "#12a48a", "#c9831a", "#9972d3", "#242a6b", "#6b0020", "#754a6d"],
+  dark: ["#48c2ff", "#ef9d46", "#a0f3d9", "#a66ad5", "#fde16d", "#c26221", "#3e917b", "#b5a8b3"],
 };
 const RAMPS = {
-  light: ["#31105e", "#34489c", "#14788c", "#3c8f3a", "#b98200"],
+  light: ["#31105e", "#34409a", "#106a85", "#2c8048", "#bf8400"],
   dark: ["#8467dc", "#5b9cf0", "#35c3c4", "#7bd65a", "#f2e34a"],
 };
 

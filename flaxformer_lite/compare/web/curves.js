@@ -13,7 +13,8 @@ function drawCurves(data, view) {
   empty.textContent = emptyWords(data, view, lines);
   const chart = { lines: usable.length ? lines : [], host };
   Object.assign(chart, frameOf(host, usable, view));
-  drawAxes(host.querySelector("svg"), chart.box, chart.x, chart.y, "step");
+  if (usable.length) drawAxes(host.querySelector("svg"), chart.box, chart.x, chart.y, "step");
+  else host.querySelector("svg").replaceChildren();
   paintLines(host.querySelector(".lines"), chart, view);
   return chart;
 }
@@ -45,7 +46,7 @@ function drawable(step, value, view) {
 function frameOf(host, points, view) {
   const width = host.clientWidth;
   const height = host.clientHeight;
-  const steps = points.length ? rangeOf(points.map((point) => point[0])) : [0, 1];
+  const steps = points.length ? rangeOf(points.map((point) => point[0])) : [1, 10];
   let values = points.map((point) => point[1]);
   if (view.crop && values.length > 20) {
     values.sort(compareNumbers);

@@ -109,11 +109,11 @@ function bindControls() {
     view.theme = dark.matches ? "dark" : "light";
     redraw();
   });
-  let width = innerWidth;
-  addEventListener("resize", () => {
-    if (width !== innerWidth) redraw(); // a phone's address bar changes the height alone
-    width = innerWidth;
-  });
+  let width = byId("chart").clientWidth;
+  new ResizeObserver(() => {
+    if (width !== byId("chart").clientWidth) redraw(); // a phone's address bar changes the height alone
+    width = byId("chart").clientWidth;
+  }).observe(byId("chart"));
 }
 
 function bindChart() {

@@ -50,6 +50,7 @@ function linearScale([low, high], [from, to], count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const gap = power * [1, 2, 5, 10].find((times) => power * times >= rough * 0.999);
   const ticks = [];
+  if (!Number.isFinite(gap)) return { low, high, map: () => from, invert: () => low, ticks };
   for (let i = Math.ceil(low / gap - 1e-9); i * gap <= high + 1e-9 * gap; i++) ticks.push({ at: i * gap, text: sayTick(i * gap, gap) });
   return { low, high, map: (x) => from + (x - low) * factor, invert: (place) => low + (place - from) / factor, ticks };
 }
@@ -59,16 +60,20 @@ function logScale([low, high], [from, to], count) {
   const inner = linearScale([Math.log10(low), Math.log10(high)], [from, to], count);
   const decades = Math.log10(high / low);
   const every = Math.max(1, Math.ceil(decades / Math.max(1, count)));
-  const steps = every > 1 || decades > count * 0.7 ? [1] : decades > count * 0.35 ? [1, 3] : [1, 2, 5];
-  let ticks = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
-    if (((power % every) + every) % every) continue;
-    for (const times of steps) {
-      const at = Number(`${times}e${power}`);
-      if (at >= low * 0.9999 && at <= high * 1.0001) ticks.push({ at, text: sayTick(at, at >= 1e4 ? 1 : 0) });
+  const ticksAt = (figures) => {
+    const ticks = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
+      if (((power % every) + every) % every) continue;
+      for (const times of figures) {
+        const at = Number(`${times}e${power}`);
+        if (at >= low * 0.9999 && at <= high * 1.0001) ticks.push({ at, text: sayTick(at, at >= 1e4 ? 1 : 0) });
+      }
     }
-  }
-  if (ticks.length < 3) ticks = linearScale([low, high], [from, to], count).ticks.filter((tick) => tick.at > 0);
+    return ticks;
+  };
+  const choices = [[1], [1, 3], [1, 2, 5], [1, 2, 3, 5, 7]].map(ticksAt);
+  const fitting = choices.filter((ticks) => ticks.length >= 3 && ticks.length <= Math.max(4, count)).at(-1);
+  const ticks = fitting ?? linearScale([low, high], [from, to], count).ticks.filter((tick) => tick.at > 0);
   return { low, high, map: (x) => inner.map(Math.log10(x)), invert: (place) => 10 ** inner.invert(place), ticks };
 }
 
