@@ -120,7 +120,7 @@ function paintOver(chart, view, run, index) {
   paintLine(pen, chart, view, line.steps, line.values, 6, 0.9);
   pen.strokeStyle = pen.fillStyle = view.colours.of(run);
   if (view.smoothing) paintLine(pen, chart, view, line.steps, line.raw, 1, 0.35);
-  paintLine(pen, chart, view, line.steps, line.values, 2.6, 1);
+  paintLine(pen, chart, view, line.steps, line.values, line.steps.length > 300 ? 1.8 : 2.6, 1);
   if (index === null || !drawable(line.steps[index], line.values[index], view)) return;
   for (const [radius, colour] of [[7, surface], [4.5, view.colours.of(run)]]) {
     pen.fillStyle = colour;
