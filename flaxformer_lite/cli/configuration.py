@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-import runpy
-import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flaxformer_lite import schema
+from flaxformer_lite.cli import python_files
 from flaxformer_lite.config import Config
 from flaxformer_lite.errors import InputError
-
-_REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +58,14 @@ def load(file: str | None, overrides: Sequence[str]) -> Config:
     Raises:
       InputError: the file or an override cannot be used.
     """
+    return resolve(read(file, overrides))
+
+
+def read(file: str | None, overrides: Sequence[str]) -> Any:
+    """The ConfigDict of a config file with the overrides, not yet checked; arguments and errors are those of ``load``.
+
+    What one key takes from another it still does when that is changed.
+    """
     from ml_collections import ConfigDict  # here, because --help does not need it
 
     if not file:
@@ -70,7 +73,16 @@ def load(file: str | None, overrides: Sequence[str]) -> Config:
     config = _get_config(Path(file))
     if not isinstance(config, ConfigDict):
         raise InputError(f"{file}: get_config() must return an ml_collections.ConfigDict, got {config!r}")
-    return overridden(config, overrides, file)
+    return _changed(config, overrides, file)
+
+
+def resolve(config: Any) -> Config:
+    """The checked config that a ConfigDict stands for.
+
+    Raises:
+      InputError: as ``schema.from_dict`` says.
+    """
+    return schema.from_dict(config.to_dict())
 
 
 def overridden(config: Any, overrides: Sequence[str], source: str) -> Config:
@@ -84,6 +96,10 @@ def overridden(config: Any, overrides: Sequence[str], source: str) -> Config:
     Raises:
       InputError: a value or an override cannot be used.
     """
+    return resolve(_changed(config, overrides, source))
+
+
+def _changed(config: Any, overrides: Sequence[str], source: str) -> Any:
     from absl import flags  # here, because --help needs neither
     from ml_collections import config_flags
 
@@ -98,39 +114,23 @@ def overridden(config: Any, overrides: Sequence[str], source: str) -> Config:
         parsed(argv)
     except (flags.Error, ValueError, TypeError) as error:
         raise InputError(str(error).removeprefix("flag ")) from error
-    return schema.from_dict(config.to_dict())
+    return config
 
 
 def _get_config(path: Path) -> Any:
-    """What the file's ``get_config()`` returns."""
-    if not path.is_file():
-        raise InputError(f"--config={path}: there is no such file{_nearest_file(path)}")
-    path = path.resolve()
+    """What the file's ``get_config()`` returns, or the config.json of a work folder holds."""
     if path.suffix == ".json":
         return _saved_config(path)
-    # A config file may import its neighbours (`from configs import …`) and, wherever it lies itself, this project's
-    # configs: folders without __init__.py are namespace packages, which Python merges over all of sys.path.
-    for folder in (path.parents[1], _REPOSITORY):
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
-    try:
-        names = runpy.run_path(str(path))
-        if "get_config" not in names:
-            raise InputError(
-                f"{path} has no function get_config(); configs/tiny.py shows what a config file looks like"
-            )
-        return names["get_config"]()
-    except InputError:
-        raise
-    except Exception as error:  # the file is the user's code: whatever it raises is a fault in the file
-        what = error.msg if isinstance(error, SyntaxError) else error
-        raise InputError(f"{path}, line {_line(error, path)}: {type(error).__name__}: {what}") from error
+    get_config = python_files.function(path, "--config", "get_config", "configs/tiny.py")
+    with python_files.faults_named(path):
+        return get_config()
 
 
 def _saved_config(path: Path) -> Any:
     """The config that a work folder holds."""
     from ml_collections import ConfigDict
 
+    python_files.check_exists(path, "--config")
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -144,20 +144,6 @@ def _with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_tuples(item) for key, item in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-def _line(error: Exception, path: Path) -> int | None:
-    """The line of the file in which the error arose."""
-    if isinstance(error, SyntaxError):
-        return error.lineno
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
-
-
-def _nearest_file(path: Path) -> str:
-    neighbours = [str(other) for other in path.parent.glob("*.py")]
-    near = difflib.get_close_matches(str(path), neighbours, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def key_of(override: str) -> str:

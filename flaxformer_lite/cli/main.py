@@ -22,6 +22,7 @@ from flaxformer_lite.errors import InputError
 
 _COMMANDS = {
     "train": "train a model, or go on where a run stopped",
+    "sweep": "train many variants of one config, several at once",
     "decode": "read lines of text, write what a trained model makes of them",
     "evaluate": "measure a trained model on a split of its data",
     "score": "say how likely given targets are",

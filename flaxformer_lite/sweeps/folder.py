@@ -1,0 +1,69 @@
+"""The folder of a sweep, with a folder for each point."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flaxformer_lite import locks, schema
+from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.sweeps.point_folder import PointFolder
+from flaxformer_lite.sweeps.points import Point
+from flaxformer_lite.workdir import WorkDir, what
+
+
+class SweepFolder:
+    """A folder with a folder for each point."""
+
+    def __init__(self, path: Path):
+        self.path = WorkDir(path).path  # which refuses addresses
+        self.jobs = path / ".jobs"  # submitit's own
+
+    def of(self, point: Point) -> PointFolder:
+        """The folder of a point, there or not."""
+        return PointFolder(self.path / point.name)
+
+    def check(self, points: Sequence[Point]) -> None:
+        """Raises ``InputError`` where a run or another sweep lies here. More points than before are no other sweep."""
+        if (self.path / "config.json").exists():
+            raise InputError(f"--workdir={self.path} is the work folder of a run; name another one for the sweep")
+        names = {point.name for point in points}
+        there = sorted(path.parent for path in self.path.glob("*/config.json"))
+        if strange := [folder for folder in there if folder.name not in names]:
+            raise InputError(
+                f"--workdir={self.path} holds another sweep: {strange[0].name}"
+                + f" and {len(strange) - 1} more" * (len(strange) > 1)
+                + f" {'are' if len(strange) > 1 else 'is'} none of these {len(points)} points"
+                + _how_they_differ(strange[0], points)
+                + "\nname another folder for this sweep, or move those away"
+            )
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Makes the folder, and keeps other sweeps out of it.
+
+        Raises:
+          InputError: there is one at work, or the folder cannot be made.
+        """
+        try:
+            with full_disk_named(self.path):
+                self.jobs.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise InputError(f"--workdir={self.path}: cannot make this folder: {error.strerror}") from error
+        with locks.held(self.path / ".lock") as other:
+            if other:
+                raise InputError(f"--workdir={self.path}: {other} runs this sweep already; wait for it, or stop it")
+            yield
+
+
+def _how_they_differ(folder: Path, points: Sequence[Point]) -> str:
+    """What the config there has that the point of the same overrides here has not."""
+    twin = next((point for point in points if point.label == folder.name.rpartition("__")[0]), None)
+    if twin is None:
+        return ""
+    try:
+        lines = schema.difference(what(WorkDir(folder).config()), what(twin.config))
+    except InputError:  # of a version with other keys
+        return ""
+    return " (there → here):\n  " + "\n  ".join(lines) if lines else ""

@@ -1,0 +1,144 @@
+"""Runs the points of a sweep: starts jobs as places get free, watches them, stops them when it is told to."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from flaxformer_lite import schema
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.sweeps.folder import SweepFolder
+from flaxformer_lite.sweeps.job import Job
+from flaxformer_lite.sweeps.launchers import Launcher
+from flaxformer_lite.sweeps.point_folder import Ticket
+from flaxformer_lite.sweeps.points import Point
+from flaxformer_lite.sweeps.standing import Phase, Standing, stand
+
+Standings = Mapping[str, Standing]  # by the points' names
+
+_NO_WORDS = "its job ended without a word; was it killed?"
+
+
+class Watcher(Protocol):
+    """Whoever is told how things stand, several times a second."""
+
+    def __call__(self, standings: Standings) -> None:
+        """How they stand now."""
+        ...
+
+
+class Jobs:
+    """The jobs of a sweep.
+
+    What is known of them lies in the points' folders, so jobs of an earlier call are as good as those of this one.
+    """
+
+    def __init__(self, folder: SweepFolder, launcher: Launcher):
+        self._folder = folder
+        self._launcher = launcher
+        self._tried: set[str] = set()  # the points that had a job in this call
+        self._told: dict[str, int] = {}  # how often each was told to stop
+
+    @property
+    def patience(self) -> float:
+        """Seconds between two looks."""
+        return self._launcher.patience
+
+    def stand(self, point: Point) -> Standing:
+        """Where a point stands; one whose job of this call is over and left nothing behind has failed."""
+        folder = self._folder.of(point)
+        standing = stand(point, folder, self._launcher)
+        if standing.phase.under_way or point.name not in self._tried:
+            return standing
+        folder.forget_ticket()
+        silent = standing.phase in (Phase.NEW, Phase.INTERRUPTED) and point.name not in self._told
+        return Standing(Phase.FAILED, standing.progress, _NO_WORDS) if silent else standing
+
+    def tried(self, point: Point) -> bool:
+        """Whether it had a job in this call; none gets two."""
+        return point.name in self._tried
+
+    def start(self, point: Point, share: int) -> None:
+        """Starts a job, with one of the launcher's shares."""
+        folder = self._folder.of(point)
+        folder.forget_failure()
+        job = Job(folder.path.absolute(), schema.to_dict(point.config), self._launcher.shares[share])
+        folder.save_ticket(Ticket(self._launcher.name, self._launcher.submit(job), share))
+        self._tried.add(point.name)
+
+    def free_shares(self, under_way: Sequence[Point]) -> list[int]:
+        """The numbers of the shares that none of these points has."""
+        tickets = [ticket for point in under_way if (ticket := self._folder.of(point).ticket())]
+        taken = {ticket.share for ticket in tickets if ticket.launcher == self._launcher.name}
+        free = [i for i in range(len(self._launcher.shares)) if i not in taken]
+        return free[: max(len(self._launcher.shares) - len(under_way), 0)]
+
+    def stop(self, point: Point, times: int) -> None:
+        """Has a point's job save and end; told a second time it ends at once, the third time it is killed."""
+        folder = self._folder.of(point)
+        if self._told.get(point.name, 0) < times and self._launcher.stop(folder, folder.ticket(), kill=times > 2):
+            self._told[point.name] = times
+
+
+def run(points: Sequence[Point], jobs: Jobs, watch: Watcher) -> tuple[Standings, int]:
+    """Runs all points that are not done, each in a job, until all are over or a signal says stop.
+
+    Args:
+      points: in the order in which they are to be run.
+      jobs: starts and stops them.
+      watch: is told how they stand.
+
+    Returns:
+      How all stand in the end, and the signal that stopped the sweep, or 0.
+
+    Raises:
+      InputError: a job cannot be started. The others are stopped first.
+    """
+    standings: dict[str, Standing] = {}
+    trouble: list[InputError] = []
+    with _signals() as received:
+        while True:
+            for point in points:
+                if point.name not in standings or standings[point.name].phase is not Phase.DONE:
+                    standings[point.name] = jobs.stand(point)
+            watch(standings)
+            under_way = [point for point in points if standings[point.name].phase.under_way]
+            waiting = [p for p in points if _goes_on(standings[p.name]) and not jobs.tried(p)]
+            stops = len(received) + len(trouble)
+            if not under_way and (stops or not waiting):
+                break
+            if stops:
+                for point in under_way:
+                    jobs.stop(point, stops)
+            else:
+                try:
+                    for point, share in zip(waiting, jobs.free_shares(under_way), strict=False):
+                        jobs.start(point, share)
+                except InputError as error:
+                    trouble.append(error)
+            time.sleep(jobs.patience)
+    if trouble:
+        raise trouble[0]
+    return standings, received[0] if received else 0
+
+
+def _goes_on(standing: Standing) -> bool:
+    return standing.phase is not Phase.DONE and not standing.phase.under_way
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Gives a list that SIGINT and SIGTERM are put into."""
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda given, _: received.append(given))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

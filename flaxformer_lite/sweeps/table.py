@@ -1,0 +1,119 @@
+"""What people see of a sweep: a table that is drawn over itself in a terminal, a line for each event elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from flaxformer_lite.say import format_duration, say
+from flaxformer_lite.sweeps.points import Point
+from flaxformer_lite.sweeps.standing import Phase, Standing
+
+_EVERY = 1.0  # seconds between two drawings
+_FIRST_SHOWN = (Phase.RUNNING, Phase.QUEUED, Phase.FAILED, Phase.INTERRUPTED, Phase.NEW, Phase.DONE)
+
+
+class _Start(NamedTuple):
+    clock: float
+    step: int
+
+
+class Pace:
+    """How fast each run goes, evaluations and all, as seen from here."""
+
+    def __init__(self):
+        self._starts: dict[str, _Start] = {}
+
+    def left(self, point: Point, standing: Standing, clock: float) -> float | None:
+        """Seconds until the last step; None where that is not to be told yet."""
+        if standing.phase is not Phase.RUNNING:
+            self._starts.pop(point.name, None)
+            return None
+        step = standing.progress.step
+        start = self._starts.setdefault(point.name, _Start(clock, step))
+        if start.step == 0 < step:  # begin to count where the first steps are done: what came before was compiling
+            start = self._starts[point.name] = _Start(clock, step)
+        if step <= start.step:
+            return None
+        return (point.config.train.steps - step) * (clock - start.clock) / (step - start.step)
+
+
+class LiveTable:
+    """A table in a terminal."""
+
+    def __init__(self, points: Sequence[Point]):
+        self._points = points
+        self._pace = Pace()
+        self._drawn = 0  # lines
+        self._next = 0.0
+
+    def __call__(self, standings: Mapping[str, Standing]) -> None:
+        """Draws it over the last one."""
+        clock = time.monotonic()
+        if clock < self._next:
+            return
+        self._next = clock + _EVERY
+        left = {point.name: self._pace.left(point, standings[point.name], clock) for point in self._points}
+        width, height = shutil.get_terminal_size()
+        lines = [line[: width - 1] for line in format_table(self._points, standings, left, height - 2)]
+        over = f"\x1b[{self._drawn}F" if self._drawn else ""
+        print(over + "\x1b[J" + "\n".join(lines), file=sys.stderr, flush=True)
+        self._drawn = len(lines)
+
+
+class Lines:
+    """A line whenever something has happened to a point."""
+
+    def __init__(self, points: Sequence[Point]):
+        self._points = points
+        self._last: dict[str, Standing] = {}
+
+    def __call__(self, standings: Mapping[str, Standing]) -> None:
+        """Says what is new."""
+        for point in self._points:
+            standing, last = standings[point.name], self._last.get(point.name)
+            begun = standing.phase is not Phase.NEW and (last is None or last.phase is not standing.phase)
+            if begun or (last and _evaluated(standing) and standing.progress.value != last.progress.value):
+                say(f"{point.label}: " + " ".join(filter(None, _cells(point, standing, None))))
+            self._last[point.name] = standing
+
+
+def format_table(
+    points: Sequence[Point], standings: Mapping[str, Standing], left: Mapping[str, float | None], height: int
+) -> list[str]:
+    """A line for each point; where there are more than ``height``, what is under way or has failed comes first."""
+    shown = list(points)
+    if len(points) > height - 1:
+        order = sorted(points, key=lambda point: _FIRST_SHOWN.index(standings[point.name].phase))
+        kept = {point.name for point in order[: max(height - 1, 1)]}
+        shown = [point for point in points if point.name in kept]
+    rows = [(point.label, *_cells(point, standings[point.name], left.get(point.name))) for point in shown]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, count(standings) + f" ({len(points) - len(shown)} not shown)" * (len(shown) < len(points))]
+
+
+def count(standings: Mapping[str, Standing]) -> str:
+    """Such as ``12 points: 3 done, 2 running, 7 new``."""
+    found = Counter(standing.phase for standing in standings.values())
+    parts = ", ".join(f"{found[phase]} {phase}" for phase in reversed(Phase) if found[phase])
+    return f"{len(standings)} point{'s' * (len(standings) != 1)}: {parts}"
+
+
+def _cells(point: Point, standing: Standing, left: float | None) -> tuple[str, ...]:
+    step, metric, value = standing.progress
+    said = standing.said.splitlines()[0] if standing.said else ""
+    return (
+        str(standing.phase),
+        f"step {step:,}/{point.config.train.steps:,}" if step else "",
+        f"{metric} {'not a number' if value is None else f'{value:.4g}'}" if metric else "",
+        said or (f"{format_duration(left)} left" if left is not None else ""),
+    )
+
+
+def _evaluated(standing: Standing) -> bool:
+    return standing.progress.metric.startswith("eval/")
