@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from submitit import LocalExecutor, SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -29,6 +29,7 @@ _DAY = 24 * 60
 _REQUEUES = 1_000  # submitit's limit; a run that goes on loses nothing
 
 
+@runtime_checkable
 class Launcher(Protocol):
     """Starts and stops jobs.
 

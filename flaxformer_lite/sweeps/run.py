@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flaxformer_lite import schema
 from flaxformer_lite.errors import InputError
@@ -22,6 +23,7 @@ Standings = Mapping[str, Standing]  # by the points' names
 _NO_WORDS = "its job ended without a word; was it killed?"
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Whoever is told how things stand, several times a second."""
 
@@ -65,7 +67,7 @@ class Jobs:
         """Starts a job, with one of the launcher's shares."""
         folder = self._folder.of(point)
         folder.forget_failure()
-        job = Job(folder.path.absolute(), schema.to_dict(point.config), self._launcher.shares[share])
+        job = Job(folder.path.absolute(), schema.to_dict(point.config), self._launcher.shares[share], sys.argv)
         folder.save_ticket(Ticket(self._launcher.name, self._launcher.submit(job), share))
         self._tried.add(point.name)
 

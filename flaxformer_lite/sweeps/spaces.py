@@ -7,11 +7,12 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flaxformer_lite.errors import require
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """What a value is drawn from."""
 
@@ -116,7 +117,7 @@ def random_draws(space: Mapping[str, Distribution | Any], count: int, seed: int)
     """
     for i in range(count):
         yield {
-            key: found.draw(random.Random(f"{seed}/{i}/{key}")) if hasattr(found, "draw") else found
+            key: found.draw(random.Random(f"{seed}/{i}/{key}")) if isinstance(found, Distribution) else found
             for key, found in space.items()
         }
 

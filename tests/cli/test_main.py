@@ -7,7 +7,7 @@ import pytest
 
 from flaxformer_lite.cli import main as cli
 
-_COMMANDS = ["train", "decode", "evaluate", "average", "checkpoints", "compare", "plan", "data"]
+_COMMANDS = ["train", "sweep", "decode", "evaluate", "average", "checkpoints", "compare", "plan", "data"]
 
 
 def _fails_with(capsys, *argv: str) -> str:
