@@ -9,7 +9,7 @@ p is the chance of such a difference, in that direction, if there were none (BLE
 
 Examples:
   flaxformer-lite compare runs/a runs/b
-  flaxformer-lite compare runs/sweep --metric=eval/wer --csv=sweep.csv
+  flaxformer-lite compare runs/sweep --metric=eval/wer --csv=sweep.csv --html=sweep.html
   flaxformer-lite compare runs/a runs/b --significance=test
 """
 
@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", metavar="FILE", help="write all differing settings and all metrics, a row a run")
     parser.add_argument("--json", metavar="FILE", help="write the same and the groups")
+    parser.add_argument("--html", metavar="FILE", help="write one page with curves and tables, to open from disk")
+    parser.add_argument("--png", metavar="FOLDER", help="draw curves, and the metric against each setting, for papers")
     parser.add_argument(
         "--significance",
         metavar="NAME",
@@ -41,9 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compares; returns the exit code."""
-    for name in ("csv", "json"):
+    for name in ("csv", "json", "html"):
         if path := getattr(arguments, name):
             output.check_writable(path, f"--{name}")
+    if arguments.png:
+        output.check_folder(arguments.png, "--png")
     given = arguments.significance
     names = [] if given is None else [decodes.checked_name(name, "--significance") for name in given.split(",")]
     from flaxformer_lite.compare import export, table  # here, because numpy takes longer to import than --help may
@@ -63,4 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
         output.write(arguments.csv, [export.to_csv(comparison)])
     if arguments.json:
         output.write(arguments.json, [export.to_json(comparison, trial.to_json() if trial else [])])
+    if arguments.html:
+        from flaxformer_lite.compare import page
+
+        page.write(comparison, Path(arguments.html))
+    if arguments.png:
+        from flaxformer_lite.compare import pictures  # here, because matplotlib takes half a second to import
+
+        for path in pictures.draw(comparison, Path(arguments.png)):
+            say(f"drew {path}")
     return 0

@@ -22,6 +22,16 @@ def check_writable(path: str, flag: str = "--output") -> None:
         raise InputError(f"{flag}={path}: cannot write there; name a file in a folder that exists and is yours")
 
 
+def check_folder(path: str, flag: str) -> None:
+    """Raises InputError where the folder that a flag names can neither be made nor written into."""
+    place = Path(path).resolve()
+    nearest = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{flag}={path}: {nearest} is a file; name a folder")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"{flag}={path}: cannot write there; name a folder that is yours")
+
+
 def write(path: str, texts: Iterable[str]) -> None:
     """Writes to standard output as the texts come, to a file all at once: it is under its name only when complete."""
     if path == "-":

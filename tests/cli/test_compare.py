@@ -47,6 +47,13 @@ def test_significance(sweep, capsys):
     assert found[1]["metrics"]["wer"]["difference"] == pytest.approx(100 * (6 - 14) / 27)
 
 
+def test_page_and_pictures(sweep, tmp_path, capsys):
+    assert main(["compare", "sweep", "--html=page.html", "--png=new/pictures"]) == 0
+    assert (tmp_path / "page.html").read_text("utf-8").lstrip().lower().startswith("<!doctype html>")
+    drawn = {path.name for path in (tmp_path / "new" / "pictures").iterdir()}
+    assert drawn == {"curves.png", "by_optim.learning_rate.png"}
+
+
 def test_files_on_standard_output_stand_alone(sweep, capsys):
     assert main(["compare", "sweep", "--json=-"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
@@ -58,7 +65,8 @@ def test_files_on_standard_output_stand_alone(sweep, capsys):
         (["swep"], "swep: there is no such folder"),
         (["sweep", "--metric=eval/bleu"], "--metric=eval/bleu: no run has recorded it"),
         (["sweep", "--csv=none/x.csv"], "--csv=none/x.csv: cannot write there"),
-        (["sweep", "--json=sweep"], "--json=sweep: this is a folder"),
+        (["sweep", "--html=sweep"], "--html=sweep: this is a folder"),
+        (["sweep", "--png=sweep/a/config.json/x"], "a/config.json is a file; name a folder"),
         (["sweep", "--significance=../x"], "--significance=../x: must be a name"),
         (["sweep", "--significance=test"], "sweep/a has no decodes/test.jsonl (and 2 others lack theirs); make it wit"),
         ([], "the following arguments are required: DIR"),
