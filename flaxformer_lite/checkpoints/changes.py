@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -18,7 +19,10 @@ from flaxformer_lite.checkpoints.stored import quiet_orbax
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.hashing import checksum_of, sum_of
 
-_AT_ONCE = 1 << 26  # bytes of each checkpoint in memory, or one array where it alone is more
+Found = TypeVar("Found")
+
+_AT_ONCE = 1 << 24  # bytes of each checkpoint in memory, or one array where it alone is more
+_PART = 1 << 20  # elements
 
 
 class Change(NamedTuple):
@@ -66,12 +70,9 @@ class _Parameters:
         self._folder, self._step = folder, step
         self._reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
         self._place = (folder / str(step) / "params").absolute()
-        try:
-            self._checksum = read_record(folder, step)["checksums"]["params"]
-            untyped: Any = self._reader.metadata(self._place)
-            self._tree = untyped.item_metadata.tree
-        except Exception as error:  # whatever a damaged file makes its reader raise
-            refuse(folder, step, _in_few_words(error))
+        self._checksum = self._tried(lambda: read_record(folder, step)["checksums"]["params"])
+        untyped: Any = self._reader
+        self._tree = self._tried(lambda: untyped.metadata(self._place).item_metadata.tree)
         leaves = jax.tree.leaves_with_path(self._tree)
         self.sizes = [math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for _, leaf in leaves]
         self.origins = {
@@ -88,10 +89,7 @@ class _Parameters:
         ]
         how = [ocp.RestoreArgs(restore_type=np.ndarray)] * len(leaves)
         wanted = ocp.args.PyTreeRestore(item=structure.unflatten(item), restore_args=structure.unflatten(how))
-        try:
-            found = jax.tree.leaves(self._reader.restore(self._place, args=wanted))
-        except Exception as error:
-            refuse(self._folder, self._step, _in_few_words(error))
+        found = self._tried(lambda: jax.tree.leaves(self._reader.restore(self._place, args=wanted)))
         arrays = {i: found[i] for i in numbers}
         for i, array in arrays.items():
             self._sums[i] = sum_of(array)
@@ -101,6 +99,14 @@ class _Parameters:
         """Refuses a damaged checkpoint; after every array has been read."""
         if checksum_of(self._sums) != self._checksum:
             refuse(self._folder, self._step, "the parameters do not match their checksum")
+
+    def _tried(self, act: Callable[[], Found]) -> Found:
+        try:
+            return act()
+        except Exception as error:  # whatever a damaged file makes its reader raise
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        gc.collect()  # what was left unfinished complains when it is collected: now, while nobody hears it
+        refuse(self._folder, self._step, why)
 
 
 def compare(before: tuple[Path, int], after: tuple[Path, int]) -> Comparison:
@@ -122,8 +128,8 @@ def compare(before: tuple[Path, int], after: tuple[Path, int]) -> Comparison:
             arrays = [side.read({side.origins[name].array for name in names if name in side.origins}) for side in sides]
             for name in filter(lambda name: _alike(sides, name), names):
                 old, new = (_value(side.origins[name], read) for side, read in zip(sides, arrays, strict=True))
-                squares += (moved := np.square(new - old).sum()), (base := np.square(old).sum())
-                largest = float(np.abs(new - old).max(initial=0))
+                moved, base, largest = _measure(old, new)
+                squares += moved, base
                 changes.append(Change(name, old.shape, _ratio(moved, base), largest))
         for side in sides:
             side.verify()
@@ -163,7 +169,19 @@ def _origins(number: int, path: Sequence[Any], shape: tuple[int, ...]) -> Iterat
 
 def _value(origin: _Origin, arrays: dict[int, np.ndarray]) -> np.ndarray:
     array = arrays[origin.array]
-    return np.asarray(array if origin.layer < 0 else array[origin.layer], np.float64)
+    return array if origin.layer < 0 else array[origin.layer]
+
+
+def _measure(old: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
+    """Σ (new - old)², Σ old² and the largest |new - old|, in float64, of which a part is made at a time."""
+    moved = base = largest = 0.0
+    for start in range(0, old.size, _PART):
+        before, after = (np.asarray(array.reshape(-1)[start : start + _PART], np.float64) for array in (old, new))
+        difference = after - before
+        moved += float(difference @ difference)
+        base += float(before @ before)
+        largest = max(largest, float(np.abs(difference).max()))
+    return moved, base, largest
 
 
 def _as_if_side_by_side(name: str) -> tuple[str, int]:
@@ -190,7 +208,3 @@ def _unlike(sides: Sequence[_Parameters], places: Sequence[tuple[Path, int]]) ->
 
 def _ratio(moved: float, base: float) -> float:
     return math.sqrt(moved / base) if base else math.inf if moved else 0.0
-
-
-def _in_few_words(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,5 +1,6 @@
 """What moved between two checkpoints, in whatever form and portions they are read."""
 
+import gc
 import math
 import os
 
@@ -24,6 +25,13 @@ BEFORE = {
     "table": RANDOM.normal(size=(5, 4)),
     "still": RANDOM.normal(size=7),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet():
+    with quiet_orbax():
+        yield
+        gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
 
 
 def side_by_side(params):
