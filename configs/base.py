@@ -94,14 +94,76 @@ def _model() -> ConfigDict:
     model.encoder = "transformer"  # transformer | rnn
     model.decoder = "transformer"  # transformer | rnn
     model.width = 256  # of embeddings and layers; of a recurrent layer's state, in each direction
-    model.num_heads = 4  # of each attention of a Transformer; divides the width
+    model.num_heads = 4  # of each attention of a Transformer
+    model.num_key_heads = model.get_oneway_ref("num_heads")  # of keys and values; if fewer, heads share them in groups
+    model.head_width = 0  # of each head; 0: model.width / model.num_heads
     model.mlp_width = 1024  # hidden units of a Transformer's feed-forward sublayer
     model.num_layers = 3  # of the encoder
-    model.num_decoder_layers = model.get_oneway_ref("num_layers")  # the same unless set
-    model.positions = "sinusoidal"  # sinusoidal | learned
-    model.norm = "before"  # before | after: layer norm before each sublayer, or after its residual sum (the paper's)
-    model.share_embeddings = "target"  # all: source, target and output | target: target and output | none
-    model.dropout = 0.1  # rate, of embeddings, each layer's output, a Transformer's attention and hidden units
+    model.decoder_width = model.get_oneway_ref("width")  # this and all sizes of the decoder: the same unless set
+    model.num_decoder_heads = model.get_oneway_ref("num_heads")
+    model.num_decoder_key_heads = model.get_oneway_ref("num_decoder_heads")
+    model.decoder_head_width = model.get_oneway_ref("head_width")
+    model.decoder_mlp_width = model.get_oneway_ref("mlp_width")
+    model.num_decoder_layers = model.get_oneway_ref("num_layers")
+    model.dropout = 0.1  # rate, of embeddings and layers' outputs; of attention and hidden units unless set there
+    model.final_dropout = 0.0  # rate, of what a Transformer's encoder or decoder says at last (T5)
+    model.layer_dropout = 0.0  # share of a Transformer's layers that a step of training leaves out (M2M-100)
+    model.positions = "sinusoidal"  # sinusoidal | learned | relative (T5) | relative_per_layer (UMT5) | rotary | none |
+    # halves: sines, then cosines (Marian) | fairseq: with its own wavelengths (M2M-100)
+    model.position_details = ConfigDict(
+        {
+            "longest": 0,  # tokens that learned positions reach to; 0: the longest of data
+            "offset": 0,  # number of the first position, of learned ones and waves; 2 in fairseq (BART, M2M-100)
+            "scale": True,  # learned positions times √width
+            "buckets": 32,  # of distances in relative positions
+            "max_distance": 128,  # tokens from which on all distances are one to them
+            "theta": 10_000.0,  # of rotary positions: the longest wavelength in tokens / 2π
+        }
+    )
+    model.norm = "before"  # before | after | around: before each sublayer, after its residual sum (the paper's), or
+    # before it and after it within the sum (T5Gemma)
+    model.norms = ConfigDict(
+        {
+            "kind": "layer",  # layer | rms (T5) | rms_from_one (Gemma): no mean and no bias; gains of 1 + a parameter
+            "epsilon": 1e-6,  # added to the variance
+            "embeddings": False,  # one of word vectors and positions too (BART)
+            "final": "unless_after",  # always | never | unless_after: of what encoder and decoder say at last
+        }
+    )
+    model.attention = ConfigDict(
+        {
+            "bias": True,  # of queries, keys, values and what is made of them
+            "query_scalar": 0.0,  # queries are divided by its root; 0: the head's width; 1: they are not (T5)
+            "softcap": 0.0,  # logits stay between this and its negative (Gemma 2); 0: any
+            "window": 0,  # tokens that layers of the pattern "window" look back (the encoder's: to either side)
+            "pattern": ("full",),  # full | window for each layer, over and over; ("window", "full") is Gemma 2's
+            "dropout": model.get_oneway_ref("dropout"),  # rate, of the weights
+        }
+    )
+    model.feed_forward = ConfigDict(
+        {
+            "activation": "relu",  # relu | gelu | gelu_tanh (its approximation) | silu
+            "gated": False,  # times a second product with the input (T5 1.1)
+            "bias": True,  # of its products
+            "dropout": model.get_oneway_ref("dropout"),  # rate, of hidden units
+        }
+    )
+    model.share_embeddings = "target"  # all: source, target and output | inputs: source and target | target: target
+    # and output | none
+    model.embeddings = ConfigDict(
+        {
+            "scale": True,  # word vectors times √width
+            "multiple": 1,  # tables have a multiple of this many rows, so that devices can share them
+        }
+    )
+    model.output = ConfigDict(
+        {
+            "bias": "untied",  # always | never | untied: of logits; where output and target vectors are not shared
+            "scale": False,  # what is compared with words divided by √width (T5 1.0)
+            "softcap": 0.0,  # logits stay between this and its negative (Gemma 2); 0: any
+        }
+    )
+    model.init = "glorot"  # glorot | fan_in (T5) | small: normal, of standard deviation 0.02 (BART)
     model.remat = "none"  # what of a layer is computed again for the gradient, which takes less memory and more time:
     # none | dots: all but matrix products | dots_with_no_batch_dims: all but products with weights | full: all
     model.scan_layers = False  # a Transformer's layers as one that is compiled once, their weights side by side

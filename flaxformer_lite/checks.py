@@ -38,19 +38,17 @@ def _check_data(data: DataConfig) -> None:
 
 def _check_model(model: ModelConfig, one_vocabulary: bool) -> None:
     require(
-        model.share_embeddings != "all" or one_vocabulary,
-        "config.model.share_embeddings='all' needs config.data.share_vocabulary=True: one table cannot hold two "
-        "vocabularies",
+        model.share_embeddings not in ("all", "inputs") or one_vocabulary,
+        f"config.model.share_embeddings={model.share_embeddings!r} needs config.data.share_vocabulary=True: one table "
+        f"cannot hold two vocabularies",
     )
+    if model.encoder == "transformer":
+        _check_half(model, "", model.width, model.num_heads, model.num_key_heads, model.head_width)
+    if model.decoder == "transformer":
+        sizes = model.num_decoder_heads, model.num_decoder_key_heads, model.decoder_head_width
+        _check_half(model, "decoder_", model.decoder_width, *sizes)
     if "transformer" in (model.encoder, model.decoder):
-        require(
-            model.width % model.num_heads == 0,
-            f"config.model.num_heads={model.num_heads} must divide config.model.width={model.width}",
-        )
-        require(
-            model.positions != "sinusoidal" or model.width % 2 == 0,
-            f"config.model.width={model.width} must be even for config.model.positions='sinusoidal'",
-        )
+        _check_positions(model)
     else:
         require(
             not model.scan_layers,
@@ -59,9 +57,61 @@ def _check_model(model: ModelConfig, one_vocabulary: bool) -> None:
         )
     if "rnn" in (model.encoder, model.decoder):
         _check_rnn(model)
+    else:
+        require(
+            model.share_embeddings not in ("all", "inputs") or model.width == model.decoder_width,
+            f"config.model.share_embeddings={model.share_embeddings!r} needs word vectors of one width, got "
+            f"config.model.width={model.width} and config.model.decoder_width={model.decoder_width}",
+        )
+
+
+def _check_half(model: ModelConfig, side: str, width: int, heads: int, key_heads: int, head_width: int) -> None:
+    names = {name: f"config.model.num_{side}{name}" for name in ("heads", "key_heads")}
+    require(
+        head_width > 0 or width % heads == 0,
+        f"{names['heads']}={heads} must divide config.model.{side}width={width}, or config.model.{side}head_width be "
+        f"set",
+    )
+    require(
+        model.positions not in ("sinusoidal", "halves", "fairseq") or width % 2 == 0,
+        f"config.model.{side}width={width} must be even for config.model.positions={model.positions!r}",
+    )
+    require(
+        model.positions != "fairseq" or width > 2,
+        f"config.model.{side}width={width} must be above 2 for config.model.positions='fairseq'",
+    )
+    require(
+        model.positions != "rotary" or (head_width or width // heads) % 2 == 0,
+        f"config.model.{side}head_width={head_width or width // heads} (model.{side}width / model.num_{side}heads "
+        f"unless set) must be even for config.model.positions='rotary'",
+    )
+    require(heads % key_heads == 0, f"{names['key_heads']}={key_heads} must divide {names['heads']}={heads}")
+
+
+def _check_positions(model: ModelConfig) -> None:
+    details, attention = model.position_details, model.attention
+    require(
+        details.max_distance > details.buckets // 2,
+        f"config.model.position_details.max_distance={details.max_distance} must be above half of "
+        f"config.model.position_details.buckets={details.buckets}: so many distances have a bucket each",
+    )
+    require(
+        bool(attention.pattern),
+        "config.model.attention.pattern=() says nothing of any layer; ('full',) is usual",
+    )
+    require(
+        ("window" in attention.pattern) == (attention.window > 0),
+        f"config.model.attention.window={attention.window} is of layers that config.model.attention.pattern="
+        f"{attention.pattern} names 'window'; set both or none",
+    )
 
 
 def _check_rnn(model: ModelConfig) -> None:
+    require(
+        model.width == model.decoder_width or model.decoder != "rnn",
+        f"config.model.decoder_width={model.decoder_width}: a recurrent decoder's width is that of the encoder, "
+        f"config.model.width={model.width}",
+    )
     rnn, attends = model.rnn, model.decoder == "rnn" and model.rnn.design in ("bahdanau", "luong")
     embedding, readout = rnn.embedding_width or model.width, rnn.readout_width or model.width
     require(
@@ -69,14 +119,15 @@ def _check_rnn(model: ModelConfig) -> None:
         "config.model.rnn.residual_from=1: the lowest layer's input has another width than its output; use 2 or more",
     )
     require(
-        model.share_embeddings != "all" or model.encoder == model.decoder or embedding == model.width,
-        f"config.model.share_embeddings='all' needs one width of word vectors, but the Transformer's is "
-        f"config.model.width={model.width} and the recurrent side's config.model.rnn.embedding_width={embedding}",
+        model.share_embeddings not in ("all", "inputs") or model.encoder == model.decoder or embedding == model.width,
+        f"config.model.share_embeddings={model.share_embeddings!r} needs one width of word vectors, but the "
+        f"Transformer's is config.model.width={model.width} and the recurrent side's "
+        f"config.model.rnn.embedding_width={embedding}",
     )
     if model.decoder != "rnn":
         return
     require(
-        model.share_embeddings == "none" or embedding == readout,
+        model.share_embeddings in ("inputs", "none") or embedding == readout,
         f"config.model.share_embeddings={model.share_embeddings!r} compares what config.model.rnn.readout_width="
         f"{readout} numbers say with word vectors of config.model.rnn.embedding_width={embedding}: make them equal or "
         f"share_embeddings='none'",

@@ -89,6 +89,67 @@ class RnnConfig:
 
 
 @dataclass(frozen=True)
+class PositionDetailsConfig:
+    """What the kinds of positions have of their own."""
+
+    longest: int
+    offset: int
+    scale: bool
+    buckets: int
+    max_distance: int
+    theta: float
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """What every attention of a Transformer is made of."""
+
+    bias: bool
+    query_scalar: float
+    softcap: float
+    window: int
+    pattern: tuple[Literal["full", "window"], ...]
+    dropout: float
+
+
+@dataclass(frozen=True)
+class FeedForwardConfig:
+    """What every feed-forward sublayer is made of."""
+
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu"]
+    gated: bool
+    bias: bool
+    dropout: float
+
+
+@dataclass(frozen=True)
+class NormsConfig:
+    """Which norm, and where there are more than those of sublayers."""
+
+    kind: Literal["layer", "rms", "rms_from_one"]
+    epsilon: float
+    embeddings: bool
+    final: Literal["unless_after", "always", "never"]
+
+
+@dataclass(frozen=True)
+class EmbeddingsConfig:
+    """Word vectors."""
+
+    scale: bool
+    multiple: int
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """From what a decoder says to logits."""
+
+    bias: Literal["untied", "always", "never"]
+    scale: bool
+    softcap: float
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """An encoder and a decoder, each a Transformer (Vaswani et al. 2017) or recurrent."""
 
@@ -96,13 +157,29 @@ class ModelConfig:
     decoder: Literal["transformer", "rnn"]
     width: int
     num_heads: int
+    num_key_heads: int
+    head_width: int
     mlp_width: int
     num_layers: int
+    decoder_width: int
+    num_decoder_heads: int
+    num_decoder_key_heads: int
+    decoder_head_width: int
+    decoder_mlp_width: int
     num_decoder_layers: int
-    positions: Literal["sinusoidal", "learned"]
-    norm: Literal["before", "after"]
-    share_embeddings: Literal["all", "target", "none"]
+    positions: Literal["sinusoidal", "halves", "fairseq", "learned", "relative", "relative_per_layer", "rotary", "none"]
+    position_details: PositionDetailsConfig
+    norm: Literal["before", "after", "around"]
+    norms: NormsConfig
+    attention: AttentionConfig
+    feed_forward: FeedForwardConfig
+    embeddings: EmbeddingsConfig
+    output: OutputConfig
+    share_embeddings: Literal["all", "inputs", "target", "none"]
+    init: Literal["glorot", "fan_in", "small"]
     dropout: float
+    final_dropout: float
+    layer_dropout: float
     remat: Literal["none", "full", "dots", "dots_with_no_batch_dims"]
     scan_layers: bool
     rnn: RnnConfig

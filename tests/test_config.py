@@ -126,7 +126,7 @@ def test_an_ill_typed_value_is_named(key, value, values):
 
 def test_a_wrong_choice_brings_the_nearest(values):
     with pytest.raises(
-        InputError, match=r"config\.model\.norm='befor': must be one of before, after; did you mean before\?"
+        InputError, match=r"config\.model\.norm='befor': must be one of before, after, around; did you mean before\?"
     ):
         schema.from_dict(_set(values, "model.norm", "befor"))
 

@@ -58,7 +58,30 @@ OTHER_MASKS = {
     "scan": Way((1, 1, 1), (("scan_layers", True),)),
     "scan and remat on fsdp=2, tensor=2": Way((1, 2, 2), (("scan_layers", True), ("remat", "dots"))),
 }
-QUICK = ("data=2, fsdp=2, tensor=2", "pmap", "accumulate=2 on data=2, fsdp=2", "scan and remat on fsdp=2, tensor=2")
+SIZES = {"width": 8, "num_heads": 4, "mlp_width": 16, "num_layers": 2, "num_decoder_layers": 2}
+KINDS = {
+    "transformer": {},
+    "rnn": {"encoder": "rnn", "decoder": "rnn", "rnn.design": "luong"},  # no maxout, where rounding can choose a branch
+    "published": {
+        **{"positions": "relative_per_layer", "position_details.buckets": 8, "position_details.max_distance": 6},
+        **{
+            "num_heads": 8,
+            "num_key_heads": 4,
+            "head_width": 2,
+            "attention.window": 2,
+            "attention.pattern": ("window", "full"),
+        },
+        **{"norm": "around", "norms.kind": "rms", "feed_forward.gated": True, "feed_forward.activation": "silu"},
+        **{
+            "attention.pattern": ("window", "full"),
+            "embeddings.multiple": 32,
+            "output.bias": "always",
+            "decoder_width": 16,
+        },
+    },
+}
+_QUICK = ("data=2, fsdp=2, tensor=2", "pmap", "accumulate=2 on data=2, fsdp=2", "scan and remat on fsdp=2, tensor=2")
+QUICK = {"transformer": _QUICK, "rnn": _QUICK, "published": (_QUICK[0], _QUICK[3])}
 
 
 class Run(NamedTuple):
@@ -78,11 +101,9 @@ def batch(seed: int = 0) -> Batch:
 
 
 def model_of(kind: str, dropout: float) -> ModelConfig:
-    sizes = {"width": 8, "num_heads": 4, "mlp_width": 16, "num_layers": 2, "num_decoder_layers": 2}
-    rnn = dataclasses.replace(
-        CONFIG.model.rnn, design="luong"
-    )  # no maxout, in which rounding can choose another branch
-    return dataclasses.replace(CONFIG.model, **sizes, dropout=dropout, encoder=kind, decoder=kind, rnn=rnn)
+    values = base.get_config()
+    values.model.update_from_flattened_dict({**SIZES, **KINDS[kind], "dropout": dropout})
+    return from_dict(values.to_dict()).model
 
 
 def layout_of(way: Way) -> Layout:
@@ -100,7 +121,7 @@ def run(way: Way, kind: str, dropout: float) -> Run:
     )
     # A large ε, or Adam makes whole steps of what is only rounding: the gradients of the keys' biases. Recurrence,
     # where rounding grows from place to place, does without Adam.
-    descent = optax.adam(0.02, eps=1e-3) if kind == "transformer" else optax.sgd(0.1)
+    descent = optax.adam(0.02, eps=1e-3) if kind != "rnn" else optax.sgd(0.1)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), descent)
     step = TrainStep(OnePass(model, Criterion(smoothed)), optimizer, 0.5, way.accumulate)
     layout = layout_of(way)
@@ -139,12 +160,12 @@ def alone(kind: str, dropout: float) -> Run:
 
 
 def cases(ways: dict[str, Way]) -> list[Any]:
-    """Each with a Transformer and with a recurrent model, which has no layers to scan."""
+    """Each with every kind of model; a recurrent one has no layers to scan."""
     return [
-        pytest.param(way, kind, id=f"{kind}, {name}", marks=() if name in QUICK else pytest.mark.slow)
+        pytest.param(way, kind, id=f"{kind}, {name}", marks=() if name in QUICK[kind] else pytest.mark.slow)
         for name, way in ways.items()
-        for kind in ("transformer", "rnn")
-        if kind == "transformer" or "scan" not in name
+        for kind in KINDS
+        if kind != "rnn" or "scan" not in name
     ]
 
 
@@ -156,7 +177,7 @@ def assert_same(found: Run, expected: Run) -> None:
 
 @pytest.mark.parametrize(("way", "kind"), cases(SAME_MASKS))
 def test_every_mesh_makes_the_run_of_one_device(way, kind):
-    dropout = 0.5 if kind == "transformer" else 0.0
+    dropout = 0.5 if kind != "rnn" else 0.0
     assert_same(run(way, kind, dropout), alone(kind, dropout))
 
 

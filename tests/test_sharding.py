@@ -24,7 +24,9 @@ def _config(**values: object) -> Config:
 
 def _make_state(width: int = 8) -> TrainState:
     sizes = {"width": width, "num_heads": 2, "mlp_width": 16, "num_layers": 1, "num_decoder_layers": 1}
-    model = EncoderDecoder(dataclasses.replace(_config().model, **sizes), 16, 24, 9)
+    values = base.get_config()
+    values.model.update(sizes)
+    model = EncoderDecoder(from_dict(values.to_dict()).model, 16, 24, 9)
     return with_average(init_state(model, optax.adam(0.1), 7))
 
 

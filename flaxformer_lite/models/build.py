@@ -10,7 +10,7 @@ from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 
 def make_model(config: Config, source_size: int, target_size: int) -> EncoderDecoder:
     """The model for vocabularies of these sizes."""
-    longest = max(config.data.max_source_length, config.data.max_target_length)
+    longest = config.model.position_details.longest or max(config.data.max_source_length, config.data.max_target_length)
     return EncoderDecoder(config.model, source_size, target_size, longest, config.precision.compute)
 
 

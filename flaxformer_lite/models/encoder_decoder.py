@@ -10,8 +10,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.models import initial
 from flaxformer_lite.models.interface import Encoded
-from flaxformer_lite.models.layers import Dense, Embedding
+from flaxformer_lite.models.layers import Embedding
+from flaxformer_lite.models.output import make_output
 from flaxformer_lite.models.recurrent_decoder import DECODERS
 from flaxformer_lite.models.recurrent_encoder import RecurrentEncoder
 from flaxformer_lite.models.scanned import ScannedDecoder, ScannedEncoder
@@ -44,11 +46,10 @@ class EncoderDecoder(nn.Module):
 
     def setup(self):
         c = self.config
-        self.target_embedding = Embedding(self.target_size, _embedding_width(c, c.decoder), dtype=self.dtype)
-        if c.share_embeddings != "all":
-            self.source_embedding = Embedding(self.source_size, _embedding_width(c, c.encoder), dtype=self.dtype)
-        if c.share_embeddings == "none":
-            self.output = Dense(self.target_size, ("embed", "vocab"), jnp.float32)
+        self.target_embedding = self._embedding(self.target_size, _embedding_width(c, c.decoder, c.decoder_width))
+        if c.share_embeddings in ("target", "none"):
+            self.source_embedding = self._embedding(self.source_size, _embedding_width(c, c.encoder, c.width))
+        self.output = make_output(c, self.target_size)
         self.encoder = _make_encoder(c, self.max_length)
         self.decoder = _make_decoder(c, self.max_length)
 
@@ -58,12 +59,14 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, source: Tokens, *, train: bool) -> Encoded:
         """Reads the sources once, up to all that the decoder needs of them."""
-        embedding = self.target_embedding if self.config.share_embeddings == "all" else self.source_embedding
+        shared = self.config.share_embeddings in ("all", "inputs")
+        embedding = self.target_embedding if shared else self.source_embedding
         return self.decoder.read(self.encoder(embedding(source.ids), source, train))
 
     def decode(self, target_in: Tokens, encoded: Encoded, *, train: bool) -> Float[Array, "b t v"]:
         """Logits of the token after each of ``target_in``, all places at once."""
-        return self._logits(self.decoder(self.target_embedding(target_in.ids), target_in, encoded, train))
+        x = self.decoder(self.target_embedding(target_in.ids), target_in, encoded, train)
+        return self.output(x, self.target_embedding)
 
     def attention(self, target_in: Tokens, encoded: Encoded) -> Float[Array, "b t _"]:
         """How much of each place of the source is read to say the token after each of ``target_in``.
@@ -79,14 +82,17 @@ class EncoderDecoder(nn.Module):
     def step(self, token: Int[Array, "b m"], cache: Any, encoded: Encoded) -> tuple[Float[Array, "b m v"], Any]:
         """Logits of the token after ``token``, and the state after reading it."""
         x, cache = self.decoder.step(self.target_embedding(token), cache, encoded)
-        return self._logits(x), cache
+        return self.output(x, self.target_embedding), cache
 
-    def _logits(self, x: Float[Array, "b t r"]) -> Float[Array, "b t v"]:
-        return self.output(x) if self.config.share_embeddings == "none" else self.target_embedding.logits(x)
+    def _embedding(self, size: int, width: int) -> Embedding:
+        c = self.config
+        rows = -(-size // c.embeddings.multiple) * c.embeddings.multiple
+        scaled, deviation = c.embeddings.scale, initial.deviation(c)
+        return Embedding(rows, width, dtype=self.dtype, scaled=scaled, deviation=deviation)
 
 
-def _embedding_width(config: ModelConfig, half: str) -> int:
-    return (config.rnn.embedding_width if half == "rnn" else 0) or config.width
+def _embedding_width(config: ModelConfig, kind: str, width: int) -> int:
+    return (config.rnn.embedding_width if kind == "rnn" else 0) or width
 
 
 def _make_encoder(config: ModelConfig, max_length: int) -> nn.Module:
@@ -99,4 +105,4 @@ def _make_decoder(config: ModelConfig, max_length: int) -> nn.Module:
     if config.decoder == "rnn":
         return DECODERS[config.rnn.design](config)
     directions = 2 if config.encoder == "rnn" and config.rnn.direction == "both" else 1
-    return (ScannedDecoder if config.scan_layers else TransformerDecoder)(config, directions * config.width, max_length)
+    return (ScannedDecoder if config.scan_layers else TransformerDecoder)(config, max_length, directions * config.width)

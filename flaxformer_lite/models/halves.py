@@ -13,7 +13,8 @@ class Half:
 
     Attributes:
       width: of what goes from layer to layer.
-      num_heads: of each attention.
+      num_heads: of each attention's queries.
+      num_key_heads: of its keys and values, each of which a group of heads shares (Ainslie et al. 2023).
       head_width: of each head's queries, keys and values.
       mlp_width: hidden units of a feed-forward sublayer.
       num_layers: how many there are.
@@ -22,6 +23,7 @@ class Half:
 
     width: int
     num_heads: int
+    num_key_heads: int
     head_width: int
     mlp_width: int
     num_layers: int
@@ -30,9 +32,18 @@ class Half:
 
 def encoder_half(c: ModelConfig) -> Half:
     """The half that reads."""
-    return Half(c.width, c.num_heads, c.width // c.num_heads, c.mlp_width, c.num_layers, causal=False)
+    head_width = c.head_width or c.width // c.num_heads
+    return Half(c.width, c.num_heads, c.num_key_heads, head_width, c.mlp_width, c.num_layers, causal=False)
 
 
 def decoder_half(c: ModelConfig) -> Half:
     """The half that writes."""
-    return Half(c.width, c.num_heads, c.width // c.num_heads, c.mlp_width, c.num_decoder_layers, causal=True)
+    return Half(
+        width=c.decoder_width,
+        num_heads=c.num_decoder_heads,
+        num_key_heads=c.num_decoder_key_heads,
+        head_width=c.decoder_head_width or c.decoder_width // c.num_decoder_heads,
+        mlp_width=c.decoder_mlp_width,
+        num_layers=c.num_decoder_layers,
+        causal=True,
+    )

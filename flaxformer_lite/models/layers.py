@@ -56,6 +56,23 @@ def product(
     return rows.reshape(*x.shape[:-1], *kernel.shape[1:])
 
 
+def bias(
+    module: nn.Module, name: str, wanted: bool, shape: tuple[int, ...], axes: tuple[str, ...]
+) -> Float[Array, "..."] | float:
+    """A parameter of a module that begins as zeros and is added to what it computes; 0 where none is wanted."""
+    return module.param(name, named(nn.initializers.zeros, *axes), shape) if wanted else 0.0
+
+
+def plus(y: Float[Array, "..."], bias: Float[Array, "..."] | float) -> Float[Array, "..."]:
+    """The sum in the dtype of y."""
+    return y + jnp.asarray(bias, y.dtype)
+
+
+def capped(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:
+    """``cap · tanh(x / cap)``, which stays within the cap (Gemma 2, 2024, section 2); 0: x as it is."""
+    return cap * jnp.tanh(x / cap) if cap else x
+
+
 class Dropout(nn.Module):
     """Sets a share of the elements to 0 and scales the others up (Srivastava et al. 2014).
 
@@ -82,6 +99,23 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - self.rate), 0)
 
 
+class LayerDropout(nn.Module):
+    """Leaves a whole layer out of a training step, now and then (Fan et al. 2020). Nothing is scaled.
+
+    Attributes:
+      rate: how often.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, before: Float[Array, "*b"], after: Float[Array, "*b"], train: bool) -> Float[Array, "*b"]:
+        """What the layer made of ``before``, or that itself."""
+        if not train or self.rate == 0:
+            return after
+        return jnp.where(jax.random.bernoulli(self.make_rng("dropout"), self.rate), before, after)
+
+
 class Dense(nn.Module):
     """``x W + b`` over the last axis of x.
 
@@ -89,47 +123,59 @@ class Dense(nn.Module):
       features: width of the result.
       axes: logical axes of W, such as ``("embed", "mlp")``.
       dtype: of the result; that of x unless given.
+      bias: whether there is b.
+      kernel: what W begins as.
     """
 
     features: int
     axes: tuple[str, str]
     dtype: DTypeLike | None = None
+    bias: bool = True
+    kernel: nn.initializers.Initializer = KERNEL
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        kernel = self.param("kernel", named(KERNEL, *self.axes), (x.shape[-1], self.features))
-        bias = self.param("bias", named(nn.initializers.zeros, self.axes[1]), (self.features,))
-        y = product(x, kernel, self.dtype)
-        return placed(y + bias.astype(y.dtype), self.axes[1])
+        y = product(x, self.param("kernel", named(self.kernel, *self.axes), (x.shape[-1], self.features)), self.dtype)
+        return placed(plus(y, bias(self, "bias", self.bias, (self.features,), self.axes[1:])), self.axes[1])
 
 
 class Embedding(nn.Module):
     """A table of vectors, read by id on the way in and compared with on the way out.
 
-    Vectors have length 1 in expectation, so inputs are scaled by ``√d`` (Vaswani et al. 2017, section 3.4).
+    Scaled, vectors have length 1 in expectation, times ``√d`` on the way in (Vaswani et al. 2017, section 3.4).
 
     Attributes:
       size: number of vectors.
       width: of each.
       axis: logical axis of that number: ``vocab``, or ``length`` for vectors of positions.
       dtype: of what is read.
+      scaled: whether what is read is ``√d`` times what the table has.
+      deviation: standard deviation of new vectors' elements; 0: such that what is read has 1.
     """
 
     size: int
     width: int
     axis: str = "vocab"
     dtype: DTypeLike = jnp.float32
+    scaled: bool = True
+    deviation: float = 0.0
 
     def setup(self):
-        initializer = named(nn.initializers.normal(self.width**-0.5), self.axis, "embed")
-        self.table = self.param("table", initializer, (self.size, self.width))
+        deviation = self.deviation or 1 / self._scale
+        self.table = self.param(
+            "table", named(nn.initializers.normal(deviation), self.axis, "embed"), (self.size, self.width)
+        )
 
     def __call__(self, ids: Int[AnyArray, "*b"]) -> Float[Array, "*b d"]:
         """The vectors of tokens."""
         table = divided(self.table, self.axis, None)  # rows are read whole
-        return placed((table[ids] * self.width**0.5).astype(self.dtype))
+        return placed((table[ids] * self._scale).astype(self.dtype))
 
     def logits(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
         """How well x fits each vector, in float32."""
         # The barrier keeps the transpose a step of its own, done once before the loop of a search and not within.
         return placed(product(x, jax.lax.optimization_barrier(self.table.T), jnp.float32), self.axis)
+
+    @property
+    def _scale(self) -> float:
+        return self.width**0.5 if self.scaled else 1.0

@@ -52,9 +52,21 @@ class NormAfter(_Residual):
         return self.norm(placed(x + self.drop(placed(y), train)))
 
 
-RESIDUALS = {"before": NormBefore, "after": NormAfter}
+class NormAround(NormBefore):
+    """``x + norm'(sublayer(norm(x)))``: what is added is of one scale too (Gemma 2, 2024, section 2)."""
+
+    def setup(self):
+        super().setup()
+        self.norm_within = make_norm(self.config)
+
+    def add(self, x, y, train):
+        """The sum of the sublayer's input and its output y, which is normalised by itself."""
+        return super().add(x, self.norm_within(placed(y)), train)
+
+
+_KINDS = {"before": NormBefore, "after": NormAfter, "around": NormAround}
 
 
 def make_residual(config: ModelConfig) -> nn.Module:
     """What leads into a sublayer and adds what comes out of it."""
-    return RESIDUALS[config.norm](config)
+    return _KINDS[config.norm](config)

@@ -34,10 +34,11 @@ class ScannedEncoder(TransformerEncoder):
     def through(self, x: Float[Array, "b s d"], sight: Sight, train: bool) -> Float[Array, "b s d"]:
         """One layer after the other."""
 
-        def advance(layer: EncoderLayer, x: Array, _: None) -> tuple[Array, None]:
-            return layer(x, sight, train), None
+        def advance(layer: EncoderLayer, x: Array, reach: Array) -> tuple[Array, None]:
+            return layer(x, self.narrow(sight, reach), train), None
 
-        return _over_layers(rematerialised(advance, self.config.remat), self.half.num_layers)(self.layers, x, None)[0]
+        scan = _over_layers(rematerialised(advance, self.config.remat), self.half.num_layers)
+        return scan(self.layers, x, jnp.array(self.reaches))[0]
 
 
 class ScannedDecoder(TransformerDecoder):
@@ -56,11 +57,12 @@ class ScannedDecoder(TransformerDecoder):
     ) -> Float[Array, "b t d"]:
         """One layer after the other."""
 
-        def advance(layer: DecoderLayer, x: Array, _: None) -> tuple[Array, None]:
-            return layer(x, sight, layer.project_source(encoded.layers), source_sight, train), None
+        def advance(layer: DecoderLayer, x: Array, reach: Array) -> tuple[Array, None]:
+            own = self.narrow(sight, reach)
+            return layer(x, own, layer.project_source(encoded.layers), source_sight, train), None
 
-        layers = _over_layers(rematerialised(advance, self.config.remat), self.half.num_layers)
-        return layers(self.layers, x, None)[0]
+        scan = _over_layers(rematerialised(advance, self.config.remat), self.half.num_layers)
+        return scan(self.layers, x, jnp.array(self.reaches))[0]
 
 
 def _over_layers(advance: Callable[..., Any], count: int) -> Callable[..., Any]:

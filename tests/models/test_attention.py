@@ -17,14 +17,14 @@ class _Attended(MultiHeadAttention):
     """Attention to what is given unprojected."""
 
     def __call__(self, x, attended, mask, train=False):
-        return super().__call__(x, self.project(attended), Sight(jnp.asarray(mask)), train)
+        return super().__call__(x, self.project(attended, ()), Sight(jnp.asarray(mask)), train)
 
 
 @pytest.fixture(scope="module")
 def attention() -> _Attended:
     values = base.get_config()
     values.model.dropout = 0.5
-    half = Half(_WIDTH, _HEADS, _WIDTH // _HEADS, mlp_width=5, num_layers=1, causal=False)
+    half = Half(_WIDTH, _HEADS, _HEADS, _WIDTH // _HEADS, mlp_width=5, num_layers=1, causal=False)
     return _Attended(schema.from_dict(values.to_dict()).model, half, _WIDTH)
 
 
@@ -44,11 +44,11 @@ def test_is_the_formula_of_the_paper_over_what_the_mask_allows(attention, params
     x, attended = _random((2, 3, _WIDTH), 1), _random((2, 5, _WIDTH), 2)
     mask = np.array([[[1, 1, 0, 1, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]], [[0, 1, 0, 1, 0]] * 3], bool)
     found = attention.apply({"params": params}, x, attended, mask)
-    wide = jax.tree.map(np.float64, params)
+    wide, plain = jax.tree.map(np.float64, params), reference.Told(attention.config, False, False, None)
     for b in range(2):
         for q in range(3):
             (expected,) = reference.attention(
-                wide, np.float64(x[b, q : q + 1]), np.float64(attended)[b][mask[b, q]], causal=False
+                wide, np.float64(x[b, q : q + 1]), np.float64(attended)[b][mask[b, q]], plain
             )
             np.testing.assert_allclose(found[b, q], expected, rtol=1e-4, atol=1e-5)
 
@@ -59,13 +59,13 @@ def test_over_beams_each_hypothesis_reads_its_own_ancestors(attention, params):
     lengths = np.array([[1, 5, 3], [4, 2, 5]])
     alive = np.arange(5) < lengths[..., None]
     mask = (ancestry[:, None] == np.arange(4)[:, None, None]) & alive[:, None]
-    kept = attention.apply({"params": params}, written, method="project")
+    kept = attention.apply({"params": params}, written, (), method="project")
     found = attention.apply({"params": params}, x, KeyValue(*kept), Sight(jnp.asarray(mask)), method="over_beams")
-    wide = jax.tree.map(np.float64, params)
+    wide, plain = jax.tree.map(np.float64, params), reference.Told(attention.config, False, False, None)
     for b in range(2):
         for m in range(3):
             own = np.float64(written)[b, ancestry[b, m], np.arange(5)][: lengths[b, m]]
-            (expected,) = reference.attention(wide, np.float64(x[b, m : m + 1]), own, causal=False)
+            (expected,) = reference.attention(wide, np.float64(x[b, m : m + 1]), own, plain)
             np.testing.assert_allclose(found[b, m], expected, rtol=1e-4, atol=1e-5)
 
 

@@ -1,5 +1,6 @@
 """Every model against the formulas of its papers in plain NumPy, float64, one sentence at a time."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,8 +14,8 @@ from tests.models.subjects import MODELS, subject
 
 def reference(params: Any, config: ModelConfig, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Logits [t, v] of the token after each of ``target`` [t], given ``source`` [s]."""
-    inputs = "target_embedding" if config.share_embeddings == "all" else "source_embedding"
-    embed = transformer_reference.embed
+    inputs = "target_embedding" if config.share_embeddings in ("all", "inputs") else "source_embedding"
+    embed = partial(transformer_reference.embed, scaled=config.embeddings.scale)
     x, y = embed(params[inputs], source), embed(params["target_embedding"], target)
     if config.encoder == "rnn":
         annotations, lasts = recurrent_reference.encode(params["encoder"], config, x)
@@ -25,9 +26,13 @@ def reference(params: Any, config: ModelConfig, source: np.ndarray, target: np.n
         said = recurrent_reference.decode(params["decoder"], config, y, annotations, lasts)
     else:
         said = transformer_reference.decode(params["decoder"], config, y, annotations)
-    if config.share_embeddings == "none":
-        return said @ params["output"]["kernel"] + params["output"]["bias"]
-    return said @ params["target_embedding"]["table"].T
+    said = said / np.sqrt(said.shape[1]) if config.output.scale else said
+    output = params.get("output", {})
+    kernel = (
+        output["kernel"] if config.share_embeddings in ("inputs", "none") else params["target_embedding"]["table"].T
+    )
+    logits = said @ kernel + output.get("bias", 0)
+    return transformer_reference.cap(logits[:, : contract.TARGET_SIZE], config.output.softcap)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -11,11 +11,13 @@ import pytest
 
 from flaxformer_lite.losses import cross_entropy
 from tests.models.contract import SOURCE, TARGET, Subject
-from tests.models.subjects import MODELS
+from tests.models.subjects import MODELS, with_dropout
 
 NAMES = [
     "sinusoidal, before, target, 1 + 2",
     "learned, before, none",
+    "relative",
+    "rotary",
     "lstm, both, luong, general, fed, 1 + 2",
     "gru, both, cho, 2 + 1",
     "gru2014, both, bahdanau, additive",
@@ -57,9 +59,9 @@ def test_products_are_in_bfloat16_and_what_sums_up_is_not(name):
     assert seen["rsqrt"] > 0 or model.config.encoder == "rnn"
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("name", NAMES[:5])
 def test_gradients_are_float32_and_near_those_of_float32(name):
-    plain = dataclasses.replace(MODELS[name], config=dataclasses.replace(MODELS[name].config, dropout=0.0))
+    plain = dataclasses.replace(MODELS[name], config=with_dropout(MODELS[name].config, 0.0))
     params = jax.tree.map(lambda x: x / 2, Subject(plain).params)
     exact, rough = (
         jax.jit(jax.value_and_grad(loss_of(dataclasses.replace(plain, dtype=dtype))))(params, SOURCE, TARGET)

@@ -14,21 +14,22 @@ from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.models.scanned import layer_by_layer, side_by_side
 from flaxformer_lite.train_state import init_params
 from tests.models.contract import SOURCE, TARGET, Subject
-from tests.models.subjects import MODELS
+from tests.models.subjects import MODELS, with_dropout
 
 THREE_LAYERS = {"num_layers": 3, "num_decoder_layers": 2}
 NAMES = ["sinusoidal, before, target, 1 + 2", "learned, after, target, 2 + 1", "rnn to transformer"]
+PUBLISHED = ["relative", "relative per layer", "rotary"]
 
 
-def pair(name: str, **changes: Any) -> tuple[Subject, EncoderDecoder]:
+def pair(name: str, dropout: float = 0.0) -> tuple[Subject, EncoderDecoder]:
     """A model layer by layer, and the same scanned."""
     model = MODELS[name]
-    config = dataclasses.replace(model.config, **THREE_LAYERS, **changes)
+    config = with_dropout(dataclasses.replace(model.config, **THREE_LAYERS), dropout)
     each = dataclasses.replace(model, config=config)
     return Subject(each), dataclasses.replace(each, config=dataclasses.replace(config, scan_layers=True))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + PUBLISHED)
 def test_scanned_layers_say_the_same(name):
     subject, scanned = pair(name)
     params = side_by_side(subject.params)

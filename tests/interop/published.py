@@ -1,0 +1,157 @@
+"""Published families with random weights, beside the same model as ours reads it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from flaxformer_lite import schema
+from flaxformer_lite.interop.families.known import FAMILIES
+from flaxformer_lite.interop.families.settings import sharing
+from flaxformer_lite.interop.families.tensors import is_unused, pairs
+from flaxformer_lite.models.encoder_decoder import EncoderDecoder
+from flaxformer_lite.train_state import param_shapes
+from flaxformer_lite.types import Tokens
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
+    transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")
+
+transformers.logging.set_verbosity_error()
+
+
+class Both(NamedTuple):
+    """One model twice."""
+
+    theirs: Any
+    ours: EncoderDecoder
+    params: Any
+    names: Any  # of tensors, and which of our parameters each is
+
+
+def both(config: Any, seed: int = 0) -> Both:
+    """A model of the reference with weights as large as trained ones', and ours with the same."""
+    torch.manual_seed(seed)
+    config._attn_implementation = "eager"
+    theirs = transformers.AutoModelForSeq2SeqLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for name, tensor in theirs.named_parameters():
+            if "embed_positions" not in name or config.model_type in ("bart", "mbart"):
+                tensor.add_(0.2 * torch.randn_like(tensor))
+        if "final_logits_bias" in dict(theirs.named_buffers()):
+            theirs.final_logits_bias.normal_()
+    return ours_of(theirs)
+
+
+def untied(config: Any, *names: str) -> Both:
+    """The same with output vectors of its own: for families whose config alone cannot say so."""
+    model = both(config).theirs
+    for name in names:
+        module, _, leaf = name.rpartition(".")
+        tensor = model.get_parameter(name)
+        setattr(model.get_submodule(module), leaf, torch.nn.Parameter(tensor + 0.3 * torch.randn_like(tensor)))
+    return ours_of(model)
+
+
+def ours_of(theirs: Any) -> Both:
+    """The same model, its parameters those of the state dict."""
+    state = {name: tensor.detach().numpy() for name, tensor in theirs.state_dict().items()}
+    settings = json.loads(theirs.config.to_json_string(use_diff=False))
+    family = FAMILIES[settings["model_type"]]
+    source, target, output = (next(name for name in names if name in state) for names in family.tables)
+    share = sharing((_same(state[source], state[target]), _same(state[output], state[target])))
+    values = base.get_config()
+    values.data.share_vocabulary = share in ("all", "inputs")
+    values.model.update_from_flattened_dict(family.to_model(settings, share))
+    model = schema.from_dict(values.to_dict()).model
+    longest = model.position_details.longest or 64
+    ours = EncoderDecoder(model, *family.sizes(settings), longest)
+    shapes = {_path(key): x.shape for key, x in jax.tree.leaves_with_path(param_shapes(ours))}
+    names = family.names(model)
+    found = pairs(names, shapes)
+    leaves = {}
+    for pair in found:
+        name = next(name for name in (pair.theirs, *names.aliases.get(pair.theirs, ())) if name in state)
+        assert state[name].shape == pair.layout.shape(pair.shape), name
+        leaves[pair.ours] = jnp.asarray(pair.layout.ours(state[name], pair.shape))
+        np.testing.assert_array_equal(pair.layout.theirs(np.asarray(leaves[pair.ours])), state[name])
+        for alias in names.aliases.get(pair.theirs, ()):
+            np.testing.assert_array_equal(state.get(alias, state[name]), state[name])
+    read = {name for pair in found for name in (pair.theirs, *names.aliases.get(pair.theirs, ()))}
+    assert [name for name in state if name not in read and not is_unused(names, name)] == []
+    return Both(theirs, ours, _nested(leaves), found)
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
+
+
+def _path(key: Any) -> str:
+    return jax.tree_util.keystr(key, simple=True, separator="/")
+
+
+def _nested(leaves: dict[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *groups, name = path.split("/")
+        inner = tree
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[name] = leaf
+    return tree
+
+
+def rows(lengths: tuple[int, ...], width: int, size: int, low: int = 3) -> Tokens:
+    """Random ids above the special ones; the padding of every row is somewhere else."""
+    rng = np.random.default_rng(size)
+    inside = np.zeros((len(lengths), width), np.int32)
+    for row, length in enumerate(lengths):
+        inside[row, :length] = 1
+    ids = rng.integers(low, size, inside.shape).astype(np.int32)
+    places = np.broadcast_to(np.arange(width, dtype=np.int32), inside.shape)
+    return Tokens(ids, inside, places)
+
+
+class Found(NamedTuple):
+    """What a model says."""
+
+    logits: np.ndarray
+    loss: float
+    gradients: dict[str, np.ndarray]  # by the names of tensors
+
+
+def theirs(model: Both, source: Tokens, target: Tokens, labels: np.ndarray) -> Found:
+    """By the reference."""
+    ids, mask, target_ids = (torch.tensor(x).long() for x in (source.ids, source.segments, target.ids))
+    given = {"attention_mask": mask, "decoder_attention_mask": torch.tensor(target.segments).long()}
+    model.theirs.zero_grad()
+    logits = model.theirs(input_ids=ids, decoder_input_ids=target_ids, use_cache=False, **given).logits
+    weights = torch.tensor(target.segments, dtype=torch.float32)
+    log_probs = torch.log_softmax(logits, -1).gather(-1, torch.tensor(labels).long()[..., None])[..., 0]
+    loss = -(log_probs * weights).sum()
+    loss.backward()
+    gradients = {name: x.grad.numpy() for name, x in model.theirs.named_parameters() if x.grad is not None}
+    return Found(logits.detach().numpy(), float(loss), gradients)
+
+
+def ours(model: Both, source: Tokens, target: Tokens, labels: np.ndarray) -> Found:
+    """By ours."""
+    source, target = (jax.tree.map(jnp.asarray, tokens) for tokens in (source, target))
+
+    def minimised(params: Any) -> tuple[jax.Array, jax.Array]:
+        logits: Any = model.ours.apply({"params": params}, source, target, train=False)
+        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray(labels)[..., None], axis=-1)[..., 0]
+        return -(log_probs * target.segments).sum(), logits
+
+    (loss, logits), gradients = jax.jit(jax.value_and_grad(minimised, has_aux=True))(model.params)
+    by_path = {_path(key): np.asarray(x) for key, x in jax.tree.leaves_with_path(gradients)}
+    named = {pair.theirs: pair.layout.theirs(by_path[pair.ours]) for pair in model.names}
+    return Found(np.asarray(logits), float(loss), named)
