@@ -8,10 +8,11 @@ compiled, and their own plans decide.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from flaxformer_lite.config import Config, MeshConfig
+from flaxformer_lite.config import Config, MeshConfig, ModelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.plan.chips import Chip
 from flaxformer_lite.plan.collectives import Collective
@@ -116,12 +117,18 @@ def _named(mesh: MeshConfig) -> str:
 def _meshes(config: Config, devices: int) -> Iterator[MeshConfig]:
     """Every mesh that shares out the batch, those that divide weights among neighbours first."""
     divisors = [size for size in range(1, devices + 1) if devices % size == 0]
-    heads = config.model.num_heads if "transformer" in (config.model.encoder, config.model.decoder) else 1
+    heads = _heads(config.model)
     for tensor in divisors:
         for fsdp in reversed(divisors):
             data, odd = divmod(devices, fsdp * tensor)
             if not odd and data and config.train.batch_size % (data * fsdp) == 0 and heads % tensor == 0:
                 yield MeshConfig(data, fsdp, tensor)
+
+
+def _heads(model: ModelConfig) -> int:
+    """What devices that share heads must divide: the heads of all keys, of which queries have a multiple."""
+    halves = (model.encoder, model.num_key_heads), (model.decoder, model.num_decoder_key_heads)
+    return math.gcd(*(heads for kind, heads in halves if kind == "transformer")) or 1  # of none it is 0
 
 
 def _first_that_can_be(meshes: Sequence[MeshConfig], plan: Callable[[MeshConfig], Plan]) -> MeshConfig:
