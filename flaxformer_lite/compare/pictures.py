@@ -67,7 +67,8 @@ def _curves(comparison: Comparison, keys: Sequence[str]) -> Figure:
     shown = [run for run in comparison.runs if comparison.metric in run.curves]
     named = len(shown) <= _MOST_NAMES
     figure, axes = _figure(height=3.2 + 0.12 * len(shown) * named)
-    colours = _by_kind(shown) if named or not keys else _by_setting(comparison, keys[0], figure, axes)
+    telling = max(keys, key=lambda key: len(_values(comparison.runs, key)), default="")
+    colours = _by_setting(comparison, telling, figure, axes) if telling and not named else _by_kind(shown)
     for run in reversed(shown):  # the best one last, above the others
         steps, values = run.curves[comparison.metric]
         axes.plot(
@@ -188,7 +189,7 @@ def _log_spread(values: Sequence[float]) -> bool:
         return False
     unevenness, of_logarithms = (np.std(gaps) / np.mean(gaps) for gaps in (np.diff(values), np.diff(np.log(values))))
     ratio = max(values) / min(values)
-    return bool(ratio >= 50 or (ratio >= 4 and of_logarithms < 0.5 * unevenness))
+    return bool(ratio >= 50 or (ratio >= 4 and of_logarithms < 0.7 * unevenness))
 
 
 def _word(value: Any) -> str:

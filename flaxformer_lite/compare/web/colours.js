@@ -25,9 +25,11 @@ function colourChoices(data) {
   return [...(data.runs.length <= KINDS.light.length ? [["run", "run"]] : []), ...keys, ["value", "value of the metric"]];
 }
 
+/** Few runs by themselves, many by the setting that has the most values. */
 function firstColourChoice(data) {
   if (data.runs.length <= KINDS.light.length) return "run";
-  return data.keys.find((key) => key !== "seed") ?? "value";
+  const counts = data.keys.filter((key) => key !== "seed").map((key) => [spreadOf(data.runs, key).values.length, key]);
+  return counts.sort((a, b) => b[0] - a[0])[0]?.[1] ?? "value";
 }
 
 /** A function from runs to colours, and what explains it: swatches, or a ramp with words at its ends. */

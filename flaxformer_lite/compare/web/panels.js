@@ -58,7 +58,7 @@ function drawPanel(plot, key, runs, data, view, hand) {
 function settingScale({ values, log, categories }, box) {
   const places = [box.left, box.right];
   if (categories) return categoryScale(values, places);
-  const inner = [box.left + 18, box.right - 14];
+  const inner = [box.left + 24, box.right - 20];
   const scale = (log ? logScale : linearScale)(rangeOf(values), inner, (box.right - box.left) / 60);
   // Few values are their own ticks: nobody wants to read 512 between 400 and 600.
   if (values.length <= 6) scale.ticks = values.map((value) => ({ at: value, text: saySetting(value) }));
@@ -84,7 +84,7 @@ function drawMeans(svg, key, runs, x, y, view) {
     if (members.length < 2) continue;
     const place = x.map(value);
     const height = y.map(mean(members.map((run) => figure(run, view))));
-    svg.append(svgEl("line", { class: "mean", x1: place - 14, x2: place + 14, y1: height, y2: height }));
+    svg.append(svgEl("line", { class: "mean", x1: place - 18, x2: place + 18, y1: height, y2: height }));
   }
 }
 

@@ -12,10 +12,15 @@ function say(value, digits = 4) {
   return value.toLocaleString("en-US", options).replace("-", MINUS);
 }
 
-/** A figure with as many digits as those above and below it. */
-function sayFigure(value, digits) {
-  if (!Number.isFinite(value) || Math.abs(value) >= 1000 || Math.abs(value) < 1e-3) return value === 0 ? "0" : say(value, digits);
-  return value.toLocaleString("en-US", { minimumSignificantDigits: digits, maximumSignificantDigits: digits }).replace("-", MINUS);
+/** How to say the figures of a column: all with the same decimals, and one of middling size with so many digits. */
+function columnWords(values, digits) {
+  const sizes = values.filter((x) => Number.isFinite(x) && x !== 0).map(Math.abs).sort(compareNumbers);
+  const middling = sizes[sizes.length >> 1] ?? 1;
+  const decimals = Math.min(10, Math.max(0, digits - 1 - Math.floor(Math.log10(middling))));
+  return (value) => {
+    if (!Number.isFinite(value) || Math.abs(value) >= 1e7 || middling < 1e-3) return say(value, digits);
+    return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", MINUS);
+  };
 }
 
 function sayPower(value, digits) {
@@ -113,7 +118,7 @@ function logSpread(values) {
     return deviation(gaps) / mean(gaps);
   };
   const sorted = [...values].sort(compareNumbers);
-  return high / low >= 4 && unevenness(sorted.map(Math.log)) < 0.5 * unevenness(sorted);
+  return high / low >= 4 && unevenness(sorted.map(Math.log)) < 0.7 * unevenness(sorted);
 }
 
 /** The distinct values of a setting, numbers in order; and whether they are to be spread out as numbers. */

@@ -52,21 +52,23 @@ function keyColumns(keys, settingOf) {
 }
 
 function runColumns(data, view) {
-  const numbers = (id, name, of, digits, first = false) => ({ id, name, number: true, first, of, say: (run) => sayOf(run, view, of(run), digits) });
+  const words = columnWords(data.runs.map((run) => figure(run, view)), 5);
+  const figures = (id, of) => ({ id, name: `${id} ${view.metric}`, number: true, first: view.value === id, of, say: (run) => sayOf(run, view, of(run), words) });
+  const stepOfBest = (run) => (curve(run)?.best === null ? null : curve(run)?.bestStep ?? null);
   const curve = (run) => run.curves.get(view.metric);
   return [
     { id: "name", name: "run", of: (run) => run.name, say: (run) => breakable(run.name) },
     ...keyColumns(data.keys, (run, key) => run.settings[key]),
-    ...(view.lower === null ? [] : [numbers("best", `best ${view.metric}`, (run) => curve(run)?.best ?? null, 5, view.value === "best"), numbers("best step", "at step", (run) => (curve(run)?.best === null ? null : curve(run)?.bestStep ?? null), 9)]),
-    numbers("final", `final ${view.metric}`, (run) => curve(run)?.final ?? null, 5, view.value === "final"),
+    ...(view.lower === null ? [] : [figures("best", (run) => curve(run)?.best ?? null), { id: "best step", name: "at step", number: true, of: stepOfBest, say: (run) => say(stepOfBest(run), 9) }]),
+    figures("final", (run) => curve(run)?.final ?? null),
     { id: "state", name: "state", of: (run) => run.state, say: (run) => el("span", { class: `state ${run.state}` }, run.state) },
     { id: "steps", name: "steps", number: true, of: (run) => run.step, say: (run) => say(run.step, 9) },
   ];
 }
 
-function sayOf(run, view, value, digits) {
+function sayOf(run, view, value, words) {
   if (value === null) return run.curves.has(view.metric) ? "not finite" : "–";
-  return Number.isInteger(value) && digits > 5 ? say(value, digits) : sayFigure(value, digits);
+  return words(value);
 }
 
 function groupRows(data, view) {
@@ -81,12 +83,13 @@ function groupRows(data, view) {
 
 function groupColumns(data, view) {
   const keys = data.keys.filter((key) => key !== "seed");
-  const numbers = (id, name, of, first = false) => ({ id, name, number: true, first, of, say: (row) => (of(row) === null ? "–" : sayFigure(of(row), 5)) });
+  const words = columnWords(data.runs.map((run) => figure(run, view)), 5);
+  const numbers = (id, name, of, first = false) => ({ id, name, number: true, first, of, say: (row) => (of(row) === null ? "–" : words(of(row))) });
   const names = { id: "names", name: "runs", of: (row) => row.runs[0].name, say: (row) => row.runs[0].name + (row.runs.length > 1 ? ` and ${row.runs.length - 1} more` : "") };
   return [
     ...(keys.length ? keyColumns(keys, (row, key) => row.runs[0].settings[key]) : [names]),
     numbers("mean", `mean ${view.value} ${view.metric}`, (row) => row.mean, true),
-    { ...numbers("deviation", "± deviation", (row) => row.deviation), say: (row) => (row.deviation === null ? "–" : `± ${sayFigure(row.deviation, 3)}`) },
+    { ...numbers("deviation", "± deviation", (row) => row.deviation), say: (row) => (row.deviation === null ? "–" : `± ${words(row.deviation)}`) },
     numbers("low", "lowest", (row) => (row.figures.length ? row.low : null)),
     numbers("high", "highest", (row) => (row.figures.length ? row.high : null)),
     { id: "count", name: "runs", number: true, of: (row) => row.figures.length, say: (row) => (row.figures.length < row.runs.length ? `${row.figures.length} of ${row.runs.length}` : String(row.runs.length)) },
@@ -95,6 +98,7 @@ function groupColumns(data, view) {
 
 function drawLegend(data, view, hand) {
   const runs = ranked(data.runs.filter((run) => matches(run, view)), view);
+  const words = columnWords(data.runs.map((run) => figure(run, view)), 4);
   const visible = runs.filter((run) => shown(run, view)).length;
   byId("legend-count").textContent = visible === runs.length ? `${runs.length} ${runs.length === 1 ? "run" : "runs"}` : `${visible} of ${runs.length} runs`;
   byId("legend").replaceChildren(
@@ -102,7 +106,7 @@ function drawLegend(data, view, hand) {
       const box = el("input", { type: "checkbox", onchange: (event) => hand.show(run.index, event.target.checked) });
       box.checked = !view.hidden.has(run.index);
       box.style.setProperty("--colour", view.colours.of(run));
-      const label = el("label", { title: run.name }, box, el("span", { class: "word" }, ...breakable(run.name)), el("span", { class: "figure" }, sayOf(run, view, figure(run, view), 4)));
+      const label = el("label", { title: run.name }, box, el("span", { class: "word" }, ...breakable(run.name)), el("span", { class: "figure" }, sayOf(run, view, figure(run, view), words)));
       const item = el("li", { "data-run": run.index }, label);
       item.addEventListener("pointerenter", () => hand.take(run.index));
       item.addEventListener("pointerleave", () => hand.take(null));
