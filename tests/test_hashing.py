@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flaxformer_lite.hashing import checksum, index
+from flaxformer_lite.hashing import checksum, index, place
 
 TYPES = ("float32", "bfloat16", "float16", "int32", "int8", "uint32", "bool")
 
@@ -17,6 +17,11 @@ def make(dtype, shape=(8, 6)):
 
 def test_indices_number_the_elements():
     np.testing.assert_array_equal(index((3, 2, 5)), np.arange(30).reshape(3, 2, 5))
+
+
+def test_places_are_all_different():
+    for shape in ((512, 8_000), (64, 128, 500), (64, 8, 100, 80)):
+        assert len(np.unique(place(shape))) == np.prod(shape)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -76,9 +76,10 @@ def capped(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:
 class Dropout(nn.Module):
     """Sets a share of the elements to 0 and scales the others up (Srivastava et al. 2014).
 
-    Which ones is a hash of (key, index of the element): the murmur3 finaliser (Appleby 2011), once for each half of
+    Which ones is a hash of (key, place of the element): the murmur3 finaliser (Appleby 2011), once for each half of
     the key. On a CPU, JAX's own generator takes 40 % of a small model's training step and most of its compile time,
-    this one next to nothing; and a mask, being a function of indices, is the same on any number of devices.
+    this one next to nothing; and a mask, being a function of indices, is the same on any number of devices and whatever
+    a batch is padded to.
 
     Attributes:
       rate: the share.
@@ -94,7 +95,7 @@ class Dropout(nn.Module):
             return x
         key = jax.random.key_data(self.make_rng("dropout")).astype(jnp.uint32)
         shape = tuple(1 if axis in self.one_mask_over else size for axis, size in enumerate(x.shape))
-        bits = hashing.mix(hashing.mix(hashing.index(shape) ^ key[0]) ^ key[-1])
+        bits = hashing.mix(hashing.mix(hashing.place(shape) ^ key[0]) ^ key[-1])
         keep = bits >= jnp.uint32(round(self.rate * 2**32))
         return jnp.where(keep, x / (1 - self.rate), 0)
 

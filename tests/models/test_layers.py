@@ -96,6 +96,13 @@ def test_masks_are_the_same_however_arrays_are_divided():
         np.testing.assert_array_equal(divided, whole)
 
 
+def test_masks_are_the_same_whatever_is_padded():
+    key, shape = jax.random.key(6), (3, 4, 5, 7)
+    part = tuple(slice(size) for size in shape)
+    for padded in ((3, 4, 9, 7), (3, 4, 5, 16), (3, 4, 8, 8)):
+        np.testing.assert_array_equal(_kept(0.5, key, padded)[part], _kept(0.5, key, shape))
+
+
 def test_gradients_are_dropped_like_values():
     x = jnp.ones((5, 7))
     value, gradient = (
