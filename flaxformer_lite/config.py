@@ -246,6 +246,7 @@ class TrainConfig:
     patience: int
     max_skipped: int
     max_compiles: int
+    vmap_seeds: int
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ AT_LEAST = {
     "train.patience": 0,
     "train.max_skipped": 1,
     "train.max_compiles": 0,
+    "train.vmap_seeds": 1,
     "eval.max_examples": 0,
     "eval.samples": 0,
     "decode.beam_size": 1,

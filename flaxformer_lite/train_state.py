@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, UInt32
 
 from flaxformer_lite.types import Tokens
+
+Seed = int | UInt32[Array, ""]
 
 
 class TrainState(NamedTuple):
@@ -39,7 +41,7 @@ class TrainState(NamedTuple):
         return self.ema or self.params
 
 
-def init_params(model: nn.Module, seed: int, dtype: DTypeLike = jnp.float32) -> Any:
+def init_params(model: nn.Module, seed: Seed, dtype: DTypeLike = jnp.float32) -> Any:
     """New parameters, a function of the seed. They still wear the names of their logical axes."""
     one = jnp.ones((1, 1), jnp.int32)
     tokens = Tokens(one, one, one - 1)
@@ -53,7 +55,7 @@ def param_shapes(model: nn.Module, dtype: DTypeLike = jnp.float32) -> Any:
 
 
 def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, dtype: DTypeLike = jnp.float32
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: Seed, dtype: DTypeLike = jnp.float32
 ) -> TrainState:
     """The state before the first step."""
     params = init_params(model, seed, dtype)

@@ -16,7 +16,7 @@ from flaxformer_lite import optim
 from flaxformer_lite.config import Config
 from flaxformer_lite.objective import PartlyFrozen, make_objective
 from flaxformer_lite.steps import TrainStep
-from flaxformer_lite.train_state import TrainState, init_params, init_state, with_average
+from flaxformer_lite.train_state import Seed, TrainState, init_params, init_state, with_average
 
 
 class Training(NamedTuple):
@@ -34,7 +34,7 @@ class Training(NamedTuple):
     model: nn.Module
     step: TrainStep
     schedule: optax.Schedule
-    seed: int
+    seed: Seed
     frozen: Any
     dtype: DTypeLike
 

@@ -102,6 +102,13 @@ class Checkpoints:
         history = [Evaluation(*evaluation) for evaluation in run["history"]]
         return Saved(TrainState(**parts, **training), run["data"], history, run["sums"])
 
+    def go_back(self, step: int) -> None:
+        """Sets aside, under another name, what was saved after this step."""
+        for later in self._manager.all_steps():
+            if later > step:
+                self._rename(later, "ahead", f"lies ahead of step {step}, which all seeds have")
+        self._manager.reload()
+
     def close(self) -> None:
         """Waits until everything is written."""
         with full_disk_named(self._folder), jax.transfer_guard("allow"):
@@ -115,15 +122,15 @@ class Checkpoints:
     def _set_aside(self, step: int, why: str) -> None:
         with processes.first_ahead():
             if processes.first():
-                self._rename(step, why)
+                self._rename(step, "damaged", f"is damaged ({why})")
         self._manager.reload()
 
-    def _rename(self, step: int, why: str) -> None:
-        names = (f"damaged.{step}" + ".again" * times for times in itertools.count())
+    def _rename(self, step: int, as_what: str, why: str) -> None:
+        names = (f"{as_what}.{step}" + ".again" * times for times in itertools.count())
         aside = next(place for name in names if not (place := self._folder / name).exists())
-        damaged = self._folder / str(step)
-        say(f"checkpoint {damaged} is damaged ({why}); set aside as {aside.name}")
-        damaged.rename(aside)
+        checkpoint = self._folder / str(step)
+        say(f"checkpoint {checkpoint} {why}; set aside as {aside.name}")
+        checkpoint.rename(aside)
 
 
 class _Kept(managers.PreservationPolicy):

@@ -22,19 +22,18 @@ from flaxformer_lite.steps import evaluation_step
 
 
 class TeacherForced:
-    """Loss and token accuracy of a model on a data set."""
+    """Loss and token accuracy of a model on data sets."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, dataset: Dataset, layout: MeshLayout):
-        self._dataset = dataset
+    def __init__(self, model: nn.Module, config: TrainConfig, layout: MeshLayout):
         self._layout = layout
         self._rows = layout.rows(config.batch_size)
         run = jax.jit(partial(evaluation_step, model, label_criterion(config)))
         self._step = Announced(run, "evaluation")
 
-    def __call__(self, params: object) -> dict[str, float]:
+    def __call__(self, params: object, dataset: Dataset) -> dict[str, float]:
         """``loss`` per target token, in nats, and ``token_accuracy`` in percent."""
         total = np.zeros(len(Sums._fields))
-        for batch in eval_batches(self._dataset, self._rows):
+        for batch in eval_batches(dataset, self._rows):
             total += np.array(self._layout.gather(self._step(params, self._layout.share_out(batch))))
         loss, correct, weight, _ = total
         return {"loss": loss / weight, "token_accuracy": 100 * correct / weight}
@@ -66,6 +65,6 @@ def evaluate_split(predictor: Predictor, split: tasks.Split, decode: DecodeConfi
     config = predictor.config
     examples = tasks.load(config.data, split, config.seed).sample(max_examples)
     dataset, _ = make_dataset(examples, *predictor.vocabularies, config.data, "truncate")
-    forced = TeacherForced(predictor.model_of(decode), config.train, dataset, predictor.layout)(predictor.params)
+    forced = TeacherForced(predictor.model_of(decode), config.train, predictor.layout)(predictor.params, dataset)
     decoded = decode_examples(predictor, examples, decode)
     return Evaluated(forced | decoded.metrics, examples, decoded.hypotheses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -85,6 +86,13 @@ class Predictor:
         self.layout = layout
         self.seed = config.seed
         self._compiled: dict[Any, Callable[..., Hypotheses]] = {}
+
+    def of_seed(self, config: Config, vocabularies: tuple[Vocabulary, Vocabulary]) -> Predictor:
+        """That of another seed of the same run, which may number words otherwise; no search is compiled twice."""
+        other = copy.copy(self)
+        other.config, other.seed = config, config.seed
+        other.vocabularies = other._source, other._target = vocabularies
+        return other
 
     def model_of(self, decode: DecodeConfig) -> nn.Module:
         """The Linen module that ``params`` belong to; several models' mean is the one that ``decode`` names."""
@@ -190,13 +198,13 @@ class Predictor:
 
     def _searcher(self, shape: tuple[int, int, int], decode: DecodeConfig) -> Callable[..., Hypotheses]:
         """The compiled search of one shape, compiled when first asked for."""
-        if (shape, decode) not in self._compiled:
+        search = make_search(decode, self._target)
+        if (shape, decode, search) not in self._compiled:
             _, length, prefix_length = shape
             longest = max(int(self.limits(np.array([length]), decode)[0]), prefix_length + 1)
-            search = make_search(decode, self._target)
             run = jax.jit(partial(search_batch, self.model_of(decode), search, longest, self._target.special))
-            self._compiled[shape, decode] = Announced(run, f"{decode.method} search")
-        return self._compiled[shape, decode]
+            self._compiled[shape, decode, search] = Announced(run, f"{decode.method} search")
+        return self._compiled[shape, decode, search]
 
     def _predictions(self, hypotheses: Hypotheses, row: int, decode: DecodeConfig) -> list[Prediction]:
         found = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -29,19 +30,19 @@ class Profile:
                 f"steps {self._first:,} to {self._last:,} are not traced: this run has {done:,} behind it, of {steps:,}"
             )
 
-    def begins(self, step: int) -> bool:
-        """Whether this step is the first one to trace: what is still under way must end before."""
-        return self._first <= step <= self._last and not self._running
+    def before(self, step: int, wait: Callable[[], None]) -> None:
+        """To be called before each step; ``wait`` ends with what is still under way."""
+        if self._first <= step <= self._last and not self._running:
+            wait()
+            say(f"tracing steps {step:,} to {self._last:,} …")
+            jax.profiler.start_trace(self._folder)
+            self._running = True
 
-    def begin(self, step: int) -> None:
-        """To be called before that step."""
-        say(f"tracing steps {step:,} to {self._last:,} …")
-        jax.profiler.start_trace(self._folder)
-        self._running = True
-
-    def ends(self, step: int) -> bool:
-        """Whether this step is the last one that is traced: to be closed when its results are there."""
-        return self._running and step >= self._last
+    def after(self, step: int, wait: Callable[[], None]) -> None:
+        """To be called after each step."""
+        if self._running and step >= self._last:
+            wait()
+            self.close()
 
     def close(self) -> None:
         """Writes what has been traced, if anything is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +27,8 @@ class Skipped(NamedTuple):
 
 class Progress:
     """What updates bring, read one step late so that the device never waits for the host."""
+
+    name = ""  # of the run, before what is said of it
 
     def __init__(
         self, config: Config, schedule: Callable[[int], Any], report: Report, skipped: Skipped, sums: Sequence[float]
@@ -74,10 +76,10 @@ class Progress:
             return
         self._skipped = Skipped(self._skipped.in_a_row + 1, self._skipped.total + 1)
         loss = sums.objective / sums.weight
-        say(f"step {step:,}: update skipped: loss {loss}, gradient norm {health.gradient_norm}")
+        say(f"{self.name}step {step:,}: update skipped: loss {loss}, gradient norm {health.gradient_norm}")
         if self._skipped.in_a_row >= self._train.max_skipped:
             raise InputError(
-                f"step {step:,}: loss or gradient was not finite for {self._skipped.in_a_row} updates in a row "
+                f"{self.name}step {step:,}: loss or gradient was not finite for {self._skipped.in_a_row} updates in a row "
                 f"(config.train.max_skipped); the last checkpoint is good and none of these updates is in it; lower "
                 f"config.optim.learning_rate or config.optim.clip_norm and start in another work folder"
             )
@@ -107,10 +109,13 @@ class Progress:
         if self._skipped.total:
             values["train/skipped"] = self._skipped.total
         self._report.write(step, values)
-        left = (self._train.steps - step) * seconds / max(self._steps, 1)
-        say(format_progress(step, self._train.steps, values["train/loss"], rate, self._tokens / seconds, left))
+        self._tell(step, values, (self._train.steps - step) * seconds / max(self._steps, 1))
         self._sums = np.zeros(len(Sums._fields))
         self.reset_clock()
+
+    def _tell(self, step: int, values: Mapping[str, float], seconds_left: float) -> None:
+        loss, rate, speed = (values[f"train/{name}"] for name in ("loss", "learning_rate", "tokens_per_second"))
+        say(format_progress(step, self._train.steps, loss, rate, speed, seconds_left))
 
 
 def format_progress(

@@ -42,10 +42,13 @@ class Report:
 
     def samples(self, step: int, rows: Iterable[tuple[str, str, str]]) -> None:
         """Records and says what became of some sources; a row is (source, reference, hypothesis)."""
+        say(self._keep_samples(step, rows))
+
+    def _keep_samples(self, step: int, rows: Iterable[tuple[str, str, str]]) -> str:
         text = f"samples of step {step:,}\n" + "\n".join(_format_sample(row) for row in rows)
         with full_disk_named(self._samples), self._samples.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
-        say(text)
+        return text
 
     def curves(self) -> None:
         """Draws curves.png anew from metrics.jsonl."""
