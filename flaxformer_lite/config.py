@@ -344,3 +344,8 @@ class Config:
     rules: RulesConfig
     precision: PrecisionConfig
     parallel: ParallelConfig
+
+    @property
+    def seeds(self) -> range:
+        """Those of the runs that train in one program."""
+        return range(self.seed, self.seed + self.train.vmap_seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
@@ -73,7 +74,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0), like: Pa
         folder.save_data(fingerprint)
         folder.save_vocabularies(*vocabularies)
         folder.save_teachers({teacher.folder: teacher.step for teacher in teachers})
-    _say_what(data, teachers, shapes.params, training.frozen)
+    say_what(data, teachers, shapes.params, training.frozen)
 
     with ExitStack() as stack:
         stack.enter_context(folder.alone())
@@ -104,30 +105,26 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0), like: Pa
             "training step",
             config.train.max_compiles,
         )
-        at_best = AtBest(_plain_objective(config, data, teachers), shapes.params, fixed, config)
+        at_best = AtBest(plain_objective(config, data, teachers), shapes.params, fixed, config)
         del teachers  # or pmap would hold them twice
 
         profile = Profile(*(traced if processes.first() else (0, 0)), path / "profile")
         stack.callback(profile.close)
         profile.check(done, config.train.steps)
-        signals = stack.enter_context(_signals())
+        signals = stack.enter_context(heeded_signals())
         agreement = processes.Agreement()
         stack.enter_context(jax.transfer_guard("disallow"))
         while not (stop := agreement(max(signals, default=0))) and done < config.train.steps:
-            if _out_of_patience(config, history):
+            if out_of_patience(config, history):
                 break
-            if profile.begins(done + 1):
-                progress.catch_up()
-                profile.begin(done + 1)
+            profile.before(done + 1, progress.catch_up)
             asked = time.monotonic()
             batch = next(batches)
             spent = Spent(time.monotonic() - asked, at_best(batch))
             state, (sums, health) = update(state, layout.put(batch))
             done += 1
             progress.add(done, sums, health, spent)
-            if profile.ends(done):
-                progress.catch_up()
-                profile.close()
+            profile.after(done, progress.catch_up)
             evaluating = done % config.train.eval_every == 0 or done == config.train.steps
             if evaluating or done % config.train.save_every == 0:
                 progress.catch_up()
@@ -138,8 +135,8 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0), like: Pa
                 progress.reset_clock()
         progress.catch_up()
         checkpoints.save(Saved(layout.whole(state), batches.get_state(), history, progress.sums))
-    if done == config.train.steps or _out_of_patience(config, history):
-        folder.save_finish(_finish(config, done, history))
+    if done == config.train.steps or out_of_patience(config, history):
+        folder.save_finish(finish(config, done, history))
     return _say_end(config, path, done, history, stop)
 
 
@@ -148,42 +145,57 @@ class Evaluator:
 
     def __init__(self, config: Config, data: Prepared, layout: MeshLayout, report: Report):
         vocabularies = (data.source_vocabulary, data.target_vocabulary)
+        self._predictor = Predictor(config, vocabularies, {}, 0, layout)
+        self._forced = TeacherForced(self._predictor.model_of(config.decode), config.train, layout)
+        self._name = ""
+        self._measure_on(config, data, report)
+
+    def of_seed(self, config: Config, data: Prepared, report: Report) -> Evaluator:
+        """That of another seed of the same run; nothing is compiled twice."""
+        other = copy.copy(self)
+        other._predictor = self._predictor.of_seed(config, (data.source_vocabulary, data.target_vocabulary))
+        other._name = f"seed {config.seed}: "
+        other._measure_on(config, data, report)
+        return other
+
+    def _measure_on(self, config: Config, data: Prepared, report: Report) -> None:
         self._config = config
         self._report = report
+        self._validation = data.validation
         self._examples = data.validation_examples.sample(config.eval.max_examples)
-        self._predictor = Predictor(config, vocabularies, {}, 0, layout)
-        self._forced = TeacherForced(self._predictor.model_of(config.decode), config.train, data.validation, layout)
 
     def __call__(self, step: int, params: Any) -> float:
         """Returns the metric by which checkpoints are compared."""
         start = time.monotonic()
         self._predictor.params, self._predictor.step = params, step
         decoded = decode_examples(self._predictor, self._examples, self._config.decode)
-        found = self._forced(params) | decoded.metrics
+        found = self._forced(params, self._validation) | decoded.metrics
         self._report.write(step, {f"eval/{name}": value for name, value in found.items()})
         rows = zip(self._examples.sources, self._examples.references, decoded.hypotheses, strict=True)
         shown = list(rows)[:: max(len(self._examples) // max(self._config.eval.samples, 1), 1)]
         self._report.samples(step, [(s, r[0], h) for s, r, h in shown[: self._config.eval.samples]])
         self._report.curves()
-        say(f"evaluation at step {step:,} ({format_duration(time.monotonic() - start)}): "
+        say(f"{self._name}evaluation at step {step:,} ({format_duration(time.monotonic() - start)}): "
             + "  ".join(f"{name} {value:.4g}" for name, value in found.items()))  # fmt: skip
         return found[self._config.eval.best_metric]
 
 
-def _plain_objective(config: Config, data: Prepared, teachers: Sequence[Teacher]) -> Objective:
+def plain_objective(config: Config, data: Prepared, teachers: Sequence[Teacher]) -> Objective:
+    """What is made small, with nothing computed again to save memory."""
     plain = without_remat(config)
     model = make_model(plain, data.source_vocabulary.size, data.target_vocabulary.size)
     return make_training(plain, model, [teacher.model for teacher in teachers]).step.objective
 
 
-def _out_of_patience(config: Config, history: list[Evaluation]) -> bool:
+def out_of_patience(config: Config, history: list[Evaluation]) -> bool:
+    """Whether a run of this history has waited for something better for as long as it may."""
     found = best(history, config.eval.best_metric)
     since = [evaluation for evaluation in history if found and evaluation.step > found.step]
     return 0 < config.train.patience <= len(since)
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def heeded_signals() -> Iterator[list[int]]:
     """Gives a list that SIGINT and SIGTERM are put into; a second one stops the program at once."""
     received: list[int] = []
 
@@ -204,7 +216,8 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _say_what(data: Prepared, teachers: Sequence[Teacher], params: Any, frozen: Any) -> None:
+def say_what(data: Prepared, teachers: Sequence[Teacher], params: Any, frozen: Any) -> None:
+    """Says what is trained, on what and from what."""
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     still = sum(leaf.size for leaf, off in zip(jax.tree.leaves(params), jax.tree.leaves(frozen), strict=True) if off)
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}"
@@ -228,7 +241,8 @@ def _say_gone(checkpoints: Checkpoints) -> str:
     )
 
 
-def _finish(config: Config, done: int, history: list[Evaluation]) -> Finish:
+def finish(config: Config, done: int, history: list[Evaluation]) -> Finish:
+    """What is noted of a run that ended after ``done`` steps."""
     found = best(history, config.eval.best_metric) or Evaluation(0, math.nan)
     return Finish(done, found.step, found.value if math.isfinite(found.value) else None)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flaxformer_lite import locks, processes, schema
 from flaxformer_lite.config import Config
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.errors import InputError, full_disk_named, require
 
 if TYPE_CHECKING:
     from flaxformer_lite.data.vocabulary import Vocabulary
@@ -140,9 +140,20 @@ class WorkDir:
             self._write(path, values)
 
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
-        """The source and the target vocabulary."""
+        """The source and the target vocabulary.
+
+        Raises:
+          InputError: there are none; where each of several seeds has its own, the message names their folders.
+        """
         from flaxformer_lite.data import vocabulary  # here, because it takes jax seconds to import
 
+        if not any(path.exists() for path in self._vocabularies) and self._config.exists():
+            seeds = self.config().seeds
+            require(
+                len(seeds) == 1,
+                f"--workdir={self.path} holds the runs of {len(seeds)} seeds, each in a folder of its own; name one of "
+                f"{', '.join(str(self.of_seed(seed).path) for seed in seeds)}",
+            )
         source, target = (vocabulary.from_json(self._read(path)) for path in self._vocabularies)
         return source, target
 
@@ -181,6 +192,10 @@ class WorkDir:
         if not listed or not isinstance(record.get("data", {}), dict):
             raise InputError(f"{self._provenance}: is not as training writes it; restore it from a copy, or remove it")
         return record
+
+    def of_seed(self, seed: int) -> WorkDir:
+        """The folder of one of the seeds that train in one program."""
+        return WorkDir(self.path / f"seed_{seed}")
 
     def save_teachers(self, steps: dict[str, int]) -> None:
         """Notes which checkpoint of each teacher this run learns from; a teacher that trains on may delete it."""

@@ -37,12 +37,12 @@ def test_the_same_on_any_mesh(dtype):
 def test_a_change_of_any_bit_is_found(dtype):
     whole = np.asarray(make(dtype))
     bits = 1 if dtype == "bool" else 8 * whole.itemsize
-    for place in (0, 17, 47):
+    for number in (0, 17, 47):
         for bit in range(bits):
             changed = whole.copy()
             words = changed.view(f"u{whole.itemsize}").reshape(-1)
-            words[place] ^= words.dtype.type(1 << bit)
-            assert checksum([jnp.asarray(changed)]) != checksum([jnp.asarray(whole)]), (place, bit)
+            words[number] ^= words.dtype.type(1 << bit)
+            assert checksum([jnp.asarray(changed)]) != checksum([jnp.asarray(whole)]), (number, bit)
 
 
 def test_order_matters():

@@ -23,7 +23,7 @@ _FOUNDATION = (
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "memory")
 _SPINE = (
     *("announced", "workdir", "provenance", "train_state", "objective", "steps", "training", "plan"),
-    *("checkpoints", "teachers", "beginning", "inference", "watch", "compare", "loop"),
+    *("checkpoints", "teachers", "beginning", "inference", "watch", "compare", "loop", "seeds"),
 )
 _EDGE = ("__init__", "cli", "interop", "sweeps")
 _FILES = sorted(path.relative_to(_PACKAGE).as_posix() for path in _PACKAGE.rglob("*.py"))

@@ -104,7 +104,7 @@ class Checkpoints:
 
     def go_back(self, step: int) -> None:
         """Sets aside, under another name, what was saved after this step."""
-        for later in self._manager.all_steps():
+        for later in steps_in(self._folder):
             if later > step:
                 self._rename(later, "ahead", f"lies ahead of step {step}, which all seeds have")
         self._manager.reload()

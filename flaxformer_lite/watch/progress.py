@@ -79,9 +79,9 @@ class Progress:
         say(f"{self.name}step {step:,}: update skipped: loss {loss}, gradient norm {health.gradient_norm}")
         if self._skipped.in_a_row >= self._train.max_skipped:
             raise InputError(
-                f"{self.name}step {step:,}: loss or gradient was not finite for {self._skipped.in_a_row} updates in a row "
-                f"(config.train.max_skipped); the last checkpoint is good and none of these updates is in it; lower "
-                f"config.optim.learning_rate or config.optim.clip_norm and start in another work folder"
+                f"{self.name}step {step:,}: loss or gradient was not finite for {self._skipped.in_a_row} updates in a "
+                f"row (config.train.max_skipped); the last checkpoint is good and none of these updates is in it; "
+                f"lower config.optim.learning_rate or config.optim.clip_norm and start in another work folder"
             )
 
     def _log(self, step: int, health: Health) -> None:
