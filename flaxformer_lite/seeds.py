@@ -30,7 +30,7 @@ from flaxformer_lite.data.pipeline import Prepared, load_trainings
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import require
 from flaxformer_lite.inference.searches import make_search
-from flaxformer_lite.loop import Evaluator, heeded_signals, out_of_patience, plain_objective, say_what
+from flaxformer_lite.loop import Evaluator, finish, heeded_signals, out_of_patience, plain_objective, say_what
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.objective import Sums
 from flaxformer_lite.say import say
@@ -44,7 +44,7 @@ from flaxformer_lite.watch.progress import Skipped
 from flaxformer_lite.watch.report import Report
 from flaxformer_lite.watch.together import Means, ProgressTogether, SeedProgress, SeedReport, format_mean
 from flaxformer_lite.watch.usage import AtBest, Spent
-from flaxformer_lite.workdir import WorkDir
+from flaxformer_lite.workdir import Finish, WorkDir
 
 R = TypeVar("R", bound=Report)
 
@@ -90,9 +90,10 @@ class Seed:
         self.history, self.sums, self.done = saved.history, saved.sums, int(saved.state.step)
         self.skipped = Skipped(int(saved.state.skipped), int(saved.state.skipped_total))
 
-    def has_patience(self) -> bool:
-        """Whether its evaluations let it go on."""
-        return not out_of_patience(self.config, self.history)
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended as its config says."""
+        return _has_ended(self.config, self.done, self.history)
 
 
 def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
@@ -143,7 +144,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
             for seed in seeds
         ]
         states = _restore(seeds, checkpoints, shapes, layout)
-        running = {number: seed for number, seed in enumerate(seeds) if seed.has_patience()}
+        running = {number: seed for number, seed in enumerate(seeds) if not seed.ended}
         done = max(seed.done for seed in (running.values() or seeds))
         if states is None:
             states = layout.init(lambda seed: training._replace(seed=seed).first_state(), config.seeds)
@@ -152,7 +153,8 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
 
         means = Means(_open(stack, Report(path), done))
         reports = [_open(stack, SeedReport(seed.folder.path, means), seed.done) for seed in seeds]
-        evaluate = _make_evaluators(seeds, layout, reports)
+        first = Evaluator(seeds[0].config, seeds[0].data, layout.mesh_layout, reports[0])
+        evaluate = [first.of_seed(seed.config, seed.data, own) for seed, own in zip(seeds, reports, strict=True)]
         progress = ProgressTogether(
             {
                 number: SeedProgress(seed.config, training.schedule, reports[number], seed.skipped, seed.sums)
@@ -177,6 +179,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
 
         def save() -> None:
             for number, seed in running.items():
+                seed.done = done
                 state, sums = layout.one(states, number), progress.sums(number)
                 checkpoints[number].save(Saved(state, seed.batches.get_state(), seed.history, sums))
 
@@ -201,14 +204,12 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
                 save()
                 memory.give_back()
                 progress.reset_clock()
-                for number in [number for number, seed in running.items() if not seed.has_patience()]:
+                for number in [number for number, seed in running.items() if seed.ended and done < config.train.steps]:
                     say(f"seed {running.pop(number).config.seed} has ended, out of patience")
                     progress.leave(number)
         progress.catch_up()
         save()
-        for seed in running.values():
-            seed.done = done
-    ended = not stop or done == config.train.steps ...
+    _note_ends(config, folder, seeds)
     return _say_end(config, path, done, seeds, stop)
 
 
@@ -237,24 +238,33 @@ def _restore(
 ) -> TrainState | None:
     """Brings the seeds that have not ended to the newest step that they have in common; their states; None: at step 0.
 
-    A kill may have come when some had saved and others not yet. A seed that ended before that step stays as it is.
+    A kill may have come when some had saved and others not yet. One that has ended, and was not saved at that step,
+    stays as it is: it ended earlier, or has been trained further by itself.
     """
-    config = seeds[0].config
     while True:
-        found = [of_one.restore(shapes) for of_one in checkpoints]
-        steps = [int(saved.state.step) if saved else 0 for saved in found]
+        found = [own.restore(shapes) for own in checkpoints]
+        done = [int(saved.state.step) if saved else 0 for saved in found]
         histories = [saved.history if saved else [] for saved in found]
-        running = [step for step, history in zip(steps, histories, strict=True) if not out_of_patience(config, history)]
-        common = min(running, default=max(steps))
-        if max(steps) == common:
+        ended = [_has_ended(seeds[0].config, *of_one) for of_one in zip(done, histories, strict=True)]
+        common = min((step for step, over in zip(done, ended, strict=True) if not over), default=max(done))
+        ahead = [
+            own
+            for own, step, over in zip(checkpoints, done, ended, strict=True)
+            if step > common and (not over or own.has(common))
+        ]
+        if not ahead:
             break
-        for of_one in checkpoints:
-            of_one.go_back(common)
+        for own in ahead:
+            own.go_back(common)
     for seed, saved in zip(seeds, found, strict=True):
-        if saved is None:  # and so no other has a checkpoint
-            return None
-        seed.go_on_from(saved)
-    return layout.spread([saved.state for saved in found if saved])
+        if saved:
+            seed.go_on_from(saved)
+    states = [saved.state for saved in found if saved]
+    return layout.spread(states) if common and len(states) == len(seeds) else None
+
+
+def _has_ended(config: Config, done: int, history: list[Evaluation]) -> bool:
+    return done == config.train.steps or out_of_patience(config, history)
 
 
 def side_by_side(batches: dict[int, Batch], count: int) -> Batch:
@@ -271,17 +281,22 @@ def side_by_side(batches: dict[int, Batch], count: int) -> Batch:
     return jax.tree.map(together, *(batches.get(number, any_other) for number in range(count)))
 
 
-def _make_evaluators(seeds: Sequence[Seed], layout: SeedsLayout, reports: Sequence[Report]) -> list[Evaluator]:
-    """One for each; what one of them compiles serves all."""
-    first = Evaluator(seeds[0].config, seeds[0].data, layout.mesh_layout, reports[0])
-    return [first.of_seed(seed.config, seed.data, report) for seed, report in zip(seeds, reports, strict=True)]
-
-
 def _open(stack: ExitStack, report: R, done: int) -> R:
     """A record that goes on after ``done`` steps, and is closed with the run."""
     stack.callback(report.close)
     report.rewind(done)
     return report
+
+
+def _note_ends(config: Config, folder: WorkDir, seeds: Sequence[Seed]) -> None:
+    """Notes which seeds have ended and, once all have, the mean of their bests and the step by which they had them."""
+    ends = [finish(seed.config, seed.done, seed.history) for seed in seeds if seed.ended]
+    for seed, end in zip([seed for seed in seeds if seed.ended], ends, strict=True):
+        seed.folder.save_finish(end)
+    if len(ends) == len(seeds):
+        bests = [end.best_value for end in ends if end.best_value is not None]
+        mean = float(np.mean(bests)) if len(bests) == len(ends) else None
+        folder.save_finish(Finish(max(end.step for end in ends), max(end.best_step for end in ends), mean))
 
 
 def _say_end(config: Config, path: Path, done: int, seeds: Sequence[Seed], stop: int) -> int:

@@ -339,7 +339,7 @@ class SeedsLayout:
 
     def one(self, states: Any, number: int) -> Any:
         """The state of one seed."""
-        return self._pick(states, jax.device_put(np.int32(number)))
+        return self._pick(states, self.mesh_layout.replicate(np.int32(number)))
 
 
 def _first(stacked: Any) -> Any:
