@@ -277,7 +277,7 @@ class PmapLayout:
 class SeedsLayout:
     """Seeds of one model side by side: arrays lead with an axis of seeds, which the devices divide.
 
-    A device computes all of its seeds in one program, and needs no other device for it.
+    A device computes its seeds in one program, and needs no other device for it.
 
     Args:
       config: the sizes of the mesh.
@@ -320,7 +320,9 @@ class SeedsLayout:
 
         each, whole = PartitionSpec(AXES[0]), PartitionSpec()
         of_all = jax.shard_map(
-            jax.vmap(of_one, in_axes=(None, 0, 0, 0)),
+            lambda fixed, *each: for_each(partial(of_one, fixed), self.mesh_layout.mesh.devices.flat[0].platform)(
+                *each
+            ),
             mesh=self.mesh_layout.mesh,
             in_specs=(whole, each, each, each),
             out_specs=each,
@@ -340,6 +342,18 @@ class SeedsLayout:
     def one(self, states: Any, number: int) -> Any:
         """The state of one seed."""
         return self._pick(states, self.mesh_layout.replicate(np.int32(number)))
+
+
+def for_each(function: Callable[..., Any], platform: str) -> Callable[..., Any]:
+    """The function of several, given that of one: on an accelerator by ``vmap``, on a CPU one after the other.
+
+    A CPU gains nothing from larger products but loses what its caches held. Measured on one core, 4 seeds of
+    configs/tiny.py's model, CPU time of a step over that of four steps alone: 0.91 one after the other, 1.38 by
+    ``vmap``; of an LSTM of that size 1.18 and 1.51.
+    """
+    if platform == "cpu":
+        return lambda *each: jax.lax.map(lambda own: function(*own), each)
+    return jax.vmap(function)
 
 
 def _first(stacked: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite import loop, seeds
+from flaxformer_lite import loop, seeds, sharding
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.cli import main as cli
 from flaxformer_lite.config import Config
@@ -142,9 +142,19 @@ def _batch(seed: int, source: int, target: int) -> Batch:
     return Batch(sentences(sources, source, SOURCE_SIZE), said, labels, said.segments.astype(np.float32))
 
 
-@pytest.mark.parametrize("kind", [*KINDS, *(pytest.param(kind, marks=pytest.mark.slow) for kind in LONG_KINDS)])
-def test_a_step_of_all_is_the_step_of_each_whatever_their_shapes(kind, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "platform"),
+    [
+        ("transformer", "cpu"),
+        ("rnn", "gpu"),  # the way of a GPU, which a CPU can go too
+        *(pytest.param(kind, "gpu", marks=pytest.mark.slow) for kind in LONG_KINDS),
+    ],
+)
+def test_a_step_of_all_is_the_step_of_each_whatever_their_shapes(kind, platform, monkeypatch):
     use_devices(monkeypatch, 1)
+    monkeypatch.setattr(
+        sharding, "for_each", lambda function, _, original=sharding.for_each: original(function, platform)
+    )
     config = micro({"model.dropout": 0.3, "optim.epsilon": 1e-3, **(KINDS | LONG_KINDS)[kind]})
     training = make_training(config, make_model(config, SOURCE_SIZE, TARGET_SIZE), [])
     batches = [[_batch(1, 7, 5), _batch(2, 4, 3)], [_batch(3, 4, 3), _batch(4, 7, 5)]]  # short and long, by turns
