@@ -19,8 +19,9 @@ import grain
 import jax
 import numpy as np
 
-from flaxformer_lite import memory, processes
+from flaxformer_lite import loop, memory, processes, provenance
 from flaxformer_lite.announced import Announced
+from flaxformer_lite.beginning import begun_with, check_beginning
 from flaxformer_lite.checkpoints.forms import one_by_one
 from flaxformer_lite.checkpoints.records import Evaluation, best
 from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
@@ -78,9 +79,12 @@ class Seed:
         """Of sources and of targets."""
         return self.data.source_vocabulary, self.data.target_vocabulary
 
-    def claim(self, teachers: dict[str, int]) -> None:
-        """Makes its folder this run's own."""
+    def claim(self, teachers: dict[str, int], example: WorkDir) -> None:
+        """Makes its folder this run's own; its data must be those of the run in ``example``."""
         self.folder.claim(self.config)
+        fingerprint = provenance.fingerprint(self.data)
+        example.check_data(fingerprint)
+        self.folder.save_data(fingerprint)
         self.folder.save_vocabularies(*self.vocabularies)
         self.folder.save_teachers(teachers)
 
@@ -96,7 +100,12 @@ class Seed:
         return _has_ended(self.config, self.done, self.history)
 
 
-def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
+def start(config: Config, path: Path, traced: tuple[int, int] = (0, 0), like: Path | None = None) -> int:
+    """Trains what a config asks for, one run or several; see ``loop.train`` and ``train``."""
+    return (loop.train if config.train.vmap_seeds == 1 else train)(config, path, traced, like)
+
+
+def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0), like: Path | None = None) -> int:
     """Trains ``train.vmap_seeds`` seeds, or goes on where their runs in this folder stopped.
 
     Each seed ends as it would by itself, when its steps or its patience are over; the others go on without it. What
@@ -106,6 +115,7 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
       config: the run, with the first of the seeds.
       path: the folder that theirs lie in, beside the record of their means and deviations.
       traced: first and last step of those that are traced into it; (0, 0): none.
+      like: the folder of seeds that these shall equal, with the same data and teachers; None: their own.
 
     Returns:
       The exit code: 0, or 128 + the signal that stopped the run.
@@ -119,19 +129,20 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
         f"devices; start it without --distributed and --coordinator",
     )
     layout = SeedsLayout(config.mesh, config.train.vmap_seeds)
-    folder = WorkDir(path)
+    folder, example = WorkDir(path), WorkDir(like or path)
     seeds = _make_seeds(config, folder)
     model = make_model(config, *(vocabulary.size for vocabulary in seeds[0].vocabularies))
-    teachers = load_teachers(config, _common_vocabularies(config, seeds), folder.teachers(), layout.mesh_layout)
+    teachers = load_teachers(config, _common_vocabularies(config, seeds), example.teachers(), layout.mesh_layout)
     training = make_training(config, model, [teacher.model for teacher in teachers])
     for seed in seeds:
+        check_beginning(config, seed.vocabularies)
         make_search(config.decode, seed.vocabularies[1])  # names what it cannot heed now
     shapes = layout.mesh_layout.shapes(training.first_state)
     folder.claim(config)
-    begun_with = {teacher.folder: teacher.step for teacher in teachers}
-    folder.save_teachers(begun_with)
+    learning_from = {teacher.folder: teacher.step for teacher in teachers}
+    folder.save_teachers(learning_from)
     for seed in seeds:
-        seed.claim(begun_with)
+        seed.claim(learning_from, example.of_seed(seed.config.seed))
     say_what(seeds[0].data, teachers, shapes.params, training.frozen)
     say(f"{len(seeds)} seeds in one program, each a run of its own: {seeds[0].folder.path} to {seeds[-1].folder.path}")
 
@@ -148,8 +159,13 @@ def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0)) -> int:
         done = max(seed.done for seed in (running.values() or seeds))
         if states is None:
             states = layout.init(lambda seed: training._replace(seed=seed).first_state(), config.seeds)
+            if config.train.init_from:
+                states = layout.spread([begun_with(config, layout.one(states, number)) for number in range(len(seeds))])
         else:
             say(f"going on from step {done:,}, which {path} holds")
+        provenance.note_start(folder, example, config, done)
+        for seed in seeds:
+            provenance.note_start(seed.folder, seed.folder, seed.config, seed.done)
 
         means = Means(_open(stack, Report(path), done))
         reports = [_open(stack, SeedReport(seed.folder.path, means), seed.done) for seed in seeds]

@@ -71,8 +71,7 @@ class Runs:
         monkeypatch.setattr(Checkpoints, "save", save_and_remember)
 
     def start(self, name: str, config: Config) -> int:
-        train = loop.train if config.train.vmap_seeds == 1 else seeds.train
-        return train(config, self.folder / name)
+        return seeds.start(config, self.folder / name)
 
     def lines(self, name):
         """What metrics.jsonl says that does not depend on the clock."""

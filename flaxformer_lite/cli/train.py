@@ -57,10 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
     traced = _first_and_last(arguments.profile_steps)
     processes.join(arguments)
-    from flaxformer_lite import loop, seeds  # here, because it takes jax seconds to import and --help needs none of it
+    from flaxformer_lite import seeds  # here, because it takes jax seconds to import and --help needs none of it
 
-    train = loop.train if config.train.vmap_seeds == 1 else seeds.train
-    return train(config, Path(arguments.workdir), traced, Path(arguments.reproduce or arguments.workdir))
+    return seeds.start(config, Path(arguments.workdir), traced, Path(arguments.reproduce or arguments.workdir))
 
 
 def _load_config(arguments: argparse.Namespace) -> Config:

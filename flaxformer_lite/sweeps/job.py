@@ -84,9 +84,9 @@ class Job:
         keep_compiled()
         if tasks > 1:
             processes.join(None, join_timeout=300, heartbeat_timeout=50)
-        from flaxformer_lite import loop, schema
+        from flaxformer_lite import schema, seeds
 
-        return loop.train(schema.from_dict(self.config), self.folder)
+        return seeds.start(schema.from_dict(self.config), self.folder)
 
 
 class _Preempted:
