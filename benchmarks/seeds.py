@@ -7,7 +7,7 @@ together, each way beginning without compiled programs (of the runs one after th
 first one compiled).
 
 Examples:
-  python benchmarks/seeds.py --cores=1                             # the steps of four models, 4 seeds: 4 minutes
+  python benchmarks/seeds.py --cores=1                             # the steps of four models, 4 seeds: 3 minutes
   python benchmarks/seeds.py --model micro --seeds=16
   python benchmarks/seeds.py --model --config=configs/tiny.py --config.train.steps=500     # whole runs alone
 """
