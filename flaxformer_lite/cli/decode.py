@@ -22,7 +22,7 @@ from flaxformer_lite.cli import output, processes, search_flags
 from flaxformer_lite.cli.score import as_json
 from flaxformer_lite.data import text_files
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.watch import report
+from flaxformer_lite.say import say
 
 if TYPE_CHECKING:
     from flaxformer_lite.inference.predict import Prediction, Predictor
@@ -141,5 +141,5 @@ def _read_lines(path: str) -> list[str]:
     if path != "-":
         return text_files.read_lines(path)
     if sys.stdin.isatty():
-        report.say("reading lines from the keyboard; Ctrl-D ends them")
+        say("reading lines from the keyboard; Ctrl-D ends them")
     return text_files.split_lines(sys.stdin.buffer.read(), "standard input")

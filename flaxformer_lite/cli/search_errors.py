@@ -16,7 +16,7 @@ import json
 
 from flaxformer_lite.cli import search_flags
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.watch import report
+from flaxformer_lite.say import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         found.append(comparison)
         if comparison.missed:
             beam, exact = comparison.found, comparison.exact
-            report.say(
+            say(
                 f"{comparison.source}: beam {beam.text!r} {beam.score:.3f}, exact {comparison.text!r} "
                 f"{exact.log_prob:.3f}"
             )
