@@ -38,7 +38,9 @@ def held(path: Path) -> Iterator[Holder | None]:
     Yields:
       None where the lock is held by this process now; otherwise its holder.
     """
-    with path.open("a+", encoding="utf-8") as file:
+    with full_disk_named(path):
+        file = path.open("a+", encoding="utf-8")
+    with file:
         end = time.monotonic() + _PATIENCE
         while not (ours := _lock(file, fcntl.LOCK_EX)) and time.monotonic() < end:
             time.sleep(0.05)

@@ -5,6 +5,8 @@ For sweep files; none of it needs jax.
 
 from __future__ import annotations
 
+import os
+
 from flaxformer_lite.sweeps.spaces import (
     Choice,
     Integers,
@@ -14,5 +16,8 @@ from flaxformer_lite.sweeps.spaces import (
     random_draws,
     zipped,
 )
+
+# submitit, imported after this, would set up logging anew, and close the handlers of all others.
+os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
 
 __all__ = ["Choice", "Integers", "LogUniform", "Uniform", "grid", "random_draws", "zipped"]
