@@ -10,8 +10,9 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from flaxformer_lite.errors import full_disk_named
 
@@ -39,7 +40,7 @@ def held(path: Path) -> Iterator[Holder | None]:
       None where the lock is held by this process now; otherwise its holder.
     """
     with full_disk_named(path):
-        file = path.open("a+", encoding="utf-8")
+        file = path.open("ab+", buffering=0)  # what a full disk refuses must not be tried again by closing
     with file:
         end = time.monotonic() + _PATIENCE
         while not (ours := _lock(file, fcntl.LOCK_EX)) and time.monotonic() < end:
@@ -47,21 +48,20 @@ def held(path: Path) -> Iterator[Holder | None]:
         if ours:
             with full_disk_named(path):
                 file.truncate(0)
-                json.dump(_here()._asdict(), file)
-                file.flush()
+                file.write(json.dumps(_here()._asdict()).encode())
         yield None if ours else _read(file)
 
 
 def holder(path: Path) -> Holder | None:
     """Who holds a lock; None: nobody."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb", buffering=0) as file:
             return None if _lock(file, fcntl.LOCK_SH) else _read(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _lock(file: TextIO, kind: int) -> bool:
+def _lock(file: FileIO, kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -72,10 +72,10 @@ def _lock(file: TextIO, kind: int) -> bool:
     return True
 
 
-def _read(file: TextIO) -> Holder:
+def _read(file: FileIO) -> Holder:
     try:
         file.seek(0)
-        return Holder(**json.load(file))
+        return Holder(**json.loads(file.read()))
     except (ValueError, TypeError):  # it has just taken the lock, and not yet written its name
         return Holder("an unknown machine", 0)
 

@@ -108,7 +108,7 @@ def test_sweeps_that_are_stopped_and_killed_end_as_if_they_had_not_been(place):
         file.write("    yield {'seed': 2}\n")
 
     def begin():
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def folders():
         return [PointFolder(path) for path in sorted((place / "runs").glob("seed=*"))]
