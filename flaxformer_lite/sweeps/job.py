@@ -76,7 +76,8 @@ class Job:
         except Exception as error:
             traceback.print_exception(error)
             code, message = 1, f"{type(error).__name__}: {error}"
-        folder.save_failure(Failure(code, message))
+        with suppress(InputError):  # of a full disk
+            folder.save_failure(Failure(code, message))
         return processes.leave(code)
 
     def _train(self, tasks: int) -> int:

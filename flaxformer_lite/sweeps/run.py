@@ -27,8 +27,8 @@ _NO_WORDS = "its job ended without a word; was it killed?"
 class Watcher(Protocol):
     """Whoever is told how things stand, several times a second."""
 
-    def __call__(self, standings: Standings) -> None:
-        """How they stand now."""
+    def __call__(self, standings: Standings, stopping: bool) -> None:
+        """How they stand now, and whether the jobs have been told to stop."""
         ...
 
 
@@ -106,10 +106,10 @@ def run(points: Sequence[Point], jobs: Jobs, watch: Watcher) -> tuple[Standings,
             for point in points:
                 if point.name not in standings or standings[point.name].phase is not Phase.DONE:
                     standings[point.name] = jobs.stand(point)
-            watch(standings)
+            stops = len(received) + len(trouble)
+            watch(standings, stops > 0)
             under_way = [point for point in points if standings[point.name].phase.under_way]
             waiting = [p for p in points if _goes_on(standings[p.name]) and not jobs.tried(p)]
-            stops = len(received) + len(trouble)
             if not under_way and (stops or not waiting):
                 break
             if stops:

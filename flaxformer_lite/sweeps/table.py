@@ -14,6 +14,7 @@ from flaxformer_lite.sweeps.points import Point
 from flaxformer_lite.sweeps.standing import Phase, Standing
 
 _EVERY = 1.0  # seconds between two drawings
+_STOPPING = "stopping: every run saves first …"
 _FIRST_SHOWN = (Phase.RUNNING, Phase.QUEUED, Phase.FAILED, Phase.INTERRUPTED, Phase.NEW, Phase.DONE)
 
 
@@ -50,16 +51,18 @@ class LiveTable:
         self._pace = Pace()
         self._drawn = 0  # lines
         self._next = 0.0
+        self._phases: list[Phase] = []
 
-    def __call__(self, standings: Mapping[str, Standing]) -> None:
+    def __call__(self, standings: Mapping[str, Standing], stopping: bool) -> None:
         """Draws it over the last one."""
-        clock = time.monotonic()
-        if clock < self._next:
+        clock, phases = time.monotonic(), [standing.phase for standing in standings.values()]
+        if clock < self._next and phases == self._phases:
             return
-        self._next = clock + _EVERY
+        self._next, self._phases = clock + _EVERY, phases
         left = {point.name: self._pace.left(point, standings[point.name], clock) for point in self._points}
         width, height = shutil.get_terminal_size()
         lines = [line[: width - 1] for line in format_table(self._points, standings, left, height - 2)]
+        lines += [_STOPPING] * stopping
         over = f"\x1b[{self._drawn}F" if self._drawn else ""
         print(over + "\x1b[J" + "\n".join(lines), file=sys.stderr, flush=True)
         self._drawn = len(lines)
@@ -71,9 +74,13 @@ class Lines:
     def __init__(self, points: Sequence[Point]):
         self._points = points
         self._last: dict[str, Standing] = {}
+        self._stopping = False
 
-    def __call__(self, standings: Mapping[str, Standing]) -> None:
+    def __call__(self, standings: Mapping[str, Standing], stopping: bool) -> None:
         """Says what is new."""
+        if stopping and not self._stopping:
+            say(_STOPPING)
+        self._stopping = stopping
         for point in self._points:
             standing, last = standings[point.name], self._last.get(point.name)
             begun = standing.phase is not Phase.NEW and (last is None or last.phase is not standing.phase)

@@ -68,13 +68,14 @@ def test_time_left_is_what_was_seen(points):
 
 def test_in_a_file_each_event_is_a_line(points, capsys):
     watch = Lines(points[:2])
-    watch(_stand(points[:2]))
+    watch(_stand(points[:2]), False)
     for step, metric, value in ((0, "", None), (10, "train/loss", 2.0), (20, "eval/wer", 3.0), (30, "eval/wer", 3.0)):
-        watch(_stand(points[:2], p1=Standing(Phase.RUNNING, Progress(step, metric, value))))
-    watch(_stand(points[:2], p1=Standing(Phase.DONE, Progress(2000, "eval/wer", 3.0))))
+        watch(_stand(points[:2], p1=Standing(Phase.RUNNING, Progress(step, metric, value))), False)
+    watch(_stand(points[:2], p1=Standing(Phase.DONE, Progress(2000, "eval/wer", 3.0))), True)
     assert capsys.readouterr().err.splitlines() == [
         "seed=1: running",
         "seed=1: running step 20/2,000 eval/wer 3",
+        "stopping: every run saves first …",
         "seed=1: done step 2,000/2,000 eval/wer 3",
     ]
 
@@ -82,7 +83,7 @@ def test_in_a_file_each_event_is_a_line(points, capsys):
 def test_a_terminal_is_drawn_over(points, capsys, monkeypatch):
     monkeypatch.setattr("flaxformer_lite.sweeps.table._EVERY", 0.0)
     watch = LiveTable(points[:3])
-    watch(_stand(points[:3]))
-    watch(_stand(points[:3]))
+    for _ in range(2):
+        watch(_stand(points[:3]), False)
     first, second = capsys.readouterr().err.split("\x1b[4F")
     assert first.removeprefix("\x1b[J") == second.removeprefix("\x1b[J")
