@@ -34,7 +34,7 @@ class SweepFolder:
             raise InputError(
                 f"--workdir={self.path} holds another sweep: {strange[0].name}"
                 + f" and {len(strange) - 1} more" * (len(strange) > 1)
-                + f" {'are' if len(strange) > 1 else 'is'} none of these {len(points)} points"
+                + f" {'are no points' if len(strange) > 1 else 'is no point'} of this one"
                 + _how_they_differ(strange[0], points)
                 + "\nname another folder for this sweep, or move those away"
             )
