@@ -222,9 +222,9 @@ def test_another_sweep_or_a_run_in_the_folder_is_named(tmp_path, points, reposit
     folder.check([*points[1:], points[0]])  # in another order, or with more points, it is the same sweep
     with pytest.raises(InputError, match=r"holds another sweep: seed=0__\w+ is no point of this one\nname another"):
         folder.check(points[1:])
-    base = configuration.read(str(repository / "configs/tiny.py"), ["--config.model.dropout=0.2"])
+    base = configuration.read(str(repository / "configs/tiny.py"), ["--config.optim.beta1=0.8"])
     with pytest.raises(
-        InputError, match=r"(?s)seed=0__.*\(there → here\):\n  model\.dropout: 0\.0 → 0\.2\nname another"
+        InputError, match=r"(?s)seed=0__.*\(there → here\):\n  optim\.beta1: 0\.9 → 0\.8\nname another"
     ):
         folder.check([make_point({"seed": 0}, base, [])])
     with pytest.raises(InputError, match="is the work folder of a run"):
