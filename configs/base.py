@@ -276,6 +276,9 @@ def _decode() -> ConfigDict:
     decode.no_repeat_ngram = 0  # never the same n tokens twice in an output; 0: allowed
     decode.min_length = 0  # tokens before the output may end; 1 is the default of fairseq itself
     decode.forbidden = ()  # tokens, as the target vocabulary writes them, that are never said
+    decode.renormalise = False  # what these rules leave to say has probability 1 together again
+    decode.force_opening = True  # what opens every text of a published vocabulary, such as a language, costs nothing
+    decode.force_end = False  # nor does the end token where an output has as many tokens as it may, and ends there
     decode.ensemble = "probability"  # probability | log_probability: what several models' mean is taken of
     decode.n_best = 1  # hypotheses printed for each line
     decode.batch_size = 64  # lines decoded together

@@ -280,6 +280,9 @@ class DecodeConfig:
     no_repeat_ngram: int
     min_length: int
     forbidden: tuple[str, ...]
+    renormalise: bool
+    force_opening: bool
+    force_end: bool
     ensemble: Literal["probability", "log_probability"]
     n_best: int
     batch_size: int

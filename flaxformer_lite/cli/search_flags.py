@@ -36,6 +36,9 @@ _HELP = {
     "no_repeat_ngram": "never the same N tokens in a row twice; 0: allowed",
     "min_length": "tokens before an output may end",
     "forbidden": "tokens, as the target vocabulary writes them, that are never said",
+    "renormalise": "what these rules leave to say has probability 1 together again",
+    "force_opening": "what opens every text of a published vocabulary comes first and costs nothing",
+    "force_end": "so does the end token at the limit",
     "ensemble": "what the mean of several models is taken of",
     "batch_size": "lines decoded together",
     "max_length_ratio": "an output has at most RATIO * (source tokens) + OFFSET tokens: the RATIO",
@@ -84,6 +87,8 @@ def _kind(hint: Any) -> dict[str, Any]:
         return {"choices": get_args(hint)}
     if get_origin(hint) is tuple:
         return {"type": _split, "metavar": "A,B"}
+    if hint is bool:
+        return {"type": _truth, "metavar": "true|false"}
     return {"type": hint, "metavar": {int: "N", float: "X"}[hint]}
 
 
@@ -179,6 +184,12 @@ def _seed(text: str) -> int:
     if text.isascii() and text.isdigit():
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no seed: a whole number, 0 or above")
+
+
+def _truth(text: str) -> bool:
+    if text in ("true", "false"):
+        return text == "true"
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
 
 
 def _split(text: str) -> Sequence[str]:

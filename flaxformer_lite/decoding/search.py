@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -25,18 +26,21 @@ class Query(NamedTuple):
       seeds: what a row's random draws depend on, beside the number of the sample and of the step.
       free: how many of the first of those tokens cost nothing, as if they had probability 1: what opens every target
         of a vocabulary, such as its language. Their number may be larger than p.
+      free_end: whether the last token that the limit leaves room for is the end token, and costs nothing either.
     """
 
     limits: Int[AnyArray, " b"]
     prefix: Int[AnyArray, "b p"]
     seeds: UInt32[AnyArray, " b"]
     free: Int[AnyArray, " b"]
+    free_end: Bool[AnyArray, " b"]
 
 
 def query(limits: Int[AnyArray, " b"]) -> Query:
     """Asks for targets of at most so many tokens and nothing else."""
-    b = limits.shape[0]
-    return Query(jnp.asarray(limits), jnp.zeros((b, 0), jnp.int32), jnp.zeros(b, jnp.uint32), jnp.zeros(b, jnp.int32))
+    zeros = partial(jnp.zeros, limits.shape[0])
+    prefix = jnp.zeros((limits.shape[0], 0), jnp.int32)
+    return Query(jnp.asarray(limits), prefix, zeros(jnp.uint32), zeros(jnp.int32), zeros(bool))
 
 
 @runtime_checkable  # so that the tests' run-time checks can ask
@@ -105,7 +109,11 @@ class Rules(NamedTuple):
 
     def next_token(self, logits: Float[Array, "b m v"], history: History, only_end: Bool[Array, " b"]) -> NextToken:
         """What can follow on ``history``; rows with ``only_end`` can but end."""
-        own, ids, forced = next_log_probs(logits, only_end, self.special), jnp.arange(logits.shape[-1]), only_end
+        ids = jnp.arange(logits.shape[-1])
+        free_end = jnp.asarray(self.query.free_end) & (history.length + 1 >= jnp.asarray(self.query.limits))
+        forced = only_end = only_end | free_end
+        own = next_log_probs(logits, only_end, self.special)
+        own = jnp.where(free_end[:, None, None] & (ids == self.special.end), 0.0, own)
         if self.query.prefix.shape[1] > 0:
             prescribed = jnp.where(only_end, -1, self._prescribed(history.length))[:, None, None]
             price = jnp.where((history.length < jnp.asarray(self.query.free))[:, None, None], 0.0, own)

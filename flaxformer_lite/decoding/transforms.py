@@ -77,6 +77,15 @@ class Forbidden:
 
 
 @dataclass(frozen=True)
+class Renormalise:
+    """Gives what may be said probability 1 together, as it had before some of it was forbidden."""
+
+    def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
+        """Log-probabilities again."""
+        return jax.nn.log_softmax(log_probs)
+
+
+@dataclass(frozen=True)
 class Temperature:
     """Divides log-probabilities: below 1 the likely become likelier, above 1 all become alike."""
 

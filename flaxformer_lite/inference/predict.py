@@ -121,7 +121,7 @@ class Predictor:
         decode = decode or self.config.decode
         found = [[Prediction("", 0.0)] for _ in lines]
         sources = self.fit(tokenise(self._source, lines))
-        begun = self.tokenise_prefixes(prefixes or [""] * len(lines))
+        begun = self.tokenise_prefixes(prefixes or [""] * len(lines), decode.force_opening)
         if len(begun.lengths) != len(lines):
             raise InputError(f"{len(prefixes)} prefixes for {len(lines)} lines: give one for each, blank for none")
         spoken = np.array([bool(line.strip()) for line in lines], bool)
@@ -150,8 +150,12 @@ class Predictor:
             f"positions reach to; the rest of them is not read")  # fmt: skip
         return truncate(sources, int(self.reach))
 
-    def tokenise_prefixes(self, prefixes: Sequence[str]) -> Ragged:
-        """The tokens of prefixes, behind those that open every target; without an end.
+    def tokenise_prefixes(self, prefixes: Sequence[str], opened: bool = True) -> Ragged:
+        """The tokens of prefixes; without an end.
+
+        Args:
+          prefixes: what outputs shall begin with.
+          opened: whether also with what opens every text of the target vocabulary; before a prefix it comes anyway.
 
         Raises:
           InputError: one cannot be said.
@@ -164,7 +168,7 @@ class Predictor:
                 raise InputError(
                     f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self.reach}"
                 )
-        return ragged([[*self._target.opening, *ids] for ids in said])
+        return ragged([[*self._target.opening * (opened or bool(ids)), *ids] for ids in said])
 
     def rows(self, decode: DecodeConfig) -> int:
         """Lines searched together, on each device as many.
@@ -186,8 +190,9 @@ class Predictor:
         limits, seeds = np.zeros(rows, np.int32), np.zeros(rows, np.uint32)
         limits[: len(batch)] = np.maximum(self.limits(sources.lengths[batch], decode), begun.lengths[batch] + 1)
         seeds[: len(batch)] = [_seed(self.seed, sources.ids[slice(*sources.offsets[i : i + 2])]) for i in batch]
-        free = np.full(rows, len(self._target.opening), np.int32)
-        query = Query(limits, pad(begun, filled, prefix_length, self._target.special).ids, seeds, free)
+        prefix = pad(begun, filled, prefix_length, self._target.special).ids
+        free, free_end = np.full(rows, len(self._target.opening), np.int32), np.full(rows, decode.force_end)
+        query = Query(limits, prefix, seeds, free, free_end)
         arguments = self.layout.share_out((pad(sources, filled, length, self._source.special), query))
         return self.layout.gather(self._searcher(shape, decode)(self.params, arguments))
 

@@ -97,6 +97,9 @@ def _plain(decode: DecodeConfig) -> DecodeConfig:
         no_repeat_ngram=0,
         min_length=0,
         forbidden=(),
+        renormalise=False,
+        force_opening=True,
+        force_end=False,
         n_best=1,
     )
 

@@ -17,6 +17,7 @@ from flaxformer_lite.decoding.transforms import (
     MinLength,
     MinP,
     NoRepeatNgram,
+    Renormalise,
     RepetitionPenalty,
     Temperature,
     TopK,
@@ -59,6 +60,7 @@ def _of_all_searches(decode: DecodeConfig, target: Vocabulary) -> tuple[Transfor
         (decode.no_repeat_ngram > 0, NoRepeatNgram(decode.no_repeat_ngram)),
         (decode.min_length > 0, MinLength(decode.min_length, target.special.end)),
         (bool(decode.forbidden), Forbidden(_ids(decode.forbidden, target))),
+        (decode.renormalise, Renormalise()),
     )
 
 

@@ -72,7 +72,7 @@ def test_every_setting_of_decoding_is_a_flag(config):
         "method": "beam",
         "ensemble": "log_probability",
     }
-    kinds = {int: "3", float: "0.5"}
+    kinds = {int: "3", float: "0.5", bool: "true"}
     for field in dataclasses.fields(config.decode):
         value = values.get(field.name) or kinds.get(type(getattr(config.decode, field.name)))
         if field.name == "utility":

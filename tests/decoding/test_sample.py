@@ -14,7 +14,11 @@ END = SPECIAL.end
 def ask(limits, seeds):
     b = len(limits)
     return Query(
-        jnp.asarray(limits), jnp.zeros((b, 0), jnp.int32), jnp.asarray(seeds, jnp.uint32), jnp.zeros(b, jnp.int32)
+        jnp.asarray(limits),
+        jnp.zeros((b, 0), jnp.int32),
+        jnp.asarray(seeds, jnp.uint32),
+        jnp.zeros(b, jnp.int32),
+        jnp.zeros(b, bool),
     )
 
 

@@ -170,7 +170,11 @@ def test_where_nothing_is_left_to_say_the_target_ends(make, last):
 def forced(limits, prefix):
     b = len(limits)
     return Query(
-        jnp.asarray(limits), jnp.asarray(prefix, jnp.int32), jnp.arange(b, dtype=jnp.uint32), jnp.zeros(b, jnp.int32)
+        jnp.asarray(limits),
+        jnp.asarray(prefix, jnp.int32),
+        jnp.arange(b, dtype=jnp.uint32),
+        jnp.zeros(b, jnp.int32),
+        jnp.zeros(b, bool),
     )
 
 

@@ -1,0 +1,143 @@
+"""How a published model searches (``generation_config.json``), in our ``decode`` settings and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.interop.roles import Roles
+
+# What does nothing at these values (None besides), and is not supported at others.
+_IDLE: dict[str, tuple[Any, ...]] = {
+    **{"typical_p": (1, 1.0), "encoder_no_repeat_ngram_size": (0,), "encoder_repetition_penalty": (1, 1.0)},
+    **{"epsilon_cutoff": (0, 0.0), "eta_cutoff": (0, 0.0), "guidance_scale": (1, 1.0), "penalty_alpha": (0, 0.0)},
+    **{"top_h": (), "stop_strings": (), "force_words_ids": (), "constraints": (), "sequence_bias": ()},
+    **{"exponential_decay_length_penalty": (), "begin_suppress_tokens": ([],), "watermarking_config": ()},
+    **{"dola_layers": (), "max_time": (), "token_healing": (False,)},
+}
+_UNDERSTOOD = (
+    *("max_length", "max_new_tokens", "min_length", "min_new_tokens", "num_beams", "num_beam_groups", "early_stopping"),
+    *("length_penalty", "diversity_penalty", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids"),
+    *("suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "renormalize_logits", "do_sample"),
+    *("temperature", "top_k", "top_p", "min_p", "num_return_sequences", "decoder_start_token_id", "eos_token_id"),
+    *("pad_token_id", "bos_token_id"),
+)
+_IRRELEVANT = (
+    *("_from_model_config", "transformers_version", "use_cache", "cache_implementation", "cache_config"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"),
+    *("return_legacy_cache", "remove_invalid_values", "max_cache_len", "is_assistant", "num_assistant_tokens"),
+    *("num_assistant_tokens_schedule", "assistant_confidence_threshold", "prompt_lookup_num_tokens", "use_mtp"),
+    *("max_matching_ngram_size", "assistant_early_exit", "assistant_lookbehind", "target_lookbehind", "low_memory"),
+    *("assistant_ensemble_weight", "speculation_type", "compile_config", "disable_compile", "prefill_chunk_size"),
+    *("continuous_batching_config", "sep_token_id", "langs", "language", "lang_to_id", "task_specific_params"),
+)
+KEYS = frozenset(_UNDERSTOOD + tuple(_IDLE))  # config.json may have them as well, in older folders
+_STOPPING = {True: "true", False: "false", "never": "never"}
+
+
+def read_decode(generation: Mapping[str, Any], roles: Roles, target: Vocabulary) -> dict[str, Any]:
+    """Values of ``config.decode`` that differ from its defaults.
+
+    Args:
+      generation: what the file says, or config.json where there is none.
+      roles: the special ids.
+      target: the target vocabulary.
+
+    Raises:
+      InputError: it asks for what is not supported; the message lists all of that.
+    """
+    said = {key: value for key, value in generation.items() if value is not None}
+    refused = [f"{key}={value!r}" for key, value in said.items() if _is_refused(key, value)]
+    found: dict[str, Any] = {"convention": "hf", "length_penalty": said.get("length_penalty", 1.0), "beam_size": 1}
+    found |= {"renormalise": said.get("renormalize_logits", False), "force_opening": bool(roles.forced)}
+    if said.get("do_sample"):
+        found |= {"method": "sample", "samples": said.get("num_return_sequences", 1), "top_k": said.get("top_k", 50)}
+        found |= {key: said[key] for key in ("temperature", "top_p", "min_p") if key in said}
+        found["n_best"] = found["samples"]
+        refused += ["num_beams with do_sample"] * (said.get("num_beams", 1) > 1)
+    elif said.get("num_beams", 1) > 1:
+        found |= {"method": "beam", "beam_size": said["num_beams"], "n_best": said.get("num_return_sequences", 1)}
+        found["early_stopping"] = _STOPPING.get(said.get("early_stopping", False), "false")
+        found |= {"beam_groups": said.get("num_beam_groups", 1), "diversity_penalty": said.get("diversity_penalty", 0)}
+    else:
+        found["method"] = "greedy"
+    if said.get("repetition_penalty", 1) != 1:
+        found["repetition_penalty"] = said["repetition_penalty"]
+        if found["method"] != "beam" or roles.start == roles.end:
+            refused.append(f"repetition_penalty={said['repetition_penalty']} without beams, or behind the end token")
+    if said.get("forced_eos_token_id", roles.end) not in (roles.end, [roles.end]):
+        refused.append(f"forced_eos_token_id={said['forced_eos_token_id']} beside eos_token_id={roles.end}")
+    forbidden, unsayable = _forbidden(said, roles, target)
+    if refused := refused + unsayable:
+        raise InputError(
+            "generation_config.json asks for what is not supported here: " + ", ".join(refused) + "; take out what "
+            "shall not matter"
+        )
+    found |= {"force_end": "forced_eos_token_id" in said, "forbidden": forbidden}
+    found |= {"no_repeat_ngram": said.get("no_repeat_ngram_size", 0), "min_length": _min_length(said)}
+    return found | _limits(said)
+
+
+def write_generation(decode: Mapping[str, Any], roles: Roles, target: Vocabulary) -> dict[str, Any]:
+    """The file that says the same, as far as it can: limits that follow the source's length it has none."""
+    said: dict[str, Any] = {
+        "pad_token_id": roles.pad,
+        "eos_token_id": roles.end,
+        "decoder_start_token_id": roles.start,
+        "bos_token_id": roles.begin,
+    }
+    if roles.forced:
+        said["forced_bos_token_id"] = roles.forced[0]
+    if decode["force_end"]:
+        said["forced_eos_token_id"] = roles.end
+    if decode["method"] == "beam":
+        said |= {"num_beams": decode["beam_size"], "length_penalty": decode["length_penalty"]}
+        said["early_stopping"] = {name: value for value, name in _STOPPING.items()}[decode["early_stopping"]]
+    if decode["method"] in ("sample", "mbr"):
+        said |= {"do_sample": True, "top_k": decode["top_k"]} | {
+            key: decode[key] for key in ("temperature", "top_p", "min_p")
+        }
+    if decode["repetition_penalty"] != 1:
+        said["repetition_penalty"] = decode["repetition_penalty"]
+    if decode["no_repeat_ngram"]:
+        said["no_repeat_ngram_size"] = decode["no_repeat_ngram"]
+    if decode["min_length"]:
+        said["min_length"] = decode["min_length"] + 1
+    if decode["renormalise"]:
+        said["renormalize_logits"] = True
+    written = {target.token(i): i for i in range(target.size)} if decode["forbidden"] else {}
+    never = sorted({roles.pad} - {roles.end}) + [written[token] for token in decode["forbidden"]]
+    said["suppress_tokens"] = never
+    if not decode["max_length_ratio"]:
+        said["max_length"] = decode["max_length_offset"] + 1
+    return said
+
+
+def _is_refused(key: str, value: Any) -> bool:
+    if key in _UNDERSTOOD or key in _IRRELEVANT:
+        return False
+    return value not in _IDLE[key] if key in _IDLE else value not in (False,)
+
+
+def _forbidden(said: Mapping[str, Any], roles: Roles, target: Vocabulary) -> tuple[tuple[str, ...], list[str]]:
+    """Tokens that are never said, and what cannot be forbidden."""
+    words = [list(word) for word in said.get("bad_words_ids", [])]
+    refused = [f"bad_words_ids with {word}, which is not one token" for word in words if len(word) != 1]
+    ids = {word[0] for word in words if len(word) == 1} | set(said.get("suppress_tokens") or [])
+    return tuple(target.token(i) for i in sorted(ids - {roles.pad, roles.start})), refused
+
+
+def _min_length(said: Mapping[str, Any]) -> int:
+    """Tokens without the start token, which the file counts."""
+    return max(said.get("min_length", 0) - 1, said.get("min_new_tokens", 0), 0)
+
+
+def _limits(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The limit that the file says; one that follows the source where it says none."""
+    if "max_new_tokens" in said:
+        return {"max_length_ratio": 0.0, "max_length_offset": said["max_new_tokens"]}
+    if "max_length" in said:
+        return {"max_length_ratio": 0.0, "max_length_offset": max(said["max_length"] - 1, 1)}
+    return {}
