@@ -31,6 +31,8 @@ _COMMANDS = {
     "average": "average the parameters of a run's last checkpoints",
     "compare": "say what differs between runs, which is best, and whether that is chance",
     "plan": "say what a run will need on many devices, before any is booked",
+    "import": "make a work folder of a published model (T5, BART, Marian, …)",
+    "export": "write a model as other libraries open it",
     "data": "show what a model will see: examples, ids, lengths, what is cut",
 }
 _HELP = """\

@@ -42,6 +42,11 @@ def function(path: Path, flag: str, name: str, example: str) -> Callable[[], Any
     return names[name]
 
 
+def shipped_config(name: str) -> Any:
+    """The ConfigDict of a file in ``configs/``, such as ``base``."""
+    return function(_REPOSITORY / "configs" / f"{name}.py", "--config", "get_config", "configs/base.py")()
+
+
 def check_exists(path: Path, flag: str) -> None:
     """Raises ``InputError``, with the nearest file that there is, where there is no such file."""
     if not path.is_file():

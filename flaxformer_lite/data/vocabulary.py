@@ -203,6 +203,10 @@ class SentencePieceVocabulary:
         """The piece, as ``▁the`` where a blank comes before it and ``<0xE3>`` for a byte."""
         return _special_token(i) or self._processor.id_to_piece(self._pieces[operator.index(i)])
 
+    def score(self, i: SupportsIndex) -> float:
+        """The log-probability that the model gives a piece; 0 of special ids."""
+        return 0.0 if i in SPECIAL else self._processor.get_score(self._pieces[operator.index(i)])
+
     def to_json(self) -> dict[str, Any]:
         """The whole model, as base64."""
         return {"kind": "sentencepiece", "model": base64.b64encode(self._model).decode()}

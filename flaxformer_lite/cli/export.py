@@ -1,0 +1,47 @@
+"""Write a trained or imported model as other libraries open it.
+
+--format=huggingface writes config.json, generation_config.json, model.safetensors (several with an index above 5 GB)
+and the tokenizer's files: AutoModelForSeq2SeqLM.from_pretrained(FOLDER) of transformers opens them.
+--format=ctranslate2 writes what ctranslate2.Translator opens (extra `ctranslate2`).
+
+Examples:
+  flaxformer-lite export --workdir=runs/mine --target=exported
+  flaxformer-lite export --workdir=runs/mine --target=served --format=ctranslate2
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from flaxformer_lite.cli import search_flags
+from flaxformer_lite.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``export``."""
+    search_flags.add_model(parser)
+    parser.add_argument("--target", metavar="FOLDER", required=True, help="the folder to make")
+    parser.add_argument(
+        "--format",
+        choices=["huggingface", "ctranslate2"],
+        default="huggingface",
+        help="for whom (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Exports."""
+    from flaxformer_lite.interop import exporting  # here, because jax takes seconds to import
+    from flaxformer_lite.interop.made import check_free, made_whole
+    from flaxformer_lite.say import say
+
+    workdir, target = Path(arguments.workdir), Path(arguments.target)
+    check_free(target)
+    trained = exporting.load_trained(workdir, arguments.step)
+    if arguments.format == "ctranslate2":
+        raise InputError("--format=ctranslate2: not yet")
+    family = exporting.family_of(trained)
+    with made_whole(target) as folder:
+        exporting.write_folder(trained, family, folder)
+    say(f"step {trained.step:,} of {workdir} as {family}; all in {target}")

@@ -1,0 +1,53 @@
+r"""Make a work folder of a published model, which then decodes, scores and trains further like any other.
+
+Reads a folder as Hugging Face's libraries keep them: config.json, model.safetensors (or several with an index) and the
+tokenizer's files; neither PyTorch nor transformers is needed. Download it first. Families: T5, mT5, ByT5, UMT5, BART,
+mBART, Marian (OPUS-MT), Pegasus, M2M-100, NLLB, T5Gemma.
+
+Examples:
+  flaxformer-lite import --source=downloads/opus-mt-en-de --workdir=runs/en-de
+  flaxformer-lite import --source=downloads/nllb --workdir=runs/nllb --source_lang=eng_Latn --target_lang=fra_Latn
+  echo "Hello world" | flaxformer-lite decode --workdir=runs/en-de
+
+To train it on text of your own, into a folder of its own:
+  flaxformer-lite train --config=runs/en-de/config.json --config.train.init_from=runs/en-de --workdir=runs/mine \
+    --config.data.text.train=train.en,train.de --config.data.text.validation=dev.en,dev.de
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of ``import``."""
+    parser.add_argument("--source", metavar="FOLDER", required=True, help="where the published model lies")
+    parser.add_argument("--workdir", metavar="FOLDER", required=True, help="the work folder to make")
+    parser.add_argument(
+        "--source_lang",
+        metavar="CODE",
+        default="",
+        help="language of the sources (mBART, M2M-100, NLLB), such as en_XX",
+    )
+    parser.add_argument("--target_lang", metavar="CODE", default="", help="language of the targets")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Imports."""
+    from flaxformer_lite.interop import importing  # here, because jax takes seconds to import
+    from flaxformer_lite.interop.made import check_free, made_whole
+    from flaxformer_lite.interop.vocabularies import Languages
+    from flaxformer_lite.say import say
+
+    workdir = Path(arguments.workdir)
+    check_free(workdir)
+    read = importing.understand(
+        Path(arguments.source), workdir, Languages(arguments.source_lang, arguments.target_lang)
+    )
+    params = importing.read_params(read)
+    with made_whole(workdir) as folder:
+        importing.write_workdir(read, params, folder)
+    count = sum(math.prod(pair.shape) for pair, _ in read.found)
+    say(f"{count:,} parameters in {read.config.precision.weights}; all in {workdir}")

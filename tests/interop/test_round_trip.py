@@ -1,0 +1,159 @@
+"""Published models come in and go out: the same words with the same scores, and the same bytes."""
+
+import dataclasses
+import filecmp
+import warnings
+
+import numpy as np
+import pytest
+
+import flaxformer_lite
+from flaxformer_lite.data.features import tokenise
+from flaxformer_lite.interop import exporting, importing
+from flaxformer_lite.interop.vocabularies import Languages
+from tests.interop import tokenizer_files as files
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
+    transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
+transformers.logging.set_verbosity_error()
+
+_T5 = {
+    **{"d_model": 12, "d_kv": 5, "d_ff": 14, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 3},
+    **{"relative_attention_num_buckets": 8, "relative_attention_max_distance": 9},
+}
+_BART = {
+    **{"max_position_embeddings": 29, "d_model": 12, "encoder_layers": 3, "decoder_layers": 2},
+    **{"encoder_attention_heads": 3, "decoder_attention_heads": 2, "encoder_ffn_dim": 14, "decoder_ffn_dim": 11},
+    **{"encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
+}
+# name: (class of its config, tokenizer, further settings, languages, how it searches)
+_FAMILIES = {
+    "t5": ("T5", files.t5, _T5, ("", ""), {"length_penalty": 0.7}),
+    "t5 1.1": ("T5", files.t5, _T5 | {"feed_forward_proj": "gated-gelu"}, ("", ""), {"early_stopping": True}),
+    "byt5": ("T5", files.byt5, _T5 | {"feed_forward_proj": "gated-gelu"}, ("", ""), {"no_repeat_ngram_size": 2}),
+    "mt5": ("MT5", files.t5, _T5, ("", ""), {"min_length": 5}),
+    "umt5": ("UMT5", files.t5, _T5, ("", ""), {"repetition_penalty": 1.3}),
+    "bart": ("Bart", files.bart, _BART, ("", ""), {"forced_bos_token_id": 0, "forced_eos_token_id": 2}),
+    "bart unforced": ("Bart", files.bart, _BART | {"scale_embedding": True}, ("", ""), {"no_repeat_ngram_size": 2}),
+    "mbart": ("MBart", files.mbart, _BART, ("en_XX", "ro_RO"), {"forced_eos_token_id": 2}),
+    "mbart50": ("MBart", files.mbart50, _BART, ("en_XX", "sl_SI"), {"forced_bos_token_id": "sl_SI"}),
+    "marian": (
+        "Marian",
+        files.marian,
+        _BART,
+        ("", ""),
+        {"renormalize_logits": True, "forced_eos_token_id": 0, "no_repeat_ngram_size": 2},
+    ),
+    "pegasus": (
+        "Pegasus",
+        files.pegasus,
+        _BART,
+        ("", ""),
+        {"length_penalty": 0.6, "forced_eos_token_id": 1, "no_repeat_ngram_size": 3},
+    ),
+    "m2m_100": ("M2M100", files.m2m100, _BART, ("en", "ro"), {"forced_bos_token_id": "__ro__"}),
+}
+_LINES = ("the cat", "Hello world dog", "jumps", "sat on 7 é")
+_LIMIT = 13
+
+
+def _model(folder, name):
+    """A folder of a model with random weights as large as trained ones', and the model."""
+    kind, tokenizer, settings, _, search = _FAMILIES[name]
+    ids = tokenizer(folder)
+    torch.manual_seed(len(name))
+    made = getattr(transformers, f"{kind}Config")(**ids, **settings)
+    model = transformers.AutoModelForSeq2SeqLM.from_config(made).eval()
+    with torch.no_grad():
+        for key, tensor in model.named_parameters():
+            if "embed_positions" not in key or kind in ("Bart", "MBart"):
+                tensor.add_(0.5 * torch.randn_like(tensor))
+        if hasattr(model, "final_logits_bias"):
+            model.final_logits_bias.normal_()
+    never = {ids["pad_token_id"], ids["decoder_start_token_id"]} - {ids["eos_token_id"]}
+    model.generation_config = transformers.GenerationConfig(
+        **{key: ids[key] for key in ids if key.endswith("_id")},
+        **{"num_beams": 4, "max_length": _LIMIT, "suppress_tokens": sorted(never)},
+        **{key: value for key, value in search.items() if not isinstance(value, str)},
+    )
+    model.save_pretrained(folder)
+    return model
+
+
+def _import(source, workdir, name):
+    read = importing.understand(source, workdir, Languages(*_FAMILIES[name][3]))
+    workdir.mkdir()
+    importing.write_workdir(read, importing.read_params(read), workdir)
+
+
+def _generate(model, vocabularies, beams):
+    """What the reference says to each line: ids without the start and behind the end, and scores of beams."""
+    rows = tokenise(vocabularies[0], _LINES)
+    lengths = rows.lengths
+    pad, end = vocabularies[0].special.pad, vocabularies[0].special.end
+    ids = np.full((len(_LINES), lengths.max()), pad)
+    for row, start, length in zip(ids, rows.offsets, lengths, strict=False):
+        row[:length] = rows.ids[start : start + length]
+    mask = np.arange(ids.shape[1]) < lengths[:, None]
+    found = model.generate(
+        torch.tensor(ids),
+        attention_mask=torch.tensor(mask).long(),
+        num_beams=beams,
+        num_return_sequences=beams,
+        **{"return_dict_in_generate": True, "output_scores": True},
+        **({"early_stopping": False, "length_penalty": 1.0, "repetition_penalty": 1.0} if beams == 1 else {}),
+    )
+    said = [row[1:].tolist() for row in found.sequences]
+    said = [row[: row.index(end) + 1] if end in row else row for row in said]
+    scores = found.sequences_scores.tolist() if beams > 1 else [0.0] * len(said)
+    return [said[i : i + beams] for i in range(0, len(said), beams)], np.reshape(scores, (-1, beams))
+
+
+@pytest.mark.parametrize("name", _FAMILIES)
+def test_the_same_words_and_scores_and_bytes(tmp_path, name):
+    model = _model(tmp_path / "source", name)
+    _import(tmp_path / "source", tmp_path / "work", name)
+    predictor = flaxformer_lite.load(tmp_path / "work")
+    forced = _FAMILIES[name][4].get("forced_bos_token_id")
+    if isinstance(forced, str):  # which the user says by --target_lang
+        model.generation_config.forced_bos_token_id = predictor.vocabularies[1].opening[0]
+        predictor.config = dataclasses.replace(
+            predictor.config, decode=dataclasses.replace(predictor.config.decode, force_opening=True)
+        )
+    beam = dataclasses.replace(predictor.config.decode, n_best=4, batch_size=4)
+    greedy = dataclasses.replace(beam, method="greedy", n_best=1, repetition_penalty=1.0)
+    for decode, beams in ((greedy, 1), (beam, 4)):
+        assert (decode.method, decode.beam_size) == ("greedy" if beams == 1 else "beam", 4)
+        theirs, scores = _generate(model, predictor.vocabularies, beams)
+        found = predictor.n_best(_LINES, decode)
+        assert [[list(prediction.ids) for prediction in row] for row in found] == theirs
+        if beams > 1:
+            ours = [[prediction.score for prediction in row] for row in found]
+            np.testing.assert_allclose(ours, scores, atol=2e-5)
+    assert len({tuple(row[0]) for row in theirs}) > 1, "or this compares nothing"
+
+    exported = _exported(tmp_path / "work", tmp_path / "exported")
+    state, again = model.state_dict(), exported.state_dict()
+    assert state.keys() == again.keys()
+    assert all(torch.equal(state[key], again[key]) for key in state)
+    exported.generation_config.max_length, exported.generation_config.num_beams = _LIMIT, 4
+    if isinstance(forced, str):
+        exported.generation_config.forced_bos_token_id = predictor.vocabularies[1].opening[0]
+    assert _generate(exported, predictor.vocabularies, 4)[0] == theirs
+
+    _import(tmp_path / "exported", tmp_path / "work again", name)
+    _exported(tmp_path / "work again", tmp_path / "exported again")
+    names = sorted(path.name for path in (tmp_path / "exported").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "exported again").iterdir())
+    assert filecmp.cmpfiles(tmp_path / "exported", tmp_path / "exported again", names, shallow=False)[0] == names
+
+
+def _exported(workdir, target):
+    target.mkdir()
+    trained = exporting.load_trained(workdir, "best")
+    exporting.write_folder(trained, exporting.family_of(trained), target)
+    return transformers.AutoModelForSeq2SeqLM.from_pretrained(target).eval()
