@@ -73,7 +73,7 @@ def _model(folder, name):
             if "embed_positions" not in key or kind in ("Bart", "MBart"):
                 tensor.add_(0.5 * torch.randn_like(tensor))
         if hasattr(model, "final_logits_bias"):
-            model.final_logits_bias.normal_()
+            model.final_logits_bias.normal_(std=0.3)
     never = {ids["pad_token_id"], ids["decoder_start_token_id"]} - {ids["eos_token_id"]}
     model.generation_config = transformers.GenerationConfig(
         **{key: ids[key] for key in ids if key.endswith("_id")},
