@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from flaxformer_lite.checkpoints.stored import quiet_orbax, write
@@ -16,8 +17,19 @@ def save_params(folder: Path, params: Any) -> None:
 
     Args:
       folder: of the checkpoints; it is made.
-      params: the parameter tree, of arrays of any kind.
+      params: the parameter tree.
     """
+    # Each array is copied to be written. By default that is all of them at once.
+    copied = 1.01 * max(leaf.nbytes for leaf in jax.tree.leaves(params)) + 2**24
+    handlers = {
+        "params": ocp.StandardCheckpointHandler(save_concurrent_gb=copied / 10**9),  # pyright: ignore[reportArgumentType]
+        "run": ocp.JsonCheckpointHandler(),
+    }
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-    with quiet_orbax(), full_disk_named(folder), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+    place = folder.absolute()
+    with (
+        quiet_orbax(),
+        full_disk_named(folder),
+        ocp.CheckpointManager(place, options=options, item_handlers=handlers) as manager,
+    ):
         write(manager, 0, {"params": params}, {"data": {}, "history": [], "sums": []})
