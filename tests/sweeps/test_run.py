@@ -223,9 +223,7 @@ def test_another_sweep_or_a_run_in_the_folder_is_named(tmp_path, points, reposit
     with pytest.raises(InputError, match=r"holds another sweep: seed=0__\w+ is no point of this one\nname another"):
         folder.check(points[1:])
     base = configuration.read(str(repository / "configs/tiny.py"), ["--config.optim.beta1=0.8"])
-    with pytest.raises(
-        InputError, match=r"(?s)seed=0__.*\(there → here\):\n  optim\.beta1: 0\.9 → 0\.8\nname another"
-    ):
+    with pytest.raises(InputError, match=r"(?s)seed=0__.*\(there → here\):\n  optim\.beta1: 0\.9 → 0\.8\nname another"):
         folder.check([make_point({"seed": 0}, base, [])])
     with pytest.raises(InputError, match="is the work folder of a run"):
         SweepFolder(folder.of(points[0]).path).check(points)
