@@ -30,7 +30,7 @@ def _set(values: dict, key: str, value: object) -> dict:
 @pytest.mark.parametrize("name", _CONFIGS)
 def test_every_config_of_the_project_is_sound(name, repository):
     config = configuration.load(str(repository / "configs" / name), [])
-    assert config.model.num_decoder_layers == config.model.num_layers
+    assert config.model.num_decoder_layers == {"byt5.py": 4}.get(name, config.model.num_layers)
 
 
 @pytest.mark.parametrize("name", [name for name in _CONFIGS if name != "base.py"])

@@ -73,3 +73,16 @@ def test_gradients_are_float32_and_near_those_of_float32(name):
     gradients = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree[1])]) for tree in (exact, rough)]
     cosine = np.dot(*gradients) / np.prod([np.linalg.norm(gradient) for gradient in gradients])
     assert cosine > 0.98
+
+
+def test_activations_as_large_as_in_large_models_do_not_overflow():
+    """Those of T5's larger sizes reach 1e5 between layers, beyond what float16 holds (65504)."""
+    plain = dataclasses.replace(MODELS["relative"], config=with_dropout(MODELS["relative"].config, 0.0))
+    params = Subject(plain).params
+    for table in ("source_embedding", "target_embedding"):
+        params[table]["table"] *= 1e6
+    finite = {}
+    for dtype in ("bfloat16", "float16"):
+        found = jax.jit(jax.value_and_grad(loss_of(dataclasses.replace(plain, dtype=dtype))))(params, SOURCE, TARGET)
+        finite[dtype] = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert finite == {"bfloat16": True, "float16": False}, "which is why there is no float16"

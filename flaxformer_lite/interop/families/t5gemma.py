@@ -131,6 +131,11 @@ def _from_model(model: Values) -> Values:
             f"config.model.share_embeddings={model['share_embeddings']!r}: in a model of this family source and target "
             f"have word vectors of their own ('target' or 'none')"
         )
+    scalar = model["attention.query_scalar"]
+    if scalar != int(scalar):
+        raise InputError(
+            f"config.model.attention.query_scalar={scalar}: in a model of this family it is a whole number"
+        )
     names = {ours: theirs for theirs, ours in _KINDS.items()}
     values: Values = {**write(_OF_ALL, model), "tie_word_embeddings": model["share_embeddings"] == "target"}
     for side, sizes in _SIZES.items():
@@ -139,6 +144,7 @@ def _from_model(model: Values) -> Values:
             **own,
             **write(_OF_BOTH, model),
             **write(_OF_ALL, model),
+            "query_pre_attn_scalar": int(scalar),
             "attn_logit_softcapping": model["attention.softcap"] or None,
             "final_logit_softcapping": model["output.softcap"] or None,
             "sliding_window": model["attention.window"] or None,

@@ -1,0 +1,39 @@
+"""BART's architecture from scratch (Lewis et al. 2020).
+
+Model    6 + 6 layers of 768, 12 heads, learned positions, norm after each sublayer; 139.4 M parameters
+Data     your own text, as configs/text.py takes it; 50,000 SentencePieces of your text for both sides
+Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/bart.py says what fits and how fast
+Train    flaxformer-lite train --config=configs/bart.py --workdir=runs/bart \
+             --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
+Vary     other sizes: families.bart below (large)
+         the norm before each sublayer: --config.model.norm=before
+"""
+
+from ml_collections import ConfigDict
+
+from configs import text
+from flaxformer_lite.models import families
+
+
+def get_config() -> ConfigDict:
+    """What differs from configs/text.py."""
+    config = text.get_config()
+
+    config.data.share_vocabulary = True
+    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
+        vocabulary.size = 50_000
+    config.data.max_source_length = 256
+    config.data.max_target_length = 256
+
+    config.model.update_from_flattened_dict(families.bart("base").model)
+
+    config.optim.optimizer = "adamw"
+    config.optim.learning_rate = 5e-4
+    config.optim.schedule = "inverse_sqrt"
+    config.optim.warmup_steps = 4_000
+    config.optim.weight_decay = 0.01
+
+    config.train.steps = 100_000
+    config.train.batch_size = 128
+    return config

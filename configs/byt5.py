@@ -1,0 +1,40 @@
+"""ByT5 from scratch: bytes instead of subwords, and an encoder of three times the decoder's depth (Xue et al. 2022).
+
+Model    12 + 4 layers of 1,472, 6 heads, relative positions, gated feed-forward; 299 M parameters
+Data     your own text, as configs/text.py takes it; bytes for both sides
+Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/byt5.py says what fits and how fast
+Train    flaxformer-lite train --config=configs/byt5.py --workdir=runs/byt5 \
+             --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
+Vary     other sizes: families.byt5 below (base, large, xl, xxl)
+         as deep as the encoder: --config.model.num_decoder_layers=12
+"""
+
+from ml_collections import ConfigDict
+
+from configs import text
+from flaxformer_lite.models import families
+
+
+def get_config() -> ConfigDict:
+    """What differs from configs/text.py."""
+    config = text.get_config()
+
+    config.data.share_vocabulary = True
+    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
+        vocabulary.kind = "byte"
+    config.data.max_source_length = 1024
+    config.data.max_target_length = 1024
+
+    config.model.update_from_flattened_dict(families.byt5("small").model)
+    config.model.embeddings.multiple = 128  # rows of tables, as T5 has them
+
+    config.optim.optimizer = "adafactor"
+    config.optim.learning_rate = 0.01
+    config.optim.schedule = "inverse_sqrt"
+    config.optim.warmup_steps = 10_000
+    config.optim.clip_norm = 0.0
+
+    config.train.steps = 100_000
+    config.train.batch_size = 128
+    return config

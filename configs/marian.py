@@ -1,0 +1,37 @@
+"""OPUS-MT's architecture from scratch: Marian's Transformer (Junczys-Dowmunt et al. 2018; Tiedemann & Thottingal 2020).
+
+Model    6 + 6 layers of 512, 8 heads, sines and cosines, swish, norm after each sublayer; 73.9 M parameters
+Data     your own text, as configs/text.py takes it; 58,000 SentencePieces of your text for both sides
+Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/marian.py says what fits and how fast
+Train    flaxformer-lite train --config=configs/marian.py --workdir=runs/marian \
+             --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
+Vary     other sizes: families.marian below (big)
+         a vocabulary for each language: --config.model.share_embeddings=target --config.data.share_vocabulary=False
+"""
+
+from ml_collections import ConfigDict
+
+from configs import text
+from flaxformer_lite.models import families
+
+
+def get_config() -> ConfigDict:
+    """What differs from configs/text.py."""
+    config = text.get_config()
+
+    config.data.share_vocabulary = True
+    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
+        vocabulary.size = 58_000
+    config.data.max_source_length = 256
+    config.data.max_target_length = 256
+
+    config.model.update_from_flattened_dict(families.marian("base").model)
+
+    config.optim.learning_rate = 3e-4
+    config.optim.schedule = "inverse_sqrt"
+    config.optim.warmup_steps = 16_000
+
+    config.train.steps = 100_000
+    config.train.batch_size = 128
+    return config

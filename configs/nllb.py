@@ -1,0 +1,39 @@
+"""NLLB's architecture from scratch (NLLB team 2022), one of the dense ones.
+
+Model    12 + 12 layers of 1,024, 16 heads, sines and cosines, norm before each sublayer; 615.1 M parameters
+Data     your own text, as configs/text.py takes it; 256,000 SentencePieces of your text for both sides
+Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/nllb.py says what fits and how fast
+Train    flaxformer-lite train --config=configs/nllb.py --workdir=runs/nllb \
+             --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
+Vary     other sizes: families.nllb below (1.3b, 3.3b)
+         fewer pieces: --config.data.source_vocabulary.size=32000 (and target_vocabulary)
+"""
+
+from ml_collections import ConfigDict
+
+from configs import text
+from flaxformer_lite.models import families
+
+
+def get_config() -> ConfigDict:
+    """What differs from configs/text.py."""
+    config = text.get_config()
+
+    config.data.share_vocabulary = True
+    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
+        vocabulary.size = 256_000
+    config.data.max_source_length = 512
+    config.data.max_target_length = 512
+
+    config.model.update_from_flattened_dict(families.nllb("600m").model)
+
+    config.optim.optimizer = "adamw"
+    config.optim.learning_rate = 5e-4
+    config.optim.schedule = "inverse_sqrt"
+    config.optim.warmup_steps = 4_000
+    config.optim.weight_decay = 0.01
+
+    config.train.steps = 100_000
+    config.train.batch_size = 128
+    return config

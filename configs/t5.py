@@ -1,0 +1,40 @@
+"""T5's architecture from scratch (Raffel et al. 2020).
+
+Model    6 + 6 layers of 512, 8 heads, relative positions, RMSNorm before each sublayer; 60.5 M parameters
+Data     your own text, as configs/text.py takes it; 32,000 SentencePieces of your text for both sides
+Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/t5.py says what fits and how fast
+Train    flaxformer-lite train --config=configs/t5.py --workdir=runs/t5 \
+             --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
+Vary     other sizes: families.t5 below (base, large, 3b, 11b)
+         T5 1.1 and Flan-T5: configs/t5_1_1.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import text
+from flaxformer_lite.models import families
+
+
+def get_config() -> ConfigDict:
+    """What differs from configs/text.py."""
+    config = text.get_config()
+
+    config.data.share_vocabulary = True
+    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
+        vocabulary.size = 32_000
+    config.data.max_source_length = 512
+    config.data.max_target_length = 512
+
+    config.model.update_from_flattened_dict(families.t5("small").model)
+    config.model.embeddings.multiple = 128  # rows of tables, as T5 has them
+
+    config.optim.optimizer = "adafactor"
+    config.optim.learning_rate = 0.01
+    config.optim.schedule = "inverse_sqrt"
+    config.optim.warmup_steps = 10_000
+    config.optim.clip_norm = 0.0
+
+    config.train.steps = 100_000
+    config.train.batch_size = 128
+    return config

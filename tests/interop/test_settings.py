@@ -1,0 +1,112 @@
+"""What a config.json says becomes our settings and comes back; what it asks for that we have not is named."""
+
+import numpy as np
+import pytest
+
+from configs import base
+from flaxformer_lite import schema
+from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.interop.families.known import FAMILIES
+from flaxformer_lite.interop.families.settings import flat, require_expressible
+from flaxformer_lite.interop.families.tensors import HEADS, HEADS_IN, HEADS_OUT, MATRIX, ROW, SAME, Names, Row, pairs
+from flaxformer_lite.models import families
+
+PUBLISHED = {
+    "t5": families.t5("small"),
+    "mt5": families.mt5("small"),
+    "umt5": families.umt5("small"),
+    "bart": families.bart("base"),
+    "mbart": families.mbart("large-50"),
+    "marian": families.marian("base"),
+    "pegasus": families.pegasus("large"),
+    "m2m_100": families.nllb("600m"),
+    "t5gemma": families.t5gemma("9b-2b"),
+}
+
+
+def config_of(model: dict) -> ModelConfig:
+    values = base.get_config()
+    values.data.share_vocabulary = True
+    values.model.update_from_flattened_dict(model)
+    return schema.from_dict(values.to_dict()).model
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_settings_come_back(name):
+    family, model = FAMILIES[name], PUBLISHED[name].model
+    config = config_of(model)
+    require_expressible(family, config)
+    read = family.to_model(family.from_model(flat(config)), config.share_embeddings)
+    assert {key: read[key] for key in model if key != "init"} == {k: v for k, v in model.items() if k != "init"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_all_that_it_cannot_do_is_named(name):
+    settings = FAMILIES[name].from_model(flat(config_of(PUBLISHED[name].model)))
+    spoilt = {**settings, "mixture_of": 3, "use_lookahead": True, "id2label": {}, "torch_dtype": "float16"}
+    with pytest.raises(InputError, match=r"cannot do: mixture_of=3, use_lookahead=True$"):
+        FAMILIES[name].to_model(spoilt, "all")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("t5", {"feed_forward_proj": "gated-swish"}, "feed_forward_proj='gated-swish' is not supported; relu, gelu"),
+        ("bart", {"activation_function": "mish"}, "activation_function='mish' is not supported; relu, gelu"),
+        ("bart", {"decoder_layerdrop": 0.5}, r"decoder_layerdrop=0.5 \(only 0.0\)"),
+        ("t5gemma", {"encoder": {"rope_parameters": {"rope_type": "yarn"}}}, "'yarn'.* is not supported"),
+        ("t5gemma", {"encoder": {"rms_norm_eps": 1e-5}}, r"must agree in .* norms.epsilon: 1e-05 and 1e-06"),
+        ("t5gemma", {"encoder": {"layer_types": ["full_attention"] * 26}}, "layer_types must be one pattern"),
+        ("t5gemma", {"decoder": {"hidden_activation": "mish"}}, "hidden_activation='mish' is not supported"),
+    ],
+)
+def test_a_setting_that_is_not_supported_is_named(name, changes, message):
+    with pytest.raises(InputError, match=message):
+        FAMILIES[name].to_model(changes, "all")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("t5", {"norm": "after"}, r"config.model.norm='after' \(there: 'before'\)"),
+        (
+            "t5",
+            {"num_decoder_heads": 4, "num_decoder_key_heads": 4, "decoder_mlp_width": 9},
+            r"(?=.*num_decoder_heads=4).*decoder_mlp_width=9",
+        ),
+        ("bart", {"share_embeddings": "target"}, "shares all word vectors or none"),
+        ("t5gemma", {"share_embeddings": "all", "decoder_width": 3584}, "have word vectors of their own"),
+        ("pegasus", {"position_details.offset": 2}, "position_details.offset=2"),
+    ],
+)
+def test_a_model_that_is_none_of_the_family_is_told_why(name, changes, message):
+    config = config_of({**PUBLISHED[name].model, **changes})
+    with pytest.raises(InputError, match=message):
+        require_expressible(FAMILIES[name], config)
+
+
+def test_a_parameter_that_the_family_has_not_is_named():
+    names = Names((Row("w.{}", "layers_{}/kernel"), Row("v", "table")), {})
+    found = pairs(names, {"layers_3/kernel": (2,), "table": (5, 4)})
+    assert [(pair.theirs, pair.shape) for pair in found] == [("w.3", (2,)), ("v", (5, 4))]
+    with pytest.raises(InputError, match="layers_3/gate: no tensor of this family"):
+        pairs(names, {"layers_3/gate": (2,)})
+
+
+@pytest.mark.parametrize(
+    ("layout", "ours", "theirs"),
+    [
+        (SAME, (2, 3), (2, 3)),
+        (MATRIX, (2, 3), (3, 2)),
+        (HEADS_IN, (7, 2, 3), (6, 7)),
+        (HEADS_OUT, (2, 3, 7), (7, 6)),
+        (HEADS, (2, 3), (6,)),
+        (ROW, (5,), (1, 5)),
+    ],
+)
+def test_layouts_are_each_others_inverse(layout, ours, theirs):
+    x = np.random.default_rng(0).standard_normal(ours)
+    there = layout.theirs(x)
+    assert there.shape == layout.shape(ours) == theirs
+    np.testing.assert_array_equal(layout.ours(there, ours), x)
