@@ -19,6 +19,7 @@ class SweepFolder:
     def __init__(self, path: Path):
         self.path = WorkDir(path).path  # which refuses addresses
         self.jobs = path / ".jobs"  # submitit's own
+        self.search = path / "search.sqlite"  # optuna's, where a search chooses the points
 
     def of(self, point: Point) -> PointFolder:
         """The folder of a point, there or not."""
@@ -26,10 +27,10 @@ class SweepFolder:
 
     def check(self, points: Sequence[Point]) -> None:
         """Raises ``InputError`` where a run or another sweep lies here. More points than before are no other sweep."""
-        if (self.path / "config.json").exists():
-            raise InputError(f"--workdir={self.path} is the work folder of a run; name another one for the sweep")
-        names = {point.name for point in points}
-        there = sorted(path.parent for path in self.path.glob("*/config.json"))
+        self._check_no_run()
+        if self.search.exists():
+            raise InputError(f"--workdir={self.path} holds a search (--search=optuna); name another one for this sweep")
+        names, there = {point.name for point in points}, self._runs()
         if strange := [folder for folder in there if folder.name not in names]:
             raise InputError(
                 f"--workdir={self.path} holds another sweep: {strange[0].name}"
@@ -38,6 +39,22 @@ class SweepFolder:
                 + _how_they_differ(strange[0], points)
                 + "\nname another folder for this sweep, or move those away"
             )
+
+    def check_search(self) -> None:
+        """Raises ``InputError`` where a run lies here, or a sweep whose points no search chose."""
+        self._check_no_run()
+        if not self.search.exists() and (there := self._runs()):
+            raise InputError(
+                f"--workdir={self.path} holds a sweep without a search: {there[0].name} and what else lies there; name "
+                "another folder for this search"
+            )
+
+    def _check_no_run(self) -> None:
+        if (self.path / "config.json").exists():
+            raise InputError(f"--workdir={self.path} is the work folder of a run; name another one for the sweep")
+
+    def _runs(self) -> list[Path]:
+        return sorted(path.parent for path in self.path.glob("*/config.json"))
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

@@ -38,6 +38,25 @@ class Failure(NamedTuple):
     message: str
 
 
+class Pruned(NamedTuple):
+    """Why a search ended a point's run before its last step.
+
+    Attributes:
+      step: of the evaluation that was the last one it looked at.
+      value: of the metric that the config calls best, there; None where it was no number.
+    """
+
+    step: int
+    value: float | None
+
+
+class Evaluation(NamedTuple):
+    """What was measured at a step; None: no number."""
+
+    step: int
+    value: float | None
+
+
 class Progress(NamedTuple):
     """How far a run has come, and the last that was measured; step 0 and no name where nothing is recorded."""
 
@@ -55,6 +74,7 @@ class PointFolder:
         self.job_lock = path / ".job"  # held by the job, from before jax is imported
         self._ticket = path / "job.json"
         self._failure = path / "failed.json"
+        self._pruned = path / "pruned.json"
 
     @property
     def begun(self) -> bool:
@@ -94,6 +114,19 @@ class PointFolder:
     def forget_failure(self) -> None:
         """A new job begins."""
         self._failure.unlink(missing_ok=True)
+
+    def pruned(self) -> Pruned | None:
+        """Why the run ends, or ended, before its last step; None: it does not."""
+        return None if (values := _read(self._pruned)) is None else Pruned(**values)
+
+    def save_pruned(self, pruned: Pruned) -> None:
+        """No further job is to work here."""
+        _write(self._pruned, pruned._asdict())
+
+    def evaluations(self, metric: str) -> list[Evaluation]:
+        """The latest ones of a metric, such as ``eval/wer``, the first of them first."""
+        lines = _last_lines(self.path / "metrics.jsonl")
+        return [Evaluation(line["step"], line[metric]) for line in lines if metric in line]
 
     def progress(self, metric: str) -> Progress:
         """Read off the end of metrics.jsonl: ``metric`` where there is one, such as ``eval/wer``, or the loss."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
@@ -16,9 +16,8 @@ from flaxformer_lite.sweeps.job import Job
 from flaxformer_lite.sweeps.launchers import Launcher
 from flaxformer_lite.sweeps.point_folder import Ticket
 from flaxformer_lite.sweeps.points import Point
+from flaxformer_lite.sweeps.sources import Source, Standings
 from flaxformer_lite.sweeps.standing import Phase, Standing, stand
-
-Standings = Mapping[str, Standing]  # by the points' names
 
 _NO_WORDS = "its job ended without a word; was it killed?"
 
@@ -27,8 +26,8 @@ _NO_WORDS = "its job ended without a word; was it killed?"
 class Watcher(Protocol):
     """Whoever is told how things stand, several times a second."""
 
-    def __call__(self, standings: Standings, stopping: bool) -> None:
-        """How they stand now, and whether the jobs have been told to stop."""
+    def __call__(self, source: Source, standings: Standings, stopping: bool) -> None:
+        """How the points of a source stand now, and whether the jobs have been told to stop."""
         ...
 
 
@@ -63,6 +62,10 @@ class Jobs:
         """Whether it had a job in this call; none gets two."""
         return point.name in self._tried
 
+    def over(self, point: Point, standing: Standing) -> bool:
+        """Whether no more becomes of it in this call."""
+        return standing.phase.settled or (standing.phase is Phase.FAILED and self.tried(point))
+
     def start(self, point: Point, share: int) -> None:
         """Starts a job, with one of the launcher's shares."""
         folder = self._folder.of(point)
@@ -85,11 +88,11 @@ class Jobs:
             self._told[point.name] = times
 
 
-def run(points: Sequence[Point], jobs: Jobs, watch: Watcher) -> tuple[Standings, int]:
+def run(source: Source, jobs: Jobs, watch: Watcher) -> tuple[Standings, int]:
     """Runs all points that are not done, each in a job, until all are over or a signal says stop.
 
     Args:
-      points: in the order in which they are to be run.
+      source: of the points.
       jobs: starts and stops them.
       watch: is told how they stand.
 
@@ -97,38 +100,59 @@ def run(points: Sequence[Point], jobs: Jobs, watch: Watcher) -> tuple[Standings,
       How all stand in the end, and the signal that stopped the sweep, or 0.
 
     Raises:
-      InputError: a job cannot be started. The others are stopped first.
+      InputError: a job cannot be started, or a search has nowhere to write. The others are stopped first.
     """
     standings: dict[str, Standing] = {}
     trouble: list[InputError] = []
     with _signals() as received:
         while True:
-            for point in points:
-                if point.name not in standings or standings[point.name].phase is not Phase.DONE:
+            for point in source.points:
+                if point.name not in standings or not standings[point.name].phase.settled:
                     standings[point.name] = jobs.stand(point)
-            stops = len(received) + len(trouble)
-            watch(standings, stops > 0)
-            under_way = [point for point in points if standings[point.name].phase.under_way]
-            waiting = [p for p in points if _goes_on(standings[p.name]) and not jobs.tried(p)]
-            if not under_way and (stops or not waiting):
+            stops, started = len(received) + len(trouble), 0
+            watch(source, standings, stops > 0)
+            under_way = [point for point in source.points if standings[point.name].phase.under_way]
+            try:
+                if not trouble:
+                    _learn(source, jobs, standings)
+                if not stops:
+                    started = _start(source, jobs, standings, under_way)
+            except InputError as error:
+                trouble.append(error)
+                continue
+            if not under_way and not started:
                 break
-            if stops:
-                for point in under_way:
-                    jobs.stop(point, stops)
-            else:
-                try:
-                    for point, share in zip(waiting, jobs.free_shares(under_way), strict=False):
-                        jobs.start(point, share)
-                except InputError as error:
-                    trouble.append(error)
+            for point in under_way if stops else ():
+                jobs.stop(point, stops)
             time.sleep(jobs.patience)
     if trouble:
         raise trouble[0]
     return standings, received[0] if received else 0
 
 
+def _learn(source: Source, jobs: Jobs, standings: Standings) -> None:
+    """Tells a source what has become of its points, and ends those that it gives up."""
+    for point in source.points:
+        standing = standings[point.name]
+        if jobs.over(point, standing):
+            source.tell(point, standing)
+        elif standing.phase is Phase.RUNNING and source.hopeless(point):
+            jobs.stop(point, 1)
+
+
+def _start(source: Source, jobs: Jobs, standings: Standings, under_way: Sequence[Point]) -> int:
+    """Starts as many jobs as there is room for; returns how many."""
+    free, known = jobs.free_shares(under_way), len(source.points)
+    waiting = [p for p in source.points if _goes_on(standings[p.name]) and not jobs.tried(p)]
+    source.draw(len(free) - len(waiting))
+    waiting += source.points[known:]
+    for point, share in zip(waiting, free, strict=False):
+        jobs.start(point, share)
+    return min(len(waiting), len(free))
+
+
 def _goes_on(standing: Standing) -> bool:
-    return standing.phase is not Phase.DONE and not standing.phase.under_way
+    return not standing.phase.settled and not standing.phase.under_way
 
 
 @contextmanager

@@ -33,7 +33,11 @@ class Uniform:
 
     def draw(self, source: random.Random) -> float:
         """One of them."""
-        return _four_digits(source.uniform(self.low, self.high))
+        return self.nearby(source.uniform(self.low, self.high))
+
+    def nearby(self, value: float) -> float:
+        """The number of four digits that is next to one of them."""
+        return _four_digits(value, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,11 @@ class LogUniform:
 
     def draw(self, source: random.Random) -> float:
         """One of them."""
-        return _four_digits(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
+        return self.nearby(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
+
+    def nearby(self, value: float) -> float:
+        """The number of four digits that is next to one of them."""
+        return _four_digits(value, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -122,9 +130,9 @@ def random_draws(space: Mapping[str, Distribution | Any], count: int, seed: int)
         }
 
 
-def _four_digits(value: float) -> float:
-    """As many as anyone tunes, so that what a folder's name says is all there is."""
-    return float(f"{value:.4g}")
+def _four_digits(value: float, low: float, high: float) -> float:
+    """As many as anyone tunes, so that what a folder's name says is all there is; the ends are kept to."""
+    return min(max(float(f"{value:.4g}"), low), high)
 
 
 def _check_ends(ends: Any, above: float) -> None:

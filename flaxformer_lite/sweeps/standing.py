@@ -18,12 +18,23 @@ class Phase(StrEnum):
     RUNNING = "running"
     INTERRUPTED = "interrupted"  # it goes on from its checkpoint, if a job is started
     FAILED = "failed"
+    PRUNED = "pruned"  # by a search, which saw that others do better
     DONE = "done"
 
     @property
     def under_way(self) -> bool:
         """Whether a job has it, which no other must be started beside."""
         return self in (Phase.QUEUED, Phase.RUNNING)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to become of it."""
+        return self in (Phase.PRUNED, Phase.DONE)
+
+
+def metric_of(point: Point) -> str:
+    """By which a point is judged, as metrics.jsonl calls it."""
+    return f"eval/{point.config.eval.best_metric}"
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Standing:
 
 def stand(point: Point, folder: PointFolder, launcher: Launcher) -> Standing:
     """Where a point stands now."""
-    metric = f"eval/{point.config.eval.best_metric}"
+    metric = metric_of(point)
     if finish := folder.finish():
         return Standing(Phase.DONE, Progress(finish.step, metric, finish.best_value))
     progress = folder.progress(metric)
@@ -54,6 +65,8 @@ def stand(point: Point, folder: PointFolder, launcher: Launcher) -> Standing:
         return Standing(Phase.QUEUED, progress)
     if finish := folder.finish():  # it may have ended since it was asked first
         return Standing(Phase.DONE, Progress(finish.step, metric, finish.best_value))
+    if folder.pruned():
+        return Standing(Phase.PRUNED, progress)
     if failure := folder.failure():
         return Standing(Phase.FAILED, progress, failure.message)
     return Standing(Phase.INTERRUPTED if folder.begun else Phase.NEW, progress)

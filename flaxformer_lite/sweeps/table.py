@@ -9,13 +9,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from flaxformer_lite.metrics import lower_is_better
 from flaxformer_lite.say import format_duration, say
 from flaxformer_lite.sweeps.points import Point
-from flaxformer_lite.sweeps.standing import Phase, Standing
+from flaxformer_lite.sweeps.sources import Source, Standings
+from flaxformer_lite.sweeps.standing import Phase, Standing, metric_of
 
 _EVERY = 1.0  # seconds between two drawings
 _STOPPING = "stopping: every run saves first …"
-_FIRST_SHOWN = (Phase.RUNNING, Phase.QUEUED, Phase.FAILED, Phase.INTERRUPTED, Phase.NEW, Phase.DONE)
+_FIRST_SHOWN = (
+    *(Phase.RUNNING, Phase.QUEUED, Phase.FAILED, Phase.INTERRUPTED, Phase.NEW),
+    *(Phase.DONE, Phase.PRUNED),
+)
 
 
 class _Start(NamedTuple):
@@ -46,22 +51,21 @@ class Pace:
 class LiveTable:
     """A table in a terminal."""
 
-    def __init__(self, points: Sequence[Point]):
-        self._points = points
+    def __init__(self):
         self._pace = Pace()
         self._drawn = 0  # lines
         self._next = 0.0
         self._phases: list[Phase] = []
 
-    def __call__(self, standings: Mapping[str, Standing], stopping: bool) -> None:
+    def __call__(self, source: Source, standings: Standings, stopping: bool) -> None:
         """Draws it over the last one."""
         clock, phases = time.monotonic(), [standing.phase for standing in standings.values()]
         if clock < self._next and phases == self._phases:
             return
         self._next, self._phases = clock + _EVERY, phases
-        left = {point.name: self._pace.left(point, standings[point.name], clock) for point in self._points}
+        left = {point.name: self._pace.left(point, standings[point.name], clock) for point in source.points}
         width, height = shutil.get_terminal_size()
-        lines = [line[: width - 1] for line in format_table(self._points, standings, left, height - 2)]
+        lines = [line[: width - 1] for line in format_table(source, standings, left, height - 2)]
         lines += [_STOPPING] * stopping
         over = f"\x1b[{self._drawn}F" if self._drawn else ""
         print(over + "\x1b[J" + "\n".join(lines), file=sys.stderr, flush=True)
@@ -71,17 +75,16 @@ class LiveTable:
 class Lines:
     """A line whenever something has happened to a point."""
 
-    def __init__(self, points: Sequence[Point]):
-        self._points = points
+    def __init__(self):
         self._last: dict[str, Standing] = {}
         self._stopping = False
 
-    def __call__(self, standings: Mapping[str, Standing], stopping: bool) -> None:
+    def __call__(self, source: Source, standings: Standings, stopping: bool) -> None:
         """Says what is new."""
         if stopping and not self._stopping:
             say(_STOPPING)
         self._stopping = stopping
-        for point in self._points:
+        for point in source.points:
             standing, last = standings[point.name], self._last.get(point.name)
             begun = standing.phase is not Phase.NEW and (last is None or last.phase is not standing.phase)
             if begun or (last and _evaluated(standing) and standing.progress.value != last.progress.value):
@@ -89,26 +92,38 @@ class Lines:
             self._last[point.name] = standing
 
 
-def format_table(
-    points: Sequence[Point], standings: Mapping[str, Standing], left: Mapping[str, float | None], height: int
-) -> list[str]:
+def format_table(source: Source, standings: Standings, left: Mapping[str, float | None], height: int) -> list[str]:
     """A line for each point; where there are more than ``height``, what is under way or has failed comes first."""
-    shown = list(points)
-    if len(points) > height - 1:
+    points = source.points
+    shown, end = list(points), [count(source, standings), *best(points, standings)]
+    if len(points) > height - len(end):
         order = sorted(points, key=lambda point: _FIRST_SHOWN.index(standings[point.name].phase))
-        kept = {point.name for point in order[: max(height - 1, 1)]}
+        kept = {point.name for point in order[: max(height - len(end), 1)]}
         shown = [point for point in points if point.name in kept]
     rows = [(point.label, *_cells(point, standings[point.name], left.get(point.name))) for point in shown]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, count(standings) + f" ({len(points) - len(shown)} not shown)" * (len(shown) < len(points))]
+    end[0] += f" ({len(points) - len(shown)} not shown)" * (len(shown) < len(points))
+    return [*lines, *end]
 
 
-def count(standings: Mapping[str, Standing]) -> str:
+def count(source: Source, standings: Standings) -> str:
     """Such as ``12 points: 3 done, 2 running, 7 new``."""
     found = Counter(standing.phase for standing in standings.values())
-    parts = ", ".join(f"{found[phase]} {phase}" for phase in reversed(Phase) if found[phase])
-    return f"{len(standings)} point{'s' * (len(standings) != 1)}: {parts}"
+    parts = [f"{found[phase]} {phase}" for phase in reversed(Phase) if found[phase]]
+    parts += [f"{source.to_come} to come"] if source.to_come else []
+    return f"{len(standings)} point{'s' * (len(standings) != 1)}: {', '.join(parts)}"
+
+
+def best(points: Sequence[Point], standings: Standings) -> list[str]:
+    """A line about the best of those that are done; none where there is nothing to choose between."""
+    done = [point for point in points if standings[point.name].phase is Phase.DONE]
+    values = {i: value for i, point in enumerate(done) if (value := standings[point.name].progress.value) is not None}
+    if len(values) < 2 or len(set(map(metric_of, done))) > 1:
+        return []
+    metric = metric_of(done[0])
+    found = (min if lower_is_better(metric.removeprefix("eval/")) else max)(values, key=lambda i: values[i])
+    return [f"best: {done[found].label}  {metric} {values[found]:.4g}"]
 
 
 def _cells(point: Point, standing: Standing, left: float | None) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from flaxformer_lite.sweeps.folder import SweepFolder
 from flaxformer_lite.sweeps.point_folder import Failure, PointFolder, Ticket
 from flaxformer_lite.sweeps.points import make_point
 from flaxformer_lite.sweeps.shares import Share
+from flaxformer_lite.sweeps.sources import Listed
 from flaxformer_lite.sweeps.standing import Phase, stand
 from flaxformer_lite.workdir import Finish, WorkDir
 
@@ -79,10 +80,10 @@ def points(repository):
 def sweep(tmp_path, points):
     """Runs all points; gives the phases in the end, the signal, and the launcher."""
 
-    def sweep(ends=finishes, parallel=2, watch=lambda standings, stopping: None, launcher=None):
+    def sweep(ends=finishes, parallel=2, watch=lambda source, standings, stopping: None, launcher=None):
         launcher = launcher or Fake(parallel, ends)
         jobs = sweeps.Jobs(SweepFolder(tmp_path), launcher)
-        standings, stop = sweeps.run(points, jobs, watch)
+        standings, stop = sweeps.run(Listed(points), jobs, watch)
         return [standings[point.name].phase for point in points], stop, launcher
 
     return sweep
@@ -137,7 +138,7 @@ def test_a_job_of_an_earlier_call_is_not_joined_by_another(sweep, tmp_path, poin
     with contextlib.ExitStack() as stack:
         assert stack.enter_context(locks.held(folder.job_lock)) is None
 
-        def watch(standings, stopping):
+        def watch(source, standings, stopping):
             nonlocal looks
             looks += 1
             if looks == 12:
@@ -156,7 +157,9 @@ def test_a_job_of_an_earlier_call_that_ends_early_is_gone_on_with(sweep, tmp_pat
     begins(0, folder.path)
     with contextlib.ExitStack() as stack:
         stack.enter_context(locks.held(folder.job_lock))
-        phases, _, launcher = sweep(watch=lambda standings, stopping: stack.close() if len(standings) == 5 else None)
+        phases, _, launcher = sweep(
+            watch=lambda source, standings, stopping: stack.close() if len(standings) == 5 else None
+        )
     assert set(phases) == {Phase.DONE}
     assert sorted(launcher.started) == [0, 1, 2, 3, 4]
 
@@ -164,7 +167,7 @@ def test_a_job_of_an_earlier_call_that_ends_early_is_gone_on_with(sweep, tmp_pat
 def test_a_signal_stops_the_jobs_and_starts_no_more(sweep):
     looks = 0
 
-    def watch(standings, stopping):
+    def watch(source, standings, stopping):
         nonlocal looks
         looks += 1
         if looks == 3:
@@ -190,7 +193,7 @@ def test_who_does_not_hear_is_told_again_and_killed_at_last(sweep):
 
     launcher.stop, launcher.looks, looks = stop, 1000, 0
 
-    def watch(standings, stopping):
+    def watch(source, standings, stopping):
         nonlocal looks
         looks += 1
         if looks in (3, 6, 9):

@@ -3,6 +3,7 @@ import pytest
 from flaxformer_lite.cli import configuration
 from flaxformer_lite.sweeps.point_folder import Progress
 from flaxformer_lite.sweeps.points import make_point
+from flaxformer_lite.sweeps.sources import Listed
 from flaxformer_lite.sweeps.standing import Phase, Standing
 from flaxformer_lite.sweeps.table import Lines, LiveTable, Pace, format_table
 
@@ -29,7 +30,7 @@ def test_a_row_for_each_point(points):
         p1=Standing(Phase.RUNNING, Progress(1000, "train/loss", 1.25)),
         p2=Standing(Phase.FAILED, Progress(500, "eval/exact_match", None), "no number\nat all"),
     )
-    rows = [line.split("  ") for line in format_table(points[:4], standings, {points[1].name: 100.0}, 24)]
+    rows = [line.split("  ") for line in format_table(Listed(points[:4]), standings, {points[1].name: 100.0}, 24)]
     assert [[cell.strip() for cell in row if cell.strip()] for row in rows] == [
         ["seed=0", "done", "step 2,000/2,000", "eval/exact_match 99.5"],
         ["seed=1", "running", "step 1,000/2,000", "train/loss 1.25", "2 min left"],
@@ -46,7 +47,7 @@ def test_a_small_terminal_shows_what_matters(points):
         p7=Standing(Phase.FAILED, _NOTHING, "x"),
         p0=Standing(Phase.DONE, _NOTHING),
     )
-    lines = format_table(points, standings, {}, 6)
+    lines = format_table(Listed(points), standings, {}, 6)
     assert len(lines) == 6
     assert [line.split()[0] for line in lines[:-1]] == ["seed=1", "seed=2", "seed=3", "seed=7", "seed=29"]
     assert lines[-1] == "30 points: 1 done, 1 failed, 1 running, 27 new (25 not shown)"
@@ -67,11 +68,11 @@ def test_time_left_is_what_was_seen(points):
 
 
 def test_in_a_file_each_event_is_a_line(points, capsys):
-    watch = Lines(points[:2])
-    watch(_stand(points[:2]), False)
+    watch, two = Lines(), Listed(points[:2])
+    watch(two, _stand(points[:2]), False)
     for step, metric, value in ((0, "", None), (10, "train/loss", 2.0), (20, "eval/wer", 3.0), (30, "eval/wer", 3.0)):
-        watch(_stand(points[:2], p1=Standing(Phase.RUNNING, Progress(step, metric, value))), False)
-    watch(_stand(points[:2], p1=Standing(Phase.DONE, Progress(2000, "eval/wer", 3.0))), True)
+        watch(two, _stand(points[:2], p1=Standing(Phase.RUNNING, Progress(step, metric, value))), False)
+    watch(two, _stand(points[:2], p1=Standing(Phase.DONE, Progress(2000, "eval/wer", 3.0))), True)
     assert capsys.readouterr().err.splitlines() == [
         "seed=1: running",
         "seed=1: running step 20/2,000 eval/wer 3",
@@ -82,8 +83,8 @@ def test_in_a_file_each_event_is_a_line(points, capsys):
 
 def test_a_terminal_is_drawn_over(points, capsys, monkeypatch):
     monkeypatch.setattr("flaxformer_lite.sweeps.table._EVERY", 0.0)
-    watch = LiveTable(points[:3])
+    watch, three = LiveTable(), Listed(points[:3])
     for _ in range(2):
-        watch(_stand(points[:3]), False)
+        watch(three, _stand(points[:3]), False)
     first, second = capsys.readouterr().err.split("\x1b[4F")
     assert first.removeprefix("\x1b[J") == second.removeprefix("\x1b[J")
