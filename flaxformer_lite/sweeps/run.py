@@ -109,18 +109,18 @@ def run(source: Source, jobs: Jobs, watch: Watcher) -> tuple[Standings, int]:
             for point in source.points:
                 if point.name not in standings or not standings[point.name].phase.settled:
                     standings[point.name] = jobs.stand(point)
-            stops, started = len(received) + len(trouble), 0
+            stops, busy = len(received) + len(trouble), False
             watch(source, standings, stops > 0)
             under_way = [point for point in source.points if standings[point.name].phase.under_way]
             try:
                 if not trouble:
                     _learn(source, jobs, standings)
                 if not stops:
-                    started = _start(source, jobs, standings, under_way)
+                    busy = _start(source, jobs, standings, under_way)
             except InputError as error:
                 trouble.append(error)
                 continue
-            if not under_way and not started:
+            if not under_way and not busy:
                 break
             for point in under_way if stops else ():
                 jobs.stop(point, stops)
@@ -140,19 +140,22 @@ def _learn(source: Source, jobs: Jobs, standings: Standings) -> None:
             jobs.stop(point, 1)
 
 
-def _start(source: Source, jobs: Jobs, standings: Standings, under_way: Sequence[Point]) -> int:
-    """Starts as many jobs as there is room for; returns how many."""
-    free, known = jobs.free_shares(under_way), len(source.points)
-    waiting = [p for p in source.points if _goes_on(standings[p.name]) and not jobs.tried(p)]
+def _start(source: Source, jobs: Jobs, standings: dict[str, Standing], under_way: Sequence[Point]) -> bool:
+    """Starts as many jobs as there is room for; returns whether there was anything to do."""
+    free, known, to_come = jobs.free_shares(under_way), len(source.points), source.to_come
+    waiting = [point for point in source.points if _waits(point, jobs, standings)]
     source.draw(len(free) - len(waiting))
-    waiting += source.points[known:]
+    drawn = source.points[known:]
+    standings.update({point.name: jobs.stand(point) for point in drawn})  # which an earlier call may have begun
+    waiting += [point for point in drawn if _waits(point, jobs, standings)]
     for point, share in zip(waiting, free, strict=False):
         jobs.start(point, share)
-    return min(len(waiting), len(free))
+    return bool(waiting) or source.to_come != to_come
 
 
-def _goes_on(standing: Standing) -> bool:
-    return not standing.phase.settled and not standing.phase.under_way
+def _waits(point: Point, jobs: Jobs, standings: Standings) -> bool:
+    phase = standings[point.name].phase
+    return not phase.settled and not phase.under_way and not jobs.tried(point)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import signal
 import statistics
 from contextlib import ExitStack
@@ -44,18 +43,18 @@ class Training:
         self.shares = [Share((i,)) for i in range(parallel)]
         self.quality = quality
         self.started, self.told = [], []
-        self._jobs = {}
+        self.jobs = {}
 
     def submit(self, job):
         job.folder.mkdir(exist_ok=True)
         (job.folder / "config.json").write_text(json.dumps(job.config))
-        self._jobs[job.folder.name] = job, (stack := ExitStack())
+        self.jobs[job.folder.name] = job, (stack := ExitStack())
         assert stack.enter_context(locks.held(PointFolder(job.folder).job_lock)) is None
         self.started.append(job.folder.name)
         return job.folder.name
 
     def advance(self):
-        for name, (job, _) in list(self._jobs.items()):
+        for name, (job, _) in list(self.jobs.items()):
             path, value = job.folder / "metrics.jsonl", self.quality(job.config)
             done = len(path.read_text().splitlines()) if path.exists() else 0
             if value is None:
@@ -70,10 +69,10 @@ class Training:
                 self.end(name)
 
     def end(self, name):
-        self._jobs.pop(name)[1].close()
+        self.jobs.pop(name)[1].close()
 
     def over(self, ticket):
-        return ticket.id not in self._jobs
+        return ticket.id not in self.jobs
 
     def stop(self, folder, ticket, kill):
         self.told.append((ticket.id, kill))
@@ -81,7 +80,7 @@ class Training:
         return True
 
     def kill(self):
-        for name in list(self._jobs):
+        for name in list(self.jobs):
             self.end(name)
 
 
@@ -96,7 +95,7 @@ def search(tmp_path, base):
     """Runs a search; gives the launcher and what the study says of its trials in the end."""
 
     def search(values=_SPACE, trials=6, parallel=1, pruner="none", quality=quality, watch=None, name="search"):
-        launcher = Training(parallel, quality)
+        launcher = search.launcher = Training(parallel, quality)
         folder, space = SweepFolder(tmp_path / name), SearchSpace(values, base, frozenset())
 
         def look(source, standings, stopping):
@@ -135,8 +134,8 @@ def drawn(trials):
 
 
 def test_a_search_finds_the_better_and_is_a_function_of_the_seed(search):
-    launcher, trials = search(trials=16)
-    assert states(trials) == ["COMPLETE"] * 16
+    launcher, trials = search(trials=14)
+    assert states(trials) == ["COMPLETE"] * 14
     assert launcher.started == [trial.user_attrs["point"] for trial in trials]
     for trial in trials:
         assert list(trial.intermediate_values) == [100, 200, 300, 400, 500]
@@ -144,8 +143,8 @@ def test_a_search_finds_the_better_and_is_a_function_of_the_seed(search):
         assert rate["learning_rate"] == float(f"{trial.params['optim.learning_rate']:.4g}")
     quality = [trial.value for trial in trials]
     assert statistics.mean(quality[10:]) > statistics.mean(quality[:10]), "it learns from the first ten"
-    assert drawn(search(trials=4, name="again")[1]) == drawn(trials)[:4]
-    assert search(trials=18)[0].started == [trial.user_attrs["point"] for trial in trials_of_path(search)[16:]]
+    assert drawn(search(trials=3, name="again")[1]) == drawn(trials)[:3]
+    assert search(trials=15)[0].started == [trials_of_path(search)[14].user_attrs["point"]]
 
 
 def trials_of_path(search):
@@ -373,14 +372,22 @@ def test_a_damaged_study_is_named(search):
 
 
 def test_where_the_study_cannot_be_written_jobs_are_stopped(search):
-    def watch(source, standings):
-        if any(standing.progress.step == 200 for standing in standings.values()):
-            shutil.rmtree(search.path / "search.sqlite", ignore_errors=True)
-            source._study._storage.engine.dispose()
-            (search.path / "search.sqlite").write_text("not a database" * 100)
+    def full(*given, **named):
+        raise optuna.exceptions.StorageInternalError("database or disk is full")
 
-    with pytest.raises(InputError, match=r"search\.sqlite: cannot be read or written"):
-        search(trials=3, watch=watch)
+    def fails(config):
+        first.append(config["seed"])
+        return None if config["seed"] == first[0] else 50.0
+
+    def watch(source, standings):
+        source._study.tell = full
+
+    first = []
+
+    with pytest.raises(InputError, match=r"search\.sqlite: cannot be read or written: database or disk is full"):
+        search({"seed": Integers(0, 99), "train.eval_every": _EVERY}, 3, 2, quality=fails, watch=watch)
+    assert len(search.launcher.started) == 2
+    assert search.launcher.told == [(search.launcher.started[1], False)]
 
 
 def test_a_pruned_folder_stays_so(tmp_path, base):
