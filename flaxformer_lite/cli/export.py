@@ -15,7 +15,6 @@ import argparse
 from pathlib import Path
 
 from flaxformer_lite.cli import search_flags
-from flaxformer_lite.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,13 +33,17 @@ def run(arguments: argparse.Namespace) -> None:
     """Exports."""
     from flaxformer_lite.interop import exporting  # here, because jax takes seconds to import
     from flaxformer_lite.interop.made import check_free, made_whole
+    from flaxformer_lite.interop.served import write_served
     from flaxformer_lite.say import say
 
     workdir, target = Path(arguments.workdir), Path(arguments.target)
     check_free(target)
     trained = exporting.load_trained(workdir, arguments.step)
     if arguments.format == "ctranslate2":
-        raise InputError("--format=ctranslate2: not yet")
+        with made_whole(target) as folder:
+            write_served(trained, folder)
+        say(f"step {trained.step:,} of {workdir} for CTranslate2; all in {target}")
+        return
     family = exporting.family_of(trained)
     with made_whole(target) as folder:
         exporting.write_folder(trained, family, folder)

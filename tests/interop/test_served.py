@@ -1,0 +1,83 @@
+"""CTranslate2 serves what we trained or imported: the same words with the same scores."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.inference.predict import load
+from flaxformer_lite.interop import exporting
+from flaxformer_lite.interop.served import write_served
+from tests.folders import LETTERS, make_folder
+from tests.micro import micro
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    ctranslate2 = pytest.importorskip("ctranslate2", reason="serves with it: pip install -e '.[ctranslate2]'")
+
+_WIDE = {"model.num_decoder_layers": 2, "model.num_layers": 1}
+_T5 = {
+    **{"model.positions": "relative", "model.norms.kind": "rms", "model.attention.bias": False},
+    **{"model.attention.query_scalar": 1.0, "model.feed_forward.bias": False, "model.feed_forward.gated": True},
+    **{"model.feed_forward.activation": "gelu_tanh", "model.embeddings.scale": False, "model.output.scale": True},
+    **{"model.head_width": 3, "model.decoder_head_width": 3, "model.position_details.buckets": 8},
+    **{"model.position_details.max_distance": 7},
+}
+_BART = {
+    **{"model.positions": "learned", "model.position_details.offset": 2, "model.norm": "after"},
+    **{"model.norms.embeddings": True, "model.norms.epsilon": 1e-5, "model.feed_forward.activation": "gelu"},
+    **{"model.share_embeddings": "none", "model.output.bias": "always"},
+}
+_KINDS = {
+    "ours, norm before": {"model.position_details.longest": 40},
+    "ours, norm after, learned": {"model.norm": "after", "model.positions": "learned"},
+    "t5": _T5,
+    "umt5": _T5 | {"model.positions": "relative_per_layer", "model.output.scale": False},
+    "bart": _BART,
+    "marian": {"model.positions": "halves", "model.norm": "after", "model.output.bias": "always"},
+    "m2m": {"model.positions": "fairseq", "model.position_details.offset": 2},
+}
+_LINES = ["abc", "dgehfia", "jj", "cbadefgh"]
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_the_same_words_and_scores(tmp_path, kind):
+    search = {"decode.method": "beam", "decode.convention": "hf", "decode.length_penalty": 1.0}
+    # It gives what may be said probability 1 together.
+    search |= {"decode.renormalise": True, "decode.early_stopping": "true"}
+    limits = {"decode.max_length_ratio": 0.0, "decode.max_length_offset": 8, "decode.batch_size": 4}
+    config = micro(_WIDE | _KINDS[kind] | search | limits)
+    make_folder(tmp_path / "work", config)
+    (tmp_path / "served").mkdir()
+    write_served(exporting.load_trained(tmp_path / "work", "best"), tmp_path / "served")
+
+    translator = ctranslate2.Translator(str(tmp_path / "served"), compute_type="float32", intra_threads=1)
+    predictor = load(tmp_path / "work")
+    sources = [[LETTERS.token(i) for i in (*LETTERS.encode(line), LETTERS.special.end)] for line in _LINES]
+    for beams in (1, 4) if kind == "t5" else (4,):
+        decode = dataclasses.replace(config.decode, beam_size=beams, n_best=1)
+        found = predictor.n_best(_LINES, decode)
+        theirs = translator.translate_batch(
+            sources,
+            beam_size=beams,
+            length_penalty=1.0,
+            return_scores=True,
+            max_decoding_length=8,
+            min_decoding_length=0,
+            suppress_sequences=[["<pad>"], ["<begin>"]],
+        )
+        for row, other in zip(found, theirs, strict=True):
+            assert predictor.tokens(row[0]) == other.hypotheses[0]
+            np.testing.assert_allclose(row[0].score, other.scores[0], rtol=1e-5)
+
+
+def test_what_it_has_nothing_for_is_named(tmp_path):
+    config = micro({"model.norm": "around", "model.positions": "rotary", "model.num_key_heads": 1})
+    make_folder(tmp_path / "work", config)
+    trained = exporting.load_trained(tmp_path / "work", "best")
+    with pytest.raises(
+        InputError, match=r"config\.model\.norm='around' .*; config\.model\.positions='rotary' .*1 heads"
+    ):
+        write_served(trained, tmp_path)
