@@ -64,11 +64,11 @@ class Moves(Runs):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("data=8", "1 device"),
+        pytest.param("data=8", "1 device", marks=pytest.mark.slow),
         ("1 device", "data=8"),
         ("data=8", "fsdp=4, tensor=2"),
         pytest.param("fsdp=4, tensor=2", "1 device", marks=pytest.mark.slow),
-        ("data=8", "pmap"),
+        pytest.param("data=8", "pmap", marks=pytest.mark.slow),
         pytest.param("pmap", "fsdp=4, tensor=2", marks=pytest.mark.slow),
     ],
 )
