@@ -148,14 +148,18 @@ class WorkDir:
         from flaxformer_lite.data import vocabulary  # here, because it takes jax seconds to import
 
         if not any(path.exists() for path in self._vocabularies) and self._config.exists():
-            seeds = self.config().seeds
-            require(
-                len(seeds) == 1,
-                f"--workdir={self.path} holds the runs of {len(seeds)} seeds, each in a folder of its own; name one of "
-                f"{', '.join(str(self.of_seed(seed).path) for seed in seeds)}",
-            )
+            self.check_one_run()
         source, target = (vocabulary.from_json(self._read(path)) for path in self._vocabularies)
         return source, target
+
+    def check_one_run(self) -> None:
+        """Raises InputError where several seeds trained in one program; the message names their folders."""
+        seeds = self.config().seeds
+        require(
+            len(seeds) == 1,
+            f"--workdir={self.path} holds the runs of {len(seeds)} seeds, each in a folder of its own; name one of "
+            f"{', '.join(str(self.of_seed(seed).path) for seed in seeds)}",
+        )
 
     def save_data(self, fingerprint: dict[str, Any]) -> None:
         """Keeps what tells the data of this run from others.

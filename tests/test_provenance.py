@@ -139,6 +139,12 @@ def test_a_damaged_record_is_named(content, tmp_path):
         WorkDir(tmp_path).add_start({})
 
 
+def test_a_run_is_not_reproduced_into_itself(tmp_path, capsys):
+    WorkDir(tmp_path).claim(micro())
+    assert main(["train", f"--reproduce={tmp_path}", f"--workdir={tmp_path}/."]) == 2
+    assert "is the run to reproduce; name another folder" in capsys.readouterr().err
+
+
 def test_what_is_no_run_cannot_be_reproduced(tmp_path, capsys):
     assert main(["train", f"--reproduce={tmp_path}/no", f"--workdir={tmp_path}/two"]) == 2
     assert f"--reproduce={tmp_path}/no: there is no config.json" in capsys.readouterr().err

@@ -25,7 +25,7 @@ class Listed(NamedTuple):
     """A checkpoint.
 
     Attributes:
-      name: its step, ``average``, or the name under which a damaged one was set aside.
+      name: its step, ``average``, or the name under which one was set aside.
       path: its folder.
       metrics: what its evaluation found, by name (``wer``); nothing where it was not evaluated.
       size: bytes on the disk.
@@ -91,7 +91,7 @@ def list_checkpoints(found: Evaluations) -> list[Listed]:
     if (folder / AVERAGE).is_dir():
         for number in steps_in(folder / AVERAGE)[:1]:
             rows += _listed(AVERAGE, folder / AVERAGE / str(number), {}, _notes(folder / AVERAGE, number))
-    for path in sorted(folder.glob("damaged.*")):
+    for path in sorted([*folder.glob("ahead.*"), *folder.glob("damaged.*")]):
         rows += _listed(path.name, path, {}, ["set aside"])
     return rows
 

@@ -136,6 +136,7 @@ def _two_checkpoints(folders: list[str], steps: list[str]) -> list[tuple[Path, i
         if step not in ("best", "latest", "average") and not step.isdecimal():
             raise InputError(f"--steps={','.join(steps)}: {step!r} is neither best, latest, average nor a step")
         work = WorkDir(folder)
+        work.check_one_run()
         which = int(step) if step.isdecimal() else step
         found.append(find(work.checkpoints, which, work.config().eval.best_metric))
     return found
@@ -147,6 +148,7 @@ def _evaluations(workdir: str) -> Evaluations:
     from flaxformer_lite.workdir import WorkDir
 
     work = WorkDir(workdir)
+    work.check_one_run()
     return Evaluations(work.checkpoints, report.read(Path(workdir) / "metrics.jsonl"), work.config().eval.best_metric)
 
 

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     trial = hold_trial(found.runs, names) if names else None
     for line in (*found.left_out, *([trial.missing] if trial and trial.missing else [])):
         say(f"left out: {line}")
-    if "-" not in (arguments.csv, arguments.json):
+    if "-" not in (arguments.csv, arguments.json, arguments.html):
         width = max(shutil.get_terminal_size().columns, 80)
         print(table.render(comparison, width) + (f"\n{trial.render(width)}" if trial else ""), end="")
     if arguments.csv:
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html:
         from flaxformer_lite.compare import page
 
-        page.write(comparison, Path(arguments.html))
+        output.write(arguments.html, [page.render(comparison)])
     if arguments.png:
         from flaxformer_lite.compare import pictures  # here, because matplotlib takes half a second to import
 

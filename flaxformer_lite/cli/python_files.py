@@ -62,11 +62,12 @@ def faults_named(path: Path) -> Iterator[None]:
     except Exception as error:
         what = error.msg if isinstance(error, SyntaxError) else error
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        raise InputError(f"{path}, line {_line(error, path)}: {kind}{what}") from error
+        line = _line(error, path)
+        raise InputError(f"{path}{f', line {line}' if line else ''}: {kind}{what}") from error
 
 
 def _line(error: Exception, path: Path) -> int | None:
-    """The line of the file in which the error arose."""
+    """The line of the file in which the error arose; None: it is about what the file gave."""
     if isinstance(error, SyntaxError):
         return error.lineno
     frames = traceback.extract_tb(error.__traceback__)

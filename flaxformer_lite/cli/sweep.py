@@ -204,7 +204,7 @@ def _run(source: Source, folder: SweepFolder, launcher: Launcher) -> int:
     standings, stop = run(source, Jobs(folder, launcher), LiveTable() if sys.stderr.isatty() else Lines())
     _say_end(source, folder, standings)
     if stop:
-        say("stopped, and everything saved; the same command goes on from there")
+        say("stopped; the same command goes on from what is saved")
         return 128 + stop
     return 0 if all(standing.phase.settled for standing in standings.values()) else 1
 

@@ -55,6 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     config = _load_config(arguments)
     if not arguments.workdir:
         raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
+    if arguments.reproduce and Path(arguments.reproduce).resolve() == Path(arguments.workdir).resolve():
+        raise InputError(
+            f"--workdir={arguments.workdir} is the run to reproduce; name another folder, or leave --reproduce out and "
+            "give --config to go on with it"
+        )
     traced = _first_and_last(arguments.profile_steps)
     processes.join(arguments)
     from flaxformer_lite import seeds  # here, because it takes jax seconds to import and --help needs none of it

@@ -6,37 +6,20 @@ import base64
 import html
 import json
 import math
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from flaxformer_lite import metrics
-from flaxformer_lite.compare.runs import Comparison, Curve, Run, best, final
-from flaxformer_lite.errors import full_disk_named
+from flaxformer_lite.compare.runs import Comparison, Curve, Run, best, final, known_direction
 
 _SCRIPTS = ("data.js", "scales.js", "colours.js", "axes.js", "curves.js", "panels.js", "table.js", "main.js")
 _MOST_BYTES = 4_500_000  # of all points as text; the rest of a page of 100 runs is under a tenth of that
 _FEWEST_POINTS = 32  # of a curve; it is thinned no further
-
-
-def write(comparison: Comparison, path: Path) -> None:
-    """Writes the page of some runs, replacing the file whole or not at all.
-
-    Raises:
-      InputError: the disk is full.
-    """
-    text = render(comparison)
-    partial = path.with_name(path.name + ".partial")
-    with full_disk_named(path):
-        partial.write_text(text, "utf-8")
-        os.replace(partial, path)
 
 
 def render(comparison: Comparison) -> str:
@@ -72,7 +55,7 @@ def _data(comparison: Comparison) -> tuple[dict[str, Any], str]:
         if name in run.curves
     ]
     packed, thinned = _pack_within([curve for _, _, curve in curves])
-    lower = [comparison.lower_is_better, *(_lower_is_better(name) for name in names[1:])]
+    lower = [comparison.lower_is_better, *(known_direction(name) for name in names[1:])]
     metas = {
         "metric": comparison.metric,
         "metrics": [{"name": name, "lower": low} for name, low in zip(names, lower, strict=True)],
@@ -117,14 +100,6 @@ def _figures(run: Run, metric: str, lower: bool | None) -> tuple[float | None, f
 
 def _finite(value: float) -> float | None:
     return float(f"{value:.7g}") if math.isfinite(value) else None
-
-
-def _lower_is_better(metric: str) -> bool | None:
-    """Which end of a metric is the good one; None where neither is, as of a learning rate."""
-    try:
-        return metrics.lower_is_better(metric.rpartition("/")[2])
-    except ValueError:
-        return None
 
 
 class _Packed(NamedTuple):

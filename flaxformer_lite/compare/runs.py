@@ -162,11 +162,16 @@ def choose_metric(runs: Sequence[Run], name: str) -> str:
 
 def lower_is_better(metric: str) -> bool:
     """Whether less of a metric, such as ``eval/wer``, is better; of one that is not known here, more is."""
+    return bool(known_direction(metric))
+
+
+def known_direction(metric: str) -> bool | None:
+    """Whether less of a metric is better; None where neither end is known to be, as of a learning rate."""
     name = metric.rpartition("/")[2]
     try:
         return name in _COSTS or metrics.lower_is_better(name)
     except ValueError:
-        return False
+        return None
 
 
 def final(run: Run, metric: str) -> Point:

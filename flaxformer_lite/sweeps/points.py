@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Point:
     name: str
 
 
-def read_points(file: str, base: Any, given: Iterable[str]) -> list[Point]:
+def read_points(file: str, base: Any, given: Collection[str]) -> list[Point]:
     """Runs a sweep file and checks every point of it.
 
     Args:
@@ -70,12 +70,12 @@ def read_points(file: str, base: Any, given: Iterable[str]) -> list[Point]:
     return points
 
 
-def make_point(overrides: Any, base: Any, given: Iterable[str]) -> Point:
+def make_point(overrides: Any, base: Any, given: Collection[str]) -> Point:
     """One point of what it changes in a ConfigDict; arguments and errors are those of ``read_points``."""
     if not isinstance(overrides, Mapping) or not all(isinstance(key, str) for key in overrides):
         raise InputError("a point must be a dictionary of dotted keys, such as {'optim.learning_rate': 1e-3}")
     overrides = {key: value.item() if isinstance(value, np.generic) else value for key, value in overrides.items()}
-    known, given = schema.known_keys(), set(given)
+    known = schema.known_keys()
     for key in overrides:
         if inside := [name for name in known if name.startswith(f"{key}.")]:
             raise InputError(f"{key} is a group of settings; change one of them, such as {inside[0]}")

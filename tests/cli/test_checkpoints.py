@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from flaxformer_lite.cli.main import main
+from flaxformer_lite.workdir import WorkDir
 from tests.folders import make_folder
 from tests.micro import micro, use_devices
 
@@ -43,12 +44,14 @@ def test_ls_tells_of_averages_and_damage(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     os.truncate(tmp_path / "checkpoints" / "10" / "run" / "metadata", 0)
     (tmp_path / "checkpoints" / "damaged.3").mkdir()
+    (tmp_path / "checkpoints" / "ahead.15").mkdir()
     (tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp").mkdir()
     rows = json.loads(said(capsys, "ls", f"--workdir={tmp_path}", "--json"))
     assert [(row["name"], row["notes"]) for row in rows] == [
         ("5", ["best"]),
         ("10", ["latest", "damaged"]),
         ("average", ["of steps 5, 10"]),
+        ("ahead.15", ["set aside"]),
         ("damaged.3", ["set aside"]),
     ]
     assert rows[0]["size"] == sum(
@@ -119,6 +122,13 @@ def test_what_cannot_be_is_one_line(argv, message, run, capsys):
     assert message.replace("{}", str(run)) in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def test_a_folder_of_seeds_names_theirs(tmp_path, capsys):
+    WorkDir(tmp_path).claim(micro({"train.vmap_seeds": 2, "seed": 4}))
+    for word in (["ls"], ["best"], ["diff", "--steps=1,2"]):
+        assert main(["checkpoints", *word, f"--workdir={tmp_path}"]) == 2
+        assert f"name one of {tmp_path}/seed_4, {tmp_path}/seed_5" in capsys.readouterr().err
 
 
 def test_a_run_without_checkpoints_is_named(run, tmp_path, capsys):

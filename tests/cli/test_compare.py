@@ -57,6 +57,8 @@ def test_page_and_pictures(sweep, tmp_path, capsys):
 def test_files_on_standard_output_stand_alone(sweep, capsys):
     assert main(["compare", "sweep", "--json=-"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
+    assert main(["compare", "sweep", "--html=-"]) == 0
+    assert capsys.readouterr().out.lstrip().lower().startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,3 @@ def _luminance(colour: str) -> float:
     """Relative luminance as WCAG defines it."""
     parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
-
-
-def test_the_file_is_written_whole(tmp_path):
-    page.write(sweep(2, 3), tmp_path / "runs.html")
-    assert (tmp_path / "runs.html").read_text("utf-8") == page.render(sweep(2, 3))
-    assert [path.name for path in tmp_path.iterdir()] == ["runs.html"]

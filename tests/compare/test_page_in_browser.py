@@ -89,7 +89,7 @@ def pages(tmp_path_factory) -> dict[int, Path]:
     folder = tmp_path_factory.mktemp("pages")
     sizes = {1: (1, 300, 1), 12: (12, 40, 2), 100: (100, 1000, 4)}
     for count, size in sizes.items():
-        page.write(sweep(*size), folder / f"{count}.html")
+        (folder / f"{count}.html").write_text(page.render(sweep(*size)), "utf-8")
     return {count: folder / f"{count}.html" for count in sizes}
 
 
@@ -148,7 +148,7 @@ def _run(name: str, values: list[float], **settings: Any) -> Run:
 
 
 def _write(path: Path, runs: list[Run], *keys: str) -> Path:
-    page.write(Comparison(tuple(runs), keys, "eval/wer", lower_is_better=True), path)
+    path.write_text(page.render(Comparison(tuple(runs), keys, "eval/wer", lower_is_better=True)), "utf-8")
     return path
 
 

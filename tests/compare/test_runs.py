@@ -4,7 +4,16 @@ import statistics
 import numpy as np
 import pytest
 
-from flaxformer_lite.compare.runs import Point, best, choose_metric, compare, differing_keys, final, lower_is_better
+from flaxformer_lite.compare.runs import (
+    Point,
+    best,
+    choose_metric,
+    compare,
+    differing_keys,
+    final,
+    known_direction,
+    lower_is_better,
+)
 from flaxformer_lite.errors import InputError
 from tests.compare.made import make_run
 
@@ -46,6 +55,12 @@ def test_higher_may_be_better_and_the_earliest_of_equals_counts():
 )
 def test_which_way_is_better(metric, lower):
     assert lower_is_better(metric) == lower
+
+
+def test_a_learning_rate_has_no_good_end():
+    assert known_direction("train/learning_rate") is None
+    assert known_direction("train/gradient_norm") is True
+    assert known_direction("eval/exact_match") is False
 
 
 def test_only_what_differs_is_a_key_and_the_seed_is_last():

@@ -59,7 +59,7 @@ def test_what_a_point_does_not_name_is_as_the_config_says(base):
         ("yield {'seed': 1}; 1 / 0", r"mine\.py, line 2: ZeroDivisionError: division by zero"),
         ("import no_such_module", r"mine\.py, line 2: ModuleNotFoundError"),
         ("yield from ()", r"mine\.py: sweep\(\) yields nothing"),
-        ("return 5", r"sweep\(\) must yield dictionaries, got 5"),
+        ("return 5", r"mine\.py: sweep\(\) must yield dictionaries, got 5"),
         ("while True: yield {'seed': 1}", r"more than 10,000 points; does it end\?"),
         (
             "yield {'seed': 1}; yield {'seed': 2}; yield {'seed': 1}",
