@@ -60,6 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     trial = hold_trial(found.runs, names) if names else None
     for line in (*found.left_out, *([trial.missing] if trial and trial.missing else [])):
         say(f"left out: {line}")
+    if repeated := comparison.repeated:
+        names = ", ".join(run.name for run in repeated)
+        say(f"{names}: of these some are the same run, seed and all; a mean over seeds counts each; name each run once")
     if "-" not in (arguments.csv, arguments.json, arguments.html):
         width = max(shutil.get_terminal_size().columns, 80)
         print(table.render(comparison, width) + (f"\n{trial.render(width)}" if trial else ""), end="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,6 +100,15 @@ class Comparison:
             shared.setdefault(tuple(run.settings.get(key) for key in self.keys if key != SEED), []).append(run)
         found = [self._group(tuple(runs)) for runs in shared.values()]
         return tuple(sorted(found, key=lambda group: rank(group.best.mean, self.lower_is_better)))
+
+    @property
+    def repeated(self) -> tuple[Run, ...]:
+        """Runs that differ from another in nothing, not even their seed; a group's mean counts each."""
+        alike = Counter(map(self._point, self.runs))
+        return tuple(run for run in self.runs if alike[self._point(run)] > 1)
+
+    def _point(self, run: Run) -> tuple[Any, ...]:
+        return tuple(run.settings.get(key) for key in self.keys)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -86,7 +86,10 @@ class Lines:
         self._stopping = stopping
         for point in source.points:
             standing, last = standings[point.name], self._last.get(point.name)
-            begun = standing.phase is not Phase.NEW and (last is None or last.phase is not standing.phase)
+            ending = stopping and standing.phase is Phase.QUEUED  # it has saved, and its process is not yet gone
+            begun = (
+                standing.phase is not Phase.NEW and (last is None or last.phase is not standing.phase) and not ending
+            )
             if begun or (last and _evaluated(standing) and standing.progress.value != last.progress.value):
                 say(f"{point.label}: " + " ".join(filter(None, _cells(point, standing, None))))
             self._last[point.name] = standing

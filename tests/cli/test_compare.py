@@ -34,6 +34,14 @@ def test_table_and_files(sweep, tmp_path, capsys):
     assert (tmp_path / "runs.csv").read_text().count("\n") == 4
 
 
+def test_a_run_that_is_there_twice_is_said(sweep, capsys):
+    write_run(sweep / "again", wer(9, 8), {"optim.learning_rate": 0.01})
+    assert main(["compare", "sweep"]) == 0
+    assert "again, c: of these some are the same run" in capsys.readouterr().err
+    assert main(["compare", "sweep/a", "sweep/b"]) == 0
+    assert not capsys.readouterr().err
+
+
 def test_significance(sweep, capsys):
     references = [["a b"], ["c"], ["d e f"]] * 9
     for name, wrong in (("b", 2), ("a", 5)):

@@ -72,7 +72,8 @@ def test_in_a_file_each_event_is_a_line(points, capsys):
     watch(two, _stand(points[:2]), False)
     for step, metric, value in ((0, "", None), (10, "train/loss", 2.0), (20, "eval/wer", 3.0), (30, "eval/wer", 3.0)):
         watch(two, _stand(points[:2], p1=Standing(Phase.RUNNING, Progress(step, metric, value))), False)
-    watch(two, _stand(points[:2], p1=Standing(Phase.DONE, Progress(2000, "eval/wer", 3.0))), True)
+    for phase in (Phase.QUEUED, Phase.DONE):
+        watch(two, _stand(points[:2], p1=Standing(phase, Progress(2000, "eval/wer", 3.0))), True)
     assert capsys.readouterr().err.splitlines() == [
         "seed=1: running",
         "seed=1: running step 20/2,000 eval/wer 3",
