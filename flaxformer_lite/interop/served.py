@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.interop.exporting import Trained
 from flaxformer_lite.models import waves
+from flaxformer_lite.models.attention import NEVER
 from flaxformer_lite.models.halves import Half, decoder_half, encoder_half
 
 _ROWS = 2048  # of the table of waves, where nothing says how long texts may be
@@ -58,14 +60,24 @@ def write_served(trained: Trained, target: Path) -> None:
     _set_output(decoder, trained)
     spec = kinds.TransformerSpec(encoder, decoder)
     source, other = trained.vocabularies
-    spec.register_source_vocabulary([source.token(i) for i in range(source.size)])
-    spec.register_target_vocabulary([other.token(i) for i in range(other.size)])
-    spec.config.unk_token, spec.config.eos_token = other.token(other.special.unknown), other.token(other.special.end)
-    spec.config.bos_token = spec.config.decoder_start_token = other.token(other.special.begin)
+    spec.register_source_vocabulary(tokens(source))
+    spec.register_target_vocabulary(tokens(other))
+    _set_special(spec.config, source, other)
     spec.config.layer_norm_epsilon = model.norms.epsilon
     spec.validate()
     spec.optimize()
     spec.save(str(target))
+
+
+def tokens(vocabulary: Vocabulary) -> list[str]:
+    """That of each id; where several are written alike the first has the name, as no list of theirs has one twice."""
+    names: dict[str, int] = {}
+    for i in range(vocabulary.size):
+        name = vocabulary.token(i)
+        while name in names:
+            name = f"{name}#{i}"
+        names[name] = i
+    return list(names)
 
 
 def _specs() -> Any:
@@ -90,6 +102,16 @@ def _check(model: ModelConfig) -> None:
     heads = (model.num_heads, model.num_key_heads), (model.num_decoder_heads, model.num_decoder_key_heads)
     wrong += [f"{keys} heads of keys beside {own} of queries" for own, keys in heads if own != keys]
     require(not wrong, f"--format=ctranslate2 cannot serve this model: {'; '.join(wrong)}")
+
+
+def _set_special(config: Any, source: Vocabulary, target: Vocabulary) -> None:
+    """Names tokens with a meaning; it adds by itself what surrounds a source, unless that is more than one a side."""
+    special = target.special
+    config.unk_token, config.eos_token = target.token(special.unknown), target.token(special.end)
+    config.bos_token = config.decoder_start_token = target.token(special.begin)
+    if len(source.opening) <= 1 and source.closing in ((), (source.special.end,)):
+        config.add_source_bos, config.add_source_eos = bool(source.opening), bool(source.closing)
+        config.bos_token = source.token((*source.opening, special.begin)[0])
 
 
 def _set_half(spec: Any, side: str, half: Half, trained: Trained) -> None:
@@ -141,8 +163,7 @@ def _set_layer(spec: Any, path: str, half: Half, trained: Trained) -> None:
         out = _array(params[f"{path}/{ours}/out"])
         bias = params.get(f"{path}/{ours}/out_bias")
         _set_linear(attention.linear[-1], out.reshape(-1, out.shape[-1]).T, None if bias is None else _array(bias))
-        if scalar:
-            attention.queries_scale = float(scalar**-0.5)
+        attention.queries_scale = float((scalar or half.head_width) ** -0.5)  # of itself by width / heads
         _set_norm(attention.layer_norm, params, f"{path}/{ours}_residual/norm")
     gated = trained.config.model.feed_forward.gated
     _set_dense(spec.ffn.linear_0, params, f"{path}/feed_forward/{'gate' if gated else 'up'}")
@@ -153,11 +174,12 @@ def _set_layer(spec: Any, path: str, half: Half, trained: Trained) -> None:
 
 
 def _set_output(decoder: Any, trained: Trained) -> None:
-    params, size = trained.params, trained.vocabularies[1].size
+    params, size, special = trained.params, trained.vocabularies[1].size, trained.vocabularies[1].special
     kernel = params.get("output/kernel")
     weight = _array(params["target_embedding/table"]) if kernel is None else _array(kernel).T
-    bias = params.get("output/bias")
-    _set_linear(decoder.projection, weight[:size], None if bias is None else _array(bias)[:size])
+    bias = _array(params["output/bias"])[:size].copy() if "output/bias" in params else np.zeros(size, np.float32)
+    bias[[i for i in (special.pad, special.begin) if i != special.end]] = NEVER  # no search of ours says them either
+    _set_linear(decoder.projection, weight[:size], bias)
     if trained.config.model.output.scale:
         decoder.scale_outputs = float(trained.config.model.decoder_width**-0.5)
 

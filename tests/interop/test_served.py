@@ -1,16 +1,18 @@
 """CTranslate2 serves what we trained or imported: the same words with the same scores."""
 
 import dataclasses
+import sys
 import warnings
 
 import numpy as np
 import pytest
 
+from flaxformer_lite.data.vocabulary import WordVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import load
 from flaxformer_lite.interop import exporting
-from flaxformer_lite.interop.served import write_served
-from tests.folders import LETTERS, make_folder
+from flaxformer_lite.interop.served import tokens, write_served
+from tests.folders import make_folder
 from tests.micro import micro
 
 with warnings.catch_warnings():
@@ -32,6 +34,7 @@ _BART = {
 }
 _KINDS = {
     "ours, norm before": {"model.position_details.longest": 40},
+    "ours, heads of another width": {"model.head_width": 5, "model.decoder_head_width": 3, "model.decoder_width": 24},
     "ours, norm after, learned": {"model.norm": "after", "model.positions": "learned"},
     "t5": _T5,
     "umt5": _T5 | {"model.positions": "relative_per_layer", "model.output.scale": False},
@@ -55,22 +58,33 @@ def test_the_same_words_and_scores(tmp_path, kind):
 
     translator = ctranslate2.Translator(str(tmp_path / "served"), compute_type="float32", intra_threads=1)
     predictor = load(tmp_path / "work")
-    sources = [[LETTERS.token(i) for i in (*LETTERS.encode(line), LETTERS.special.end)] for line in _LINES]
     for beams in (1, 4) if kind == "t5" else (4,):
-        decode = dataclasses.replace(config.decode, beam_size=beams, n_best=1)
+        decode = dataclasses.replace(config.decode, beam_size=beams, n_best=beams)
         found = predictor.n_best(_LINES, decode)
         theirs = translator.translate_batch(
-            sources,
+            [[*line] for line in _LINES],
             beam_size=beams,
+            num_hypotheses=beams,
             length_penalty=1.0,
             return_scores=True,
             max_decoding_length=8,
             min_decoding_length=0,
-            suppress_sequences=[["<pad>"], ["<begin>"]],
         )
         for row, other in zip(found, theirs, strict=True):
-            assert predictor.tokens(row[0]) == other.hypotheses[0]
-            np.testing.assert_allclose(row[0].score, other.scores[0], rtol=1e-5)
+            assert [predictor.tokens(hypothesis) for hypothesis in row] == other.hypotheses
+            np.testing.assert_allclose([hypothesis.score for hypothesis in row], other.scores, rtol=2e-5)
+
+
+def test_tokens_that_are_written_alike_are_told_apart():
+    assert tokens(WordVocabulary(["<end>", "b"])) == ["<pad>", "<end>", "<begin>", "<unknown>", "<end>#4", "b"]
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    make_folder(tmp_path / "work", micro())
+    trained = exporting.load_trained(tmp_path / "work", "best")
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    with pytest.raises(InputError, match=r"flaxformer-lite\[ctranslate2\]"):
+        write_served(trained, tmp_path)
 
 
 def test_what_it_has_nothing_for_is_named(tmp_path):
