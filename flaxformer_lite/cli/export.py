@@ -27,12 +27,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="huggingface",
         help="for whom (default: %(default)s)",
     )
+    parser.add_argument(
+        "--proof",
+        choices=["yes", "no"],
+        default="yes",
+        help="compare with transformers, where it is installed (extra `hf`), layer by layer (default: %(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Exports."""
     from flaxformer_lite.interop import exporting  # here, because jax takes seconds to import
     from flaxformer_lite.interop.made import check_free, made_whole
+    from flaxformer_lite.interop.paths import nested
+    from flaxformer_lite.interop.proof import prove
     from flaxformer_lite.interop.served import write_served
     from flaxformer_lite.say import say
 
@@ -47,4 +55,6 @@ def run(arguments: argparse.Namespace) -> None:
     family = exporting.family_of(trained)
     with made_whole(target) as folder:
         exporting.write_folder(trained, family, folder)
+        if arguments.proof == "yes":
+            prove(folder, trained.config, trained.vocabularies, nested(trained.params), folder / "conversion.json")
     say(f"step {trained.step:,} of {workdir} as {family}; all in {target}")

@@ -32,12 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="language of the sources (mBART, M2M-100, NLLB), such as en_XX",
     )
     parser.add_argument("--target_lang", metavar="CODE", default="", help="language of the targets")
+    parser.add_argument(
+        "--proof",
+        choices=["yes", "no"],
+        default="yes",
+        help="compare with transformers, where it is installed (extra `hf`), layer by layer (default: %(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Imports."""
     from flaxformer_lite.interop import importing  # here, because jax takes seconds to import
     from flaxformer_lite.interop.made import check_free, made_whole
+    from flaxformer_lite.interop.proof import prove
     from flaxformer_lite.interop.vocabularies import Languages
     from flaxformer_lite.say import say
 
@@ -49,5 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     params = importing.read_params(read)
     with made_whole(workdir) as folder:
         importing.write_workdir(read, params, folder)
+        if arguments.proof == "yes":
+            prove(read.folder.path, read.config, read.vocabularies, params, folder / "conversion.json")
     count = sum(math.prod(pair.shape) for pair, _ in read.found)
     say(f"{count:,} parameters in {read.config.precision.weights}; all in {workdir}")

@@ -90,7 +90,8 @@ def family_of(trained: Trained) -> str:
             reasons[name] = str(error)
         else:
             return name
-    nearest = min(reasons, key=lambda name: reasons[name].count("config.model."))
+    unsayable = [name for name in reasons if "none of that family" not in reasons[name]]
+    nearest = min(reasons, key=lambda name: (name in unsayable, reasons[name].count("config.model.")))
     raise InputError(f"no published family has such a model; the nearest is {nearest}: {reasons[nearest]}")
 
 

@@ -87,11 +87,21 @@ def understand(source: Path, workdir: Path, spoken: Languages) -> Read:
     vocabularies = read_vocabularies(folder, name, roles, sizes, spoken)
     decode = generation.read_decode(searched, roles, vocabularies[1])
     config = _config(model, decode, share, workdir.absolute(), _dtype(name, weights))
-    made = make_decoding_model(config, *sizes)
-    shapes = {path_of(key): x.shape for key, x in jax.tree.leaves_with_path(param_shapes(made))}
-    names = family.names(config.model)
-    found, zeros = _matched(names, pairs(names, shapes), weights)
+    found, zeros = _matched(*_shapes(family, config, sizes), weights)
     return Read(folder, family, config, vocabularies, found, zeros, weights)
+
+
+def model_shapes(family: str, config: Mapping[str, Any], share: str) -> tuple[Names, dict[str, tuple[int, ...]]]:
+    """The tensors of a published model and the shapes of our parameters, by its config.json alone.
+
+    Args:
+      family: its ``model_type``.
+      config: its config.json.
+      share: which word vectors are one, as ``config.model.share_embeddings`` says.
+    """
+    known = FAMILIES[family]
+    own = _config(known.to_model(config, share), {}, share, Path(), "float32")
+    return _shapes(known, own, known.sizes(config))
 
 
 def read_params(read: Read) -> Any:
@@ -127,14 +137,21 @@ def _shared(family: Family, weights: Weights) -> str:
     )
 
 
-def _matched(names: Names, wanted: list[Pair], weights: Weights) -> tuple[list[tuple[Pair, str]], list[Pair]]:
+def _shapes(family: Family, config: Config, sizes: tuple[int, int]) -> tuple[Names, dict[str, tuple[int, ...]]]:
+    params = param_shapes(make_decoding_model(config, *sizes))
+    return family.names(config.model), {path_of(key): x.shape for key, x in jax.tree.leaves_with_path(params)}
+
+
+def _matched(
+    names: Names, shapes: Mapping[str, tuple[int, ...]], weights: Weights
+) -> tuple[list[tuple[Pair, str]], list[Pair]]:
     """The tensor of each parameter, and parameters of which there is none that may be zeros.
 
     Raises:
       InputError: tensors are missing, of another shape, left over, or differ where they should be one.
     """
     found, zeros, wrong, used = [], [], [], set()
-    for pair in wanted:
+    for pair in pairs(names, shapes):
         aliases = (pair.theirs, *names.aliases.get(pair.theirs, ()))
         there = [name for name in aliases if name in weights.tensors]
         used |= set(there)

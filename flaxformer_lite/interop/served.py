@@ -82,7 +82,7 @@ def tokens(vocabulary: Vocabulary) -> list[str]:
 
 def _specs() -> Any:
     try:
-        from ctranslate2 import specs
+        from ctranslate2 import specs  # pyright: ignore[reportMissingImports]  # of an extra
     except ImportError as error:
         raise InputError(
             "--format=ctranslate2 needs the package ctranslate2: pip install 'flaxformer-lite[ctranslate2]'"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import filecmp
+import json
 import warnings
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.data.features import tokenise
-from flaxformer_lite.interop import exporting, importing
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.interop import exporting, importing, proof
 from flaxformer_lite.interop.vocabularies import Languages
 from tests.interop import tokenizer_files as files
 
@@ -150,6 +152,26 @@ def test_the_same_words_and_scores_and_bytes(tmp_path, name):
     names = sorted(path.name for path in (tmp_path / "exported").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "exported again").iterdir())
     assert filecmp.cmpfiles(tmp_path / "exported", tmp_path / "exported again", names, shallow=False)[0] == names
+
+
+@pytest.mark.parametrize("name", ["t5 1.1", "mbart"])
+def test_a_conversion_is_proved_or_refused(tmp_path, name, capsys):
+    _model(tmp_path / "source", name)
+    read = importing.understand(tmp_path / "source", tmp_path / "work", Languages(*_FAMILIES[name][3]))
+    params = importing.read_params(read)
+    given = (tmp_path / "source", read.config, read.vocabularies)
+    proof.prove(*given, params, tmp_path / "conversion.json")
+    assert "greedy search says the same to 100%, beam search to 100%" in capsys.readouterr().err
+    found = json.loads((tmp_path / "conversion.json").read_text())
+    assert list(found["layers"]) == ["decoder layer 0", "encoder layer 0", "encoder layer 1"]
+    compared = found["layers"] | {"logits": found["logits"]}
+    assert not {name: layer for name, layer in compared.items() if not layer["difference"] < 1e-4 * layer["largest"]}
+
+    params["encoder"]["layers_1"]["feed_forward"]["up"]["kernel"] += 0.1
+    with pytest.raises(
+        InputError, match=r"and is removed:(\n  .*)*\n  encoder layer 1 differs by .*\n  logits differs by"
+    ):
+        proof.prove(*given, params, tmp_path / "conversion.json")
 
 
 def _exported(workdir, target):
