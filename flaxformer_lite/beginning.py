@@ -88,5 +88,9 @@ def _folder(config: Config) -> tuple[WorkDir, Config, tuple[Vocabulary, Vocabula
 
 
 def _model_settings(config: Config) -> dict[str, Any]:
-    settings = dataclasses.asdict(config.model)
-    return {key: value for key, value in settings.items() if key not in _OWN and "dropout" not in key}
+    return _without_own(dataclasses.asdict(config.model))
+
+
+def _without_own(settings: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in settings.items() if key not in _OWN and "dropout" not in key}
+    return {key: _without_own(value) if isinstance(value, dict) else value for key, value in kept.items()}

@@ -87,7 +87,7 @@ class Pair:
     def text(self, number: int) -> str:
         """What one has said so far, without what the CPU's network library says."""
         lines = self.said[number].read_text().splitlines(keepends=True)
-        return "".join(line for line in lines if not line.startswith("[Gloo]"))
+        return "".join(line for line in lines if "[Gloo]" not in line and "peer ranks" not in line)
 
     def output(self, number: int) -> str:
         """What one wrote to standard output."""

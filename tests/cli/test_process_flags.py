@@ -8,10 +8,12 @@ import sys
 
 import pytest
 
-from flaxformer_lite import processes, report, workdir
+from flaxformer_lite import processes, workdir
 from flaxformer_lite.cli import main as cli
 from flaxformer_lite.cli import output
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.say import say
+from flaxformer_lite.watch import report
 from flaxformer_lite.workdir import WorkDir
 from tests.micro import flags, micro
 
@@ -81,7 +83,7 @@ def second(monkeypatch):
 
 @pytest.mark.usefixtures("second")
 def test_the_second_process_is_silent_and_writes_nothing(tmp_path, capsys):
-    report.say("hello")
+    say("hello")
     record = report.make_report(tmp_path / "run")
     record.write(1, {"train/loss": 1.0})
     record.samples(1, [("a", "b", "c")])

@@ -65,7 +65,7 @@ def test_conversion_and_back_is_nothing_at_all():
 
 
 @pytest.mark.parametrize("scan", [False, True], ids=["layers", "scanned"])
-@pytest.mark.parametrize("policy", ["dots", "dots_with_no_batch_dims", "full"])
+@pytest.mark.parametrize("policy", ["dots", pytest.param("dots_with_no_batch_dims", marks=pytest.mark.slow), "full"])
 def test_what_is_computed_again_changes_no_gradient(policy, scan):
     subject, scanned = pair(NAMES[0], dropout=0.5)
     model, params = (scanned, side_by_side(subject.params)) if scan else (subject.model, subject.params)

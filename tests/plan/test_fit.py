@@ -84,6 +84,7 @@ def test_what_was_found_is_shown(monkeypatch):
     assert len(values["fitting"]) == len(found.plans)
 
 
+@pytest.mark.slow
 def test_formulas_agree_with_compiled_programs_on_exchanges():
     """They rank settings before any is compiled, so they need be right to a factor, and in their order."""
     config = micro({"model.num_layers": 2, "model.dropout": 0.0})
