@@ -145,7 +145,7 @@ def _batch(seed: int, source: int, target: int) -> Batch:
     ("kind", "platform"),
     [
         ("transformer", "cpu"),
-        ("rnn", "gpu"),  # the way of a GPU, which a CPU can go too
+        pytest.param("rnn", "gpu", marks=pytest.mark.slow),  # the way of a GPU, which a CPU can go too
         *(pytest.param(kind, "gpu", marks=pytest.mark.slow) for kind in LONG_KINDS),
     ],
 )

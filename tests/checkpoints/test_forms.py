@@ -41,7 +41,9 @@ def go_on(folder, shapes):
         checkpoints.close()
 
 
-@pytest.mark.parametrize("scan", [True, False], ids=["from scanned", "to scanned"])
+@pytest.mark.parametrize(
+    "scan", [pytest.param(True, marks=pytest.mark.slow), False], ids=["from scanned", "to scanned"]
+)
 def test_a_checkpoint_goes_on_in_the_other_form_and_on_another_mesh(scan, tmp_path):
     state, shapes = begin(scan, mesh=(1, 2, 1))
     _, others = begin(not scan, mesh=(2, 1, 2))
