@@ -47,7 +47,7 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
     """
     if which == "average":
         return _restore_average(folder, like)
-    with reading(folder) as manager:
+    with reading(folder, _largest(like)) as manager:
 
         def pass_over(step: int, why: str) -> None:
             if step == which:
@@ -63,6 +63,11 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
     step, read = found
     (params,) = read.parts.values()
     return step, params
+
+
+def _largest(like: Any) -> int:
+    """Bytes of the largest array, were it float32 as moving averages are."""
+    return max(4 * leaf.size for leaf in jax.tree.leaves(like))
 
 
 def _restore_average(folder: Path, like: Any) -> tuple[int, Any]:

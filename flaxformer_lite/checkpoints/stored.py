@@ -88,8 +88,12 @@ def read(manager: ocp.CheckpointManager, like: dict[str, Any], step: int) -> Sto
 
 
 @contextlib.contextmanager
-def reading(folder: Path) -> Iterator[ocp.CheckpointManager]:
+def reading(folder: Path, largest: int = 10**10) -> Iterator[ocp.CheckpointManager]:
     """Orbax's view of a folder of checkpoints, to read from; each process has its own.
+
+    Args:
+      folder: of the checkpoints.
+      largest: bytes of the largest array. Each is held twice while it is read, so many bytes of them at a time.
 
     Raises:
       InputError: there is no such folder.
@@ -102,7 +106,12 @@ def reading(folder: Path) -> Iterator[ocp.CheckpointManager]:
         create=False,
         multiprocessing_options=ocp.options.MultiprocessingOptions(alone, {alone}, f"reader{alone}"),
     )
-    with quiet_orbax(), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+    handlers = {
+        name: ocp.StandardCheckpointHandler(restore_concurrent_gb=(1.01 * largest + 2**24) / 10**9)  # pyright: ignore[reportArgumentType]
+        for name in _NAMES
+    }
+    place = folder.absolute()
+    with quiet_orbax(), ocp.CheckpointManager(place, options=options, item_handlers=handlers) as manager:
         yield manager
 
 

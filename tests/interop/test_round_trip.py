@@ -32,6 +32,15 @@ _BART = {
     **{"encoder_attention_heads": 3, "decoder_attention_heads": 2, "encoder_ffn_dim": 14, "decoder_ffn_dim": 11},
     **{"encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
 }
+_GEMMA = {
+    **{"num_key_value_heads": 2, "head_dim": 6, "query_pre_attn_scalar": 5, "sliding_window": 3},
+    **{"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
+}
+_SIDES = {
+    "encoder": {"hidden_size": 20, "intermediate_size": 14, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "decoder": {"hidden_size": 12, "intermediate_size": 18, "num_hidden_layers": 2, "num_attention_heads": 6},
+}
 # name: (class of its config, tokenizer, further settings, languages, how it searches)
 _FAMILIES = {
     "t5": ("T5", files.t5, _T5, ("", ""), {"length_penalty": 0.7}),
@@ -57,6 +66,7 @@ _FAMILIES = {
         ("", ""),
         {"length_penalty": 0.6, "forced_eos_token_id": 1, "no_repeat_ngram_size": 3},
     ),
+    "t5gemma": ("T5Gemma", files.gemma, _SIDES, ("", ""), {"no_repeat_ngram_size": 2}),
     "m2m_100": ("M2M100", files.m2m100, _BART, ("en", "ro"), {"forced_bos_token_id": "__ro__"}),
 }
 _LINES = ("the cat", "Hello world dog", "jumps", "sat on 7 é")
@@ -68,6 +78,9 @@ def _model(folder, name):
     kind, tokenizer, settings, _, search = _FAMILIES[name]
     ids = tokenizer(folder)
     torch.manual_seed(len(name))
+    if kind == "T5Gemma":
+        of_both = _GEMMA | {key: ids[key] for key in ids if key != "decoder_start_token_id"}
+        settings = {side: of_both | sizes for side, sizes in settings.items()}
     made = getattr(transformers, f"{kind}Config")(**ids, **settings)
     model = transformers.AutoModelForSeq2SeqLM.from_config(made).eval()
     with torch.no_grad():
