@@ -8,6 +8,7 @@ import json
 import operator
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,7 @@ class WorkDir:
         self._provenance = self.path / "provenance.json"
         self._finish = self.path / "finished.json"
         self._lock = self.path / ".lock"
+        self.published = self.path / "published"  # the files that an imported model came with, beside its weights
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -89,6 +91,7 @@ class WorkDir:
                     self.path.mkdir(parents=True, exist_ok=True)
                 except (FileExistsError, NotADirectoryError, PermissionError) as error:
                     raise InputError(f"--workdir={self.path}: cannot make this folder: {error.strerror}") from error
+            self._take_along(config.train.init_from)
             self._write(self._config, schema.to_dict(config))
             return False
         saved, given = (what(c) for c in (self.config(), config))
@@ -200,6 +203,12 @@ class WorkDir:
     def of_seed(self, seed: int) -> WorkDir:
         """The folder of one of the seeds that train in one program."""
         return WorkDir(self.path / f"seed_{seed}")
+
+    def _take_along(self, init_from: str) -> None:
+        """Copies what an imported model came with, which exporting it needs, from the folder that a run begins from."""
+        if init_from and processes.first() and WorkDir(init_from).published.is_dir():
+            with full_disk_named(self.path):
+                shutil.copytree(WorkDir(init_from).published, self.published, dirs_exist_ok=True)
 
     def save_teachers(self, steps: dict[str, int]) -> None:
         """Notes which checkpoint of each teacher this run learns from; a teacher that trains on may delete it."""

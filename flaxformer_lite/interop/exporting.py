@@ -102,7 +102,7 @@ def write_folder(trained: Trained, family: str, target: Path) -> None:
     decode = dataclasses.asdict(trained.config.decode)
     _write_json(target / "generation_config.json", generation.write_generation(decode, roles, trained.vocabularies[1]))
     write_weights(trained, family, target)
-    published = trained.work.path / "published"
+    published = trained.work.published
     if published.is_dir():
         _copy_tokenizer(published, target, trained.vocabularies)
     else:
@@ -194,7 +194,7 @@ def _names_languages(settings: dict[str, Any]) -> bool:
 
 
 def _published(work: WorkDir, name: str) -> dict[str, Any]:
-    return _json(work.path / "published" / name)
+    return _json(work.published / name)
 
 
 def _json(path: Path) -> dict[str, Any]:

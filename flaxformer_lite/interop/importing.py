@@ -33,7 +33,6 @@ from flaxformer_lite.workdir import WorkDir
 # Tensors that the reference makes of zeros where a file has none.
 _ZERO = ("final_logits_bias",)
 _OVERFLOWS = ("t5", "mt5", "umt5")
-PUBLISHED = "published"  # in the work folder: the files of the model's source beside its weights
 _KEPT = ("*.json", "*.model", "*.spm", "*.txt", "*.md", "LICENSE*")
 
 
@@ -120,9 +119,9 @@ def write_workdir(read: Read, params: Any, folder: Path) -> None:
     work.claim(read.config)
     work.save_vocabularies(*read.vocabularies)
     save_params(work.checkpoints, params)
-    (folder / PUBLISHED).mkdir()
+    work.published.mkdir()
     for path in sorted({path for pattern in _KEPT for path in read.folder.path.glob(pattern) if path.is_file()}):
-        shutil.copyfile(path, folder / PUBLISHED / path.name)
+        shutil.copyfile(path, work.published / path.name)
 
 
 def _shared(family: Family, weights: Weights) -> str:

@@ -53,6 +53,29 @@ def test_weights_come_in_and_go_out_bit_by_bit(tmp_path, dtype):
     assert (tmp_path / "out/model.safetensors").read_bytes() == (tmp_path / "source/model.safetensors").read_bytes()
 
 
+def test_an_imported_model_is_trained_further_and_exported(tmp_path):
+    _published(tmp_path / "source")
+    assert main(["import", f"--source={tmp_path}/source", f"--workdir={tmp_path}/work", "--proof=no"]) == 0
+    text = tmp_path / "text.tsv"
+    text.write_text("the cat\tHello world\nHello\tthe cat sat\n" * 8)
+    settings = {
+        **{"train.init_from": f"{tmp_path}/work", "train.steps": 2, "train.eval_every": 2, "optim.warmup_steps": 1},
+        **{"train.batch_size": 8, "data.max_source_length": 8, "data.max_target_length": 8, "eval.max_examples": 2},
+        **{f"data.text.{split}": text for split in ("train", "validation")},
+        **{"decode.max_length_ratio": 0.0, "decode.max_length_offset": 4},
+    }
+    flags = [f"--config.{key}={value}" for key, value in settings.items()]
+    assert main(["train", f"--config={tmp_path}/work/config.json", *flags, f"--workdir={tmp_path}/mine"]) == 0
+    assert main(["export", f"--workdir={tmp_path}/mine", f"--target={tmp_path}/out", "--proof=no"]) == 0
+    kept = {path.name for path in (tmp_path / "source").iterdir()} | {"generation_config.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == kept
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config == config | _CONFIG
+    before, after = (weights.Weights(Folder(tmp_path / name)) for name in ("source", "out"))
+    moved = [np.abs(before.read(name) - after.read(name)).max() for name in before.tensors]
+    assert 0 < max(moved) < 1e-2, "it learned, from where it was"
+
+
 def test_sharded_files_are_read_and_written(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_SHARD_BYTES", 6_000)
     arrays = _published(tmp_path / "source")
