@@ -12,29 +12,17 @@ Vary     other sizes: families.byt5 below (base, large, xl, xxl)
 
 from ml_collections import ConfigDict
 
-from configs import text
+from configs import t5
 from flaxformer_lite.models import families
 
 
 def get_config() -> ConfigDict:
-    """What differs from configs/text.py."""
-    config = text.get_config()
+    """What differs from configs/t5.py."""
+    config = t5.get_config()
 
-    config.data.share_vocabulary = True
     for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
-        vocabulary.kind = "byte"
+        vocabulary.kind, vocabulary.size = "byte", 0
     config.data.max_source_length = 1024
     config.data.max_target_length = 1024
-
     config.model.update_from_flattened_dict(families.byt5("small").model)
-    config.model.embeddings.multiple = 128  # rows of tables, as T5 has them
-
-    config.optim.optimizer = "adafactor"
-    config.optim.learning_rate = 0.01
-    config.optim.schedule = "inverse_sqrt"
-    config.optim.warmup_steps = 10_000
-    config.optim.clip_norm = 0.0
-
-    config.train.steps = 100_000
-    config.train.batch_size = 128
     return config
