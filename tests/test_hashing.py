@@ -19,6 +19,7 @@ def test_indices_number_the_elements():
     np.testing.assert_array_equal(index((3, 2, 5)), np.arange(30).reshape(3, 2, 5))
 
 
+@pytest.mark.slow
 def test_places_are_all_different():
     for shape in ((512, 8_000), (64, 128, 500), (64, 8, 100, 80)):
         assert len(np.unique(place(shape))) == np.prod(shape)

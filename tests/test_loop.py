@@ -300,6 +300,7 @@ def test_pmap_trains_and_goes_on(runs, monkeypatch):
     same(runs.record("killed"), runs.record("whole"))
 
 
+@pytest.mark.slow
 def test_sigkill_at_a_random_moment(repository, tmp_path):
     """The real thing, evaluation and all: half-written files are passed over."""
     trained = ["train", *flags({"train.steps": 40, "train.eval_every": 20})]

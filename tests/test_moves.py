@@ -66,7 +66,7 @@ class Moves(Runs):
     [
         pytest.param("data=8", "1 device", marks=pytest.mark.slow),
         ("1 device", "data=8"),
-        ("data=8", "fsdp=4, tensor=2"),
+        pytest.param("data=8", "fsdp=4, tensor=2", marks=pytest.mark.slow),
         pytest.param("fsdp=4, tensor=2", "1 device", marks=pytest.mark.slow),
         pytest.param("data=8", "pmap", marks=pytest.mark.slow),
         pytest.param("pmap", "fsdp=4, tensor=2", marks=pytest.mark.slow),

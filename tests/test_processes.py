@@ -168,6 +168,7 @@ def alone(folder):
     return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_run_of_one(together, alone, folder):
     workdir, printed, printed_by_other = together
     for ours, theirs in zip(record(workdir), record(alone), strict=True):
@@ -190,6 +191,7 @@ def without_the_last(workdir, copy):
     return copy
 
 
+@pytest.mark.slow
 def test_what_two_processes_saved_one_goes_on_with(together, alone, folder, repository, monkeypatch, capsys):
     monkeypatch.chdir(repository)
     moved = without_the_last(together[0], folder / "to_one")

@@ -140,6 +140,7 @@ def test_what_holds_nothing_that_is_needed_may_be_damaged(emptied, folder):
     equal(go_on(folder).state, make_state(30))
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_never_taken_for_a_value(folder, capsys):
     """Wherever a bit flips, what is read is what was written, or an older checkpoint."""
     random = np.random.default_rng(0)
@@ -164,6 +165,7 @@ def test_a_flipped_bit_is_never_taken_for_a_value(folder, capsys):
     assert "do not match their checksum" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_both_older_ones_may_be_damaged_too(folder, capsys):
     for step in (20, 30):
         os.truncate(folder / str(step) / "run" / "metadata", 0)

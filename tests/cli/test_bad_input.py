@@ -218,6 +218,7 @@ def test_a_full_disk_from_the_start(capfd, tmp_path):
     assert message.startswith(f"{disk}/config.json: the disk is full (No space left on device)")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_training(capfd, tmp_path, monkeypatch):
     use_devices(monkeypatch, 1)
     with small_disk(tmp_path / "disk", "900k") as disk:
