@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,9 +38,14 @@ class Both(NamedTuple):
     names: Any  # of tensors, and which of our parameters each is
 
 
-def both(config: Any, seed: int = 0) -> Both:
-    """A model of the reference with weights as large as trained ones', and ours with the same."""
-    torch.manual_seed(seed)
+def both(config: Any, untied: Sequence[str] = ()) -> Both:
+    """A model of the reference with weights as large as trained ones', and ours with the same.
+
+    Args:
+      config: the reference's.
+      untied: parameters that become tensors of their own.
+    """
+    torch.manual_seed(0)
     config._attn_implementation = "eager"
     theirs = transformers.AutoModelForSeq2SeqLM.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
@@ -48,17 +54,11 @@ def both(config: Any, seed: int = 0) -> Both:
                 tensor.add_(0.2 * torch.randn_like(tensor))
         if "final_logits_bias" in dict(theirs.named_buffers()):
             theirs.final_logits_bias.normal_()
-    return ours_of(theirs)
-
-
-def untied(config: Any, *names: str) -> Both:
-    """The same with output vectors of its own: for families whose config alone cannot say so."""
-    model = both(config).theirs
-    for name in names:
+    for name in untied:
         module, _, leaf = name.rpartition(".")
-        tensor = model.get_parameter(name)
-        setattr(model.get_submodule(module), leaf, torch.nn.Parameter(tensor + 0.3 * torch.randn_like(tensor)))
-    return ours_of(model)
+        tensor = theirs.get_parameter(name).detach()
+        setattr(theirs.get_submodule(module), leaf, torch.nn.Parameter(tensor + 0.3 * torch.randn_like(tensor)))
+    return ours_of(theirs)
 
 
 def ours_of(theirs: Any) -> Both:
@@ -109,15 +109,24 @@ def _nested(leaves: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def rows(lengths: tuple[int, ...], width: int, size: int, low: int = 3) -> Tokens:
-    """Random ids above the special ones; the padding of every row is somewhere else."""
-    rng = np.random.default_rng(size)
-    inside = np.zeros((len(lengths), width), np.int32)
-    for row, length in enumerate(lengths):
-        inside[row, :length] = 1
-    ids = rng.integers(low, size, inside.shape).astype(np.int32)
-    places = np.broadcast_to(np.arange(width, dtype=np.int32), inside.shape)
-    return Tokens(ids, inside, places)
+# Where rows have tokens: before padding, everywhere, behind padding, around holes, and alone.
+SOURCES = ("#######......", "#############", ".....########", "##..###.#...#", "...#.........")
+TARGETS = ("##.........", ".......####", "#.##..#####", "###########", "######.....")
+
+
+def rows(model: Both, pictures: Sequence[str], size: int) -> Tokens:
+    """Random ids where pictures have ``#``, and positions as the model's family counts them.
+
+    Most number places, padding or not, whatever ids are there. fairseq's waves number tokens, by ids that are padding.
+    """
+    inside = np.array([[mark == "#" for mark in picture] for picture in pictures])
+    places = np.broadcast_to(np.arange(inside.shape[1]), inside.shape)
+    low = 3
+    if by_ids := model.ours.config.positions == "fairseq":
+        low, places = model.theirs.config.pad_token_id + 1, inside.cumsum(axis=1) - 1
+    ids = np.random.default_rng(size).integers(low, size, inside.shape)
+    ids = np.where(inside, ids, low - 1) if by_ids else ids
+    return Tokens(*(x.astype(np.int32) for x in (ids, inside, places)))
 
 
 class Found(NamedTuple):

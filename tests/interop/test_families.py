@@ -1,107 +1,34 @@
 """Every published family against transformers itself: tiny models with random weights, made on the spot."""
 
+import dataclasses
+import json
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 
+from flaxformer_lite.interop.families.known import FAMILIES
 from tests.interop import published
-from tests.interop.published import Both, both, rows, transformers, untied
+from tests.interop.published import SOURCES, TARGETS, Both, rows, transformers
+from tests.interop.tiny import MODELS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
 
-_T5 = {
-    "vocab_size": 37,
-    "d_model": 12,
-    "d_kv": 5,
-    "d_ff": 14,
-    "num_layers": 2,
-    "num_decoder_layers": 3,
-    "num_heads": 3,
-    "relative_attention_num_buckets": 8,
-    "relative_attention_max_distance": 9,
-    "layer_norm_epsilon": 1e-5,
-    "decoder_start_token_id": 0,
-}
 
-_BART = {
-    "vocab_size": 37,
-    "max_position_embeddings": 19,
-    "d_model": 12,
-    "encoder_layers": 3,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 3,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 14,
-    "decoder_ffn_dim": 11,
-    "encoder_layerdrop": 0.0,
-    "decoder_layerdrop": 0.0,
-    "pad_token_id": 1,
-    "eos_token_id": 2,
-    "bos_token_id": 0,
-    "decoder_start_token_id": 2,
-}
-_GEMMA = {
-    "vocab_size": 37,
-    "num_key_value_heads": 2,
-    "head_dim": 6,
-    "query_pre_attn_scalar": 5,
-    "sliding_window": 3,
-    "attn_logit_softcapping": 2.0,
-    "final_logit_softcapping": 3.0,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
-}
-_ENCODER = {"hidden_size": 20, "intermediate_size": 14, "num_hidden_layers": 3, "num_attention_heads": 4}
-_DECODER = {"hidden_size": 12, "intermediate_size": 18, "num_hidden_layers": 2, "num_attention_heads": 6}
+_SLOW = ("mbart, untied", "marian, untied", "pegasus, untied")  # whose tables are BART's
 
 
-def _gemma(*, tied: bool = True, encoder=_ENCODER, decoder=_DECODER, **changes) -> Both:
-    sides = {"encoder": {**_GEMMA, **encoder, **changes}, "decoder": {**_GEMMA, **decoder, **changes}}
-    return both(transformers.T5GemmaConfig(**sides, tie_word_embeddings=tied, vocab_size=37))
-
-
-MODELS = {
-    "t5": lambda: both(transformers.T5Config(**_T5)),
-    "t5 1.1": lambda: untied(
-        transformers.T5Config(**_T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False), "lm_head.weight"
-    ),
-    "t5, gated silu": lambda: both(transformers.T5Config(**_T5, feed_forward_proj="gated-silu")),
-    "mt5": lambda: untied(transformers.MT5Config(**_T5), "lm_head.weight"),
-    "umt5": lambda: both(transformers.UMT5Config(**_T5)),
-    "umt5, untied": lambda: untied(transformers.UMT5Config(**_T5, feed_forward_proj="relu"), "lm_head.weight"),
-    "bart": lambda: both(transformers.BartConfig(**_BART)),
-    "bart, untied": lambda: both(
-        transformers.BartConfig(**_BART, tie_word_embeddings=False, scale_embedding=True, activation_function="relu")
-    ),
-    "mbart": lambda: both(transformers.MBartConfig(**_BART, scale_embedding=True)),
-    "marian": lambda: both(transformers.MarianConfig(**_BART, scale_embedding=True, activation_function="swish")),
-    "marian, two vocabularies": lambda: both(
-        transformers.MarianConfig(
-            **_BART, share_encoder_decoder_embeddings=False, decoder_vocab_size=43, activation_function="gelu_new"
-        )
-    ),
-    "pegasus": lambda: both(transformers.PegasusConfig(**_BART, activation_function="relu")),
-    "m2m_100": lambda: both(transformers.M2M100Config(**_BART)),
-    "m2m_100, untied": lambda: both(transformers.M2M100Config(**_BART, tie_word_embeddings=False)),
-    "t5gemma": _gemma,
-    "t5gemma, untied, biases": lambda: _gemma(
-        tied=False, attention_bias=True, attn_logit_softcapping=None, final_logit_softcapping=None
-    ),
-    "t5gemma, all full": lambda: _gemma(
-        encoder={**_ENCODER, "layer_types": ["full_attention"] * 3},
-        decoder={**_DECODER, "layer_types": ["full_attention"] * 2},
-        num_key_value_heads=1,
-        hidden_activation="silu",
-    ),
-}
-
-
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in MODELS]
+)
 def model(request) -> Both:
-    return MODELS[request.param]()
+    return MODELS[request.param].both()
 
 
 def test_logits_loss_and_gradients_are_the_references(model):
     source_size, target_size = model.ours.source_size, model.ours.target_size
-    source, target = rows((7, 13, 4), 13, source_size), rows((5, 2, 11), 11, target_size)
+    source, target = rows(model, SOURCES, source_size), rows(model, TARGETS, target_size)
     labels = np.roll(target.ids, -1, axis=1)
     expected = published.theirs(model, source, target, labels)
     found = published.ours(model, source, target, labels)
@@ -114,3 +41,46 @@ def test_logits_loss_and_gradients_are_the_references(model):
         # All of a tensor's by its largest one; those of keys' biases are nothing but rounding.
         close = 1e-4 * np.abs(gradient).max() + 1e-7 * largest
         np.testing.assert_allclose(found.gradients[name], gradient, rtol=1e-4, atol=close, err_msg=name)
+
+
+# What changes no logits: ids of a search, other heads than that of words, caches, how weights begin.
+_NOTHING = """
+    bos_token_id eos_token_id pad_token_id decoder_start_token_id forced_eos_token_id classifier_dropout
+    classifier_dropout_rate is_decoder use_cache init_std initializer_factor initializer_range
+"""
+_DROPOUT = {"dropout", "dropout_rate", "attention_dropout", "activation_dropout", "layerdrop"}
+
+
+@pytest.mark.parametrize("kind", sorted({tiny.kind for tiny in MODELS.values()}))
+def test_whatever_a_config_can_set_is_tried_above(kind):
+    made = getattr(transformers, f"{kind}Config")
+    plain, tried = _settings(made()), set(_NOTHING.split())
+    for tiny in MODELS.values():
+        if tiny.kind == kind:
+            tried |= {key for key, value in _settings(tiny.config()).items() if value != plain[key]}
+    untried = {key for key in plain if not {key, key.rpartition(".")[2]} & tried}
+    untried -= {"tie_word_embeddings"} if kind == "MT5" else set()  # True whatever it is set to
+    assert {re.sub(r"(encoder|decoder)[._]", "", key) for key in untried} <= _DROPOUT
+
+
+@pytest.mark.parametrize("kind", sorted({tiny.kind for tiny in MODELS.values()}))
+def test_what_it_leaves_unsaid_is_what_the_reference_takes(kind):
+    made = getattr(transformers, f"{kind}Config")()
+    family, full = FAMILIES[made.model_type], json.loads(made.to_json_string(use_diff=False))
+    assert family.to_model({}, "all") == family.to_model(full, "all")
+    assert family.sizes({}) == family.sizes(full)
+    rates = {key: 0.25 for key in full if key.endswith(("dropout", "dropout_rate", "layerdrop"))}
+    dropped = {key for key, value in family.to_model({**full, **rates}, "all").items() if value == 0.25}
+    last = "layer_dropout" if "encoder_layerdrop" in full else "final_dropout"
+    assert dropped == {"dropout", "attention.dropout", "feed_forward.dropout", last}
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """What a class of configs has of its own; of one for each side, those by names such as ``encoder.head_dim``."""
+    base = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
+    found = {}
+    for name in {field.name for field in dataclasses.fields(config)} - base:
+        value = getattr(config, name)
+        inner = _settings(value) if isinstance(value, transformers.PreTrainedConfig) else {}
+        found |= {f"{name}.{key}": value for key, value in inner.items()} if inner else {name: value}
+    return found

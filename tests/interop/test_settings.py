@@ -41,6 +41,14 @@ def test_settings_come_back(name):
     assert {key: read[key] for key in model if key != "init"} == {k: v for k, v in model.items() if k != "init"}
 
 
+def test_a_window_that_no_layer_has_is_written_for_the_reference_asks_for_it():
+    model = {**PUBLISHED["t5gemma"].model, "attention.window": 0, "attention.pattern": ("full",)}
+    settings = FAMILIES["t5gemma"].from_model(flat(config_of(model)))
+    assert settings["encoder"]["sliding_window"] > 0
+    read = FAMILIES["t5gemma"].to_model(settings, "target")
+    assert (read["attention.window"], read["attention.pattern"]) == (0, ("full",))
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_all_that_it_cannot_do_is_named(name):
     settings = FAMILIES[name].from_model(flat(config_of(PUBLISHED[name].model)))
@@ -52,10 +60,22 @@ def test_all_that_it_cannot_do_is_named(name):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("t5", {"feed_forward_proj": "gated-swish"}, "feed_forward_proj='gated-swish' is not supported; relu, gelu"),
+        ("t5", {"feed_forward_proj": "gated-mish"}, "feed_forward_proj='gated-mish' with .* not supported; relu, gelu"),
+        ("umt5", {"dense_act_fn": "mish"}, "feed_forward_proj='gated-gelu' with dense_act_fn='mish' is not supported"),
+        ("mt5", {"num_hidden_layers": 6}, r"num_hidden_layers=6 \(only 8\)"),
         ("bart", {"activation_function": "mish"}, "activation_function='mish' is not supported; relu, gelu"),
         ("bart", {"decoder_layerdrop": 0.5}, r"decoder_layerdrop=0.5 \(only 0.0\)"),
+        ("bart", {"num_hidden_layers": 6}, r"num_hidden_layers=6 \(only 12\)"),
         ("t5gemma", {"encoder": {"rope_parameters": {"rope_type": "yarn"}}}, "'yarn'.* is not supported"),
+        (
+            "t5gemma",
+            {"decoder": {"rope_parameters": {"rope_theta": 9.0, "factor": 2.0}}},
+            "'factor': 2.0} is not supported",
+        ),
+        ("t5gemma", {"decoder": {"rope_scaling": {"type": "linear"}}}, "cannot do: rope_scaling={'type': 'linear'}"),
+        ("t5gemma", {"encoder": {"layer_types": ["chunked_attention"]}}, "layer_types=.'chunked_attention'. is not"),
+        ("t5gemma", {"encoder": {"attention_bias": True}}, "must agree in .* attention.bias: True and False"),
+        ("t5gemma", {"encoder": {"query_pre_attn_scalar": 5}}, "must agree in .* attention.query_scalar: 5 and 256"),
         ("t5gemma", {"encoder": {"rms_norm_eps": 1e-5}}, r"must agree in .* norms.epsilon: 1e-05 and 1e-06"),
         ("t5gemma", {"encoder": {"layer_types": ["full_attention"] * 26}}, "layer_types must be one pattern"),
         ("t5gemma", {"decoder": {"hidden_activation": "mish"}}, "hidden_activation='mish' is not supported"),

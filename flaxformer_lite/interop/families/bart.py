@@ -71,11 +71,12 @@ class _Kind(NamedTuple):
     def to_model(self, config: Mapping[str, Any], share: str) -> Values:
         """Of a config.json."""
         config = {**self.defaults, **config}
-        derived = {"vocab_size", "activation_function", "decoder_layerdrop", "tie_word_embeddings", "num_hidden_layers"}
+        derived = {"vocab_size", "activation_function", "tie_word_embeddings"}
         sides = {"decoder_vocab_size", "share_encoder_decoder_embeddings"} if self.two_vocabularies else set()
         taken = {setting.theirs for setting in _SETTINGS}
-        layer_dropout = config.get("encoder_layerdrop", 0.0)
-        require_only(config, taken | derived | sides, {"decoder_layerdrop": layer_dropout})
+        layer_dropout, layers = config.get("encoder_layerdrop", 0.0), config.get("encoder_layers", 12)
+        fixed = {"decoder_layerdrop": layer_dropout, "num_hidden_layers": layers}
+        require_only(config, taken | derived | sides, fixed)
         activation = config.get("activation_function", "gelu")
         if activation not in _ACTIVATIONS:
             raise InputError(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.errors import InputError
@@ -41,39 +40,66 @@ _ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu":
 _TABLES = "shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"
 
 
-def _to_model(config: Mapping[str, Any], share: str, positions: str, scaled: Any) -> Values:
-    """Of a config.json; ``scaled(config)`` says whether outputs are."""
-    taken = {setting.theirs for setting in _SETTINGS} | {"num_decoder_layers", "feed_forward_proj", "vocab_size"}
-    derived = {"tie_word_embeddings", "scale_decoder_outputs", "dense_act_fn", "is_gated_act"}
-    require_only(config, taken | derived, {})
-    gate, _, name = config.get("feed_forward_proj", "relu").rpartition("-")
-    activation = "gelu_new" if (gate, name) == ("gated", "gelu") else name  # T5 1.1's is named by what it nearly is
+class _Kind(NamedTuple):
+    """In what they differ.
+
+    Attributes:
+      positions: as ``model.positions`` says.
+      scales: whether outputs are scaled, of a config.json.
+      defaults: of a config.json that lacks the key, where they are not T5's.
+    """
+
+    positions: str
+    scales: Callable[[Mapping[str, Any]], bool]
+    defaults: Mapping[str, Any]
+
+    def to_model(self, config: Mapping[str, Any], share: str) -> Values:
+        """Of a config.json."""
+        config = {**self.defaults, **config}
+        taken = {setting.theirs for setting in _SETTINGS} | {"num_decoder_layers", "feed_forward_proj", "vocab_size"}
+        derived = {"tie_word_embeddings", "scale_decoder_outputs", "dense_act_fn", "is_gated_act"}
+        layers = config.get("num_layers", 6)
+        require_only(config, taken | derived, {"num_hidden_layers": layers})
+        gated, activation = _feed_forward(config)
+        return {
+            **_ALWAYS,
+            **read(_SETTINGS, config),
+            "num_decoder_layers": config.get("num_decoder_layers") or layers,
+            "positions": self.positions,
+            "feed_forward.activation": activation,
+            "feed_forward.gated": gated,
+            "share_embeddings": share,
+            "output.scale": self.scales(config),
+        }
+
+    def sizes(self, config: Mapping[str, Any]) -> tuple[int, int]:
+        """Of the vocabularies, which are one."""
+        return (config.get("vocab_size", self.defaults.get("vocab_size", 32128)),) * 2
+
+
+def _feed_forward(config: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether it is gated, and its activation; files that say again what follows from ``feed_forward_proj`` count."""
+    said = config.get("feed_forward_proj", "relu")
+    gate, _, name = said.rpartition("-")
+    name = "gelu_new" if said == "gated-gelu" else name  # T5 1.1's is named by what it nearly is
+    activation = config.get("dense_act_fn", name)
     if gate not in ("", "gated") or activation not in _ACTIVATIONS:
         raise InputError(
-            f"config.json: feed_forward_proj={config['feed_forward_proj']!r} is not supported; "
+            f"config.json: feed_forward_proj={said!r} with dense_act_fn={activation!r} is not supported; "
             f"{', '.join(_ACTIVATIONS)} are, alone or after 'gated-'"
         )
-    return {
-        **_ALWAYS,
-        **read(_SETTINGS, config),
-        "num_decoder_layers": config.get("num_decoder_layers") or config.get("num_layers", 6),
-        "positions": positions,
-        "feed_forward.activation": _ACTIVATIONS[activation],
-        "feed_forward.gated": gate == "gated",
-        "share_embeddings": share,
-        "output.scale": scaled(config),
-    }
+    return config.get("is_gated_act", gate == "gated"), _ACTIVATIONS[activation]
 
 
 def _from_model(model: Values) -> Values:
     (activation,) = (theirs for theirs, ours in _ACTIVATIONS.items() if ours == model["feed_forward.activation"])
     gated = model["feed_forward.gated"]
-    if gated and activation == "gelu":
-        raise InputError("config.model.feed_forward.activation='gelu': T5's gated gelu is the approximation, gelu_tanh")
     return {
         **write(_SETTINGS, model),
         "num_decoder_layers": model["num_decoder_layers"],
-        "feed_forward_proj": f"gated-{'gelu' if activation == 'gelu_new' else activation}" if gated else activation,
+        "feed_forward_proj": f"gated-{activation.removesuffix('_new')}" if gated else activation,
+        "dense_act_fn": activation,
+        "is_gated_act": gated,
         "tie_word_embeddings": model["output.scale"],
     }
 
@@ -124,17 +150,13 @@ def _t5_scales(config: Mapping[str, Any]) -> bool:
     return config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
 
 
-def _family(positions: str, scaled: Any) -> Family:
+def _family(kind: _Kind) -> Family:
     shared, source, target, output = _TABLES
-    return Family(
-        to_model=partial(_to_model, positions=positions, scaled=scaled),
-        from_model=_from_model,
-        names=_names,
-        tables=((source, shared), (target, shared), (output, target, shared)),
-        sizes=lambda config: (config.get("vocab_size", 32128),) * 2,
-    )
+    tables = (source, shared), (target, shared), (output, target, shared)
+    return Family(kind.to_model, _from_model, _names, tables, kind.sizes)
 
 
-T5 = _family("relative", _t5_scales)
-MT5 = _family("relative", lambda config: False)
-UMT5 = _family("relative_per_layer", _t5_scales)
+_LATER = {"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"}
+T5 = _family(_Kind("relative", _t5_scales, {}))
+MT5 = _family(_Kind("relative", lambda config: False, _LATER))
+UMT5 = _family(_Kind("relative_per_layer", _t5_scales, _LATER))

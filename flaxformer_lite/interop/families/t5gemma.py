@@ -95,8 +95,10 @@ def _of_side(given: Mapping[str, Any], sizes: Sequence[Setting]) -> Values:
             f"config.json: hidden_activation={activation!r} is not supported; {', '.join(_ACTIVATIONS)} are"
         )
     rope = given.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise InputError(f"config.json: rope_parameters={rope!r} is not supported; rope_type='default' is")
+    if rope.get("rope_type", "default") != "default" or not rope.keys() <= {"rope_type", "rope_theta"}:
+        raise InputError(
+            f"config.json: rope_parameters={rope!r} is not supported; rope_type='default' with a rope_theta is"
+        )
     return {
         **read(_OF_BOTH, given),
         "attention.softcap": given.get("attn_logit_softcapping", 50.0) or 0.0,
@@ -109,6 +111,8 @@ def _of_side(given: Mapping[str, Any], sizes: Sequence[Setting]) -> Values:
 def _kinds(given: Mapping[str, Any]) -> tuple[str, ...]:
     """Of each layer of a side."""
     if layers := given.get("layer_types"):
+        if unknown := sorted(set(layers) - _KINDS.keys()):
+            raise InputError(f"config.json: layer_types={unknown} is not supported; {', '.join(_KINDS)} are")
         return tuple(_KINDS[kind] for kind in layers)
     return tuple(("window", "full")[number % 2] for number in range(given.get("num_hidden_layers", 26)))
 
@@ -147,7 +151,8 @@ def _from_model(model: Values) -> Values:
             "query_pre_attn_scalar": int(scalar),
             "attn_logit_softcapping": model["attention.softcap"] or None,
             "final_logit_softcapping": model["output.softcap"] or None,
-            "sliding_window": model["attention.window"] or None,
+            "sliding_window": model["attention.window"]
+            or 4096,  # the reference asks for one even if all layers are full
             "layer_types": [names[pattern[i % len(pattern)]] for i in range(own["num_hidden_layers"])],
             "hidden_activation": activation,
             "rope_parameters": {"rope_type": "default", "rope_theta": model["position_details.theta"]},
