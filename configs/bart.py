@@ -18,22 +18,14 @@ from flaxformer_lite.models import families
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    config = text.get_config()
+    return trained(text.of_family(families.bart("base"), pieces=50_000, longest=256))
 
-    config.data.share_vocabulary = True
-    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
-        vocabulary.size = 50_000
-    config.data.max_source_length = 256
-    config.data.max_target_length = 256
 
-    config.model.update_from_flattened_dict(families.bart("base").model)
-
+def trained(config: ConfigDict) -> ConfigDict:
+    """The same, with the optimizer that BART and its kin are trained with."""
     config.optim.optimizer = "adamw"
     config.optim.learning_rate = 5e-4
     config.optim.schedule = "inverse_sqrt"
     config.optim.warmup_steps = 4_000
     config.optim.weight_decay = 0.01
-
-    config.train.steps = 100_000
-    config.train.batch_size = 128
     return config

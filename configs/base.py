@@ -167,7 +167,13 @@ def _model() -> ConfigDict:
     model.remat = "none"  # what of a layer is computed again for the gradient, which takes less memory and more time:
     # none | dots: all but matrix products | dots_with_no_batch_dims: all but products with weights | full: all
     model.scan_layers = False  # a Transformer's layers as one that is compiled once, their weights side by side
-    model.rnn = ConfigDict(
+    model.rnn = _rnn()
+    return model
+
+
+def _rnn() -> ConfigDict:
+    """What only a recurrent encoder and decoder have."""
+    return ConfigDict(
         {
             "cell": "lstm",  # elman (tanh) | lstm | gru (as cuDNN and PyTorch compute it) | gru2014 (as published)
             "direction": "both",  # of the encoder: forward | backward (a reversed source) | both
@@ -183,7 +189,6 @@ def _model() -> ConfigDict:
             "variational_dropout": False,  # one mask for all steps of a sentence, on the recurrence too
         }
     )
-    return model
 
 
 def _optim() -> ConfigDict:

@@ -18,20 +18,8 @@ from flaxformer_lite.models import families
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    config = text.get_config()
-
-    config.data.share_vocabulary = True
-    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
-        vocabulary.size = 58_000
-    config.data.max_source_length = 256
-    config.data.max_target_length = 256
-
-    config.model.update_from_flattened_dict(families.marian("base").model)
-
+    config = text.of_family(families.marian("base"), pieces=58_000, longest=256)
     config.optim.learning_rate = 3e-4
     config.optim.schedule = "inverse_sqrt"
     config.optim.warmup_steps = 16_000
-
-    config.train.steps = 100_000
-    config.train.batch_size = 128
     return config

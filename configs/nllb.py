@@ -12,28 +12,10 @@ Vary     other sizes: families.nllb below (1.3b, 3.3b)
 
 from ml_collections import ConfigDict
 
-from configs import text
+from configs import bart, text
 from flaxformer_lite.models import families
 
 
 def get_config() -> ConfigDict:
-    """What differs from configs/text.py."""
-    config = text.get_config()
-
-    config.data.share_vocabulary = True
-    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
-        vocabulary.size = 256_000
-    config.data.max_source_length = 512
-    config.data.max_target_length = 512
-
-    config.model.update_from_flattened_dict(families.nllb("600m").model)
-
-    config.optim.optimizer = "adamw"
-    config.optim.learning_rate = 5e-4
-    config.optim.schedule = "inverse_sqrt"
-    config.optim.warmup_steps = 4_000
-    config.optim.weight_decay = 0.01
-
-    config.train.steps = 100_000
-    config.train.batch_size = 128
-    return config
+    """What differs from configs/text.py; trained as configs/bart.py."""
+    return bart.trained(text.of_family(families.nllb("600m"), pieces=256_000, longest=512))

@@ -12,28 +12,10 @@ Vary     other sizes: families.pegasus below (none other published)
 
 from ml_collections import ConfigDict
 
-from configs import text
+from configs import t5, text
 from flaxformer_lite.models import families
 
 
 def get_config() -> ConfigDict:
-    """What differs from configs/text.py."""
-    config = text.get_config()
-
-    config.data.share_vocabulary = True
-    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
-        vocabulary.size = 96_000
-    config.data.max_source_length = 512
-    config.data.max_target_length = 512
-
-    config.model.update_from_flattened_dict(families.pegasus("large").model)
-
-    config.optim.optimizer = "adafactor"
-    config.optim.learning_rate = 0.01
-    config.optim.schedule = "inverse_sqrt"
-    config.optim.warmup_steps = 10_000
-    config.optim.clip_norm = 0.0
-
-    config.train.steps = 100_000
-    config.train.batch_size = 128
-    return config
+    """What differs from configs/text.py; trained as configs/t5.py."""
+    return t5.trained(text.of_family(families.pegasus("large"), pieces=96_000, longest=512))

@@ -18,23 +18,16 @@ from flaxformer_lite.models import families
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    config = text.get_config()
-
-    config.data.share_vocabulary = True
-    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
-        vocabulary.size = 32_000
-    config.data.max_source_length = 512
-    config.data.max_target_length = 512
-
-    config.model.update_from_flattened_dict(families.t5("small").model)
+    config = trained(text.of_family(families.t5("small"), pieces=32_000, longest=512))
     config.model.embeddings.multiple = 128  # rows of tables, as T5 has them
+    return config
 
+
+def trained(config: ConfigDict) -> ConfigDict:
+    """The same, with the optimizer that T5 and Pegasus are trained with."""
     config.optim.optimizer = "adafactor"
     config.optim.learning_rate = 0.01
     config.optim.schedule = "inverse_sqrt"
     config.optim.warmup_steps = 10_000
     config.optim.clip_norm = 0.0
-
-    config.train.steps = 100_000
-    config.train.batch_size = 128
     return config

@@ -18,21 +18,10 @@ from flaxformer_lite.models import families
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    config = text.get_config()
-
-    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
-        vocabulary.size = 256_000
-    config.data.max_source_length = 512
-    config.data.max_target_length = 512
-
-    config.model.update_from_flattened_dict(families.t5gemma("s-s").model)
-
+    config = text.of_family(families.t5gemma("s-s"), pieces=256_000, longest=512)
     config.optim.optimizer = "adamw"
     config.optim.learning_rate = 1e-3
     config.optim.schedule = "cosine"
     config.optim.warmup_steps = 1_000
     config.optim.weight_decay = 0.1
-
-    config.train.steps = 100_000
-    config.train.batch_size = 128
     return config

@@ -13,6 +13,7 @@ Vary     a test split for flaxformer-lite evaluate --split=test: --config.data.t
 from ml_collections import ConfigDict
 
 from configs import base
+from flaxformer_lite.models.families import Published
 
 
 def get_config() -> ConfigDict:
@@ -32,4 +33,25 @@ def get_config() -> ConfigDict:
     config.eval.metrics = ("bleu", "chrf")
     config.eval.best_metric = "chrf"
     config.eval.max_examples = 500
+    return config
+
+
+def of_family(published: Published, pieces: int, longest: int) -> ConfigDict:
+    """A published architecture, to be trained from scratch on your own text.
+
+    Args:
+      published: of ``flaxformer_lite/models/families.py``.
+      pieces: SentencePieces of each vocabulary, or of the one that both sides share.
+      longest: tokens that sources and targets may have.
+    """
+    config = get_config()
+    config.data.share_vocabulary = published.model.get("share_embeddings") in ("all", "inputs")
+    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
+        vocabulary.size = pieces
+    config.data.max_source_length = longest
+    config.data.max_target_length = longest
+    config.model.update_from_flattened_dict(published.model)
+
+    config.train.steps = 100_000
+    config.train.batch_size = 128
     return config

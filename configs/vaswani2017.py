@@ -14,31 +14,17 @@ Vary     the big model: --config.model.width=1024 --config.model.mlp_width=4096 
 from ml_collections import ConfigDict
 
 from configs import text
+from flaxformer_lite.models import families
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    config = text.get_config()
-
-    config.data.share_vocabulary = True
-    for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
-        vocabulary.size = 37_000
-    config.data.max_source_length = 256
-    config.data.max_target_length = 256
-
-    config.model.width = 512
-    config.model.num_heads = 8
-    config.model.mlp_width = 2_048
-    config.model.num_layers = 6
-    config.model.norm = "after"
-    config.model.share_embeddings = "all"
-    config.model.dropout = 0.1
+    config = text.of_family(families.vaswani("base"), pieces=37_000, longest=256)
 
     config.optim.learning_rate = 7e-4  # the peak of the paper's equation 3: (512 * 4000) ** -0.5
     config.optim.warmup_steps = 4_000
     config.optim.clip_norm = 0.0
 
-    config.train.steps = 100_000
     config.train.batch_size = 800  # about 25,000 tokens of each side at WMT's mean length
     config.train.keep_latest = 5
 
