@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite import loop, teachers
+from flaxformer_lite import loop, run, teachers
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.inference import predict
 from flaxformer_lite.sharding import MeshLayout, PmapLayout
@@ -62,7 +62,7 @@ class Runs:
         for layout in (MeshLayout, PmapLayout):
             self._compile_and_init_once(layout)
         monkeypatch.setattr(loop, "Evaluator", PlainEvaluator)
-        monkeypatch.setattr(loop, "make_model", make_brief)
+        monkeypatch.setattr(run, "make_model", make_brief)
         for module in (predict, teachers):
             monkeypatch.setattr(module, "make_decoding_model", make_brief)
         save = Checkpoints.save
@@ -90,7 +90,7 @@ class Runs:
         what_is_learned = ("steps", "z_loss", "r_drop", "distill", "ema_decay")
         train = tuple(getattr(config.train, name) for name in what_is_learned)
         where = (config.mesh, config.parallel, jax.device_count())
-        self._program = (config.seed, config.data, config.model, config.optim, train, where, loop.make_model)
+        self._program = (config.seed, config.data, config.model, config.optim, train, where, run.make_model)
         return loop.train(config, self.folder / name)
 
     def break_off(self, name, place, at, config=None):

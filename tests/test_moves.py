@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite import loop
+from flaxformer_lite import run
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.sharding import MeshLayout, PmapLayout
@@ -25,7 +25,7 @@ class Moves(Runs):
 
     def __init__(self, folder, monkeypatch):
         super().__init__(folder, monkeypatch)
-        monkeypatch.setattr(loop, "make_model", make_model)
+        monkeypatch.setattr(run, "make_model", make_model)
         self.batches, self.restored = [], None
         restore = Checkpoints.restore
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite import loop, seeds, sharding
+from flaxformer_lite import loop, run, seeds, sharding
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.cli import main as cli
 from flaxformer_lite.config import Config
@@ -57,8 +57,8 @@ class Runs:
     def __init__(self, folder, monkeypatch):
         self.folder, self.saved = folder, {}
         for module in (loop, seeds):
-            monkeypatch.setattr(module, "make_model", lambda *_: Little())
             monkeypatch.setattr(module, "Evaluator", Plain)
+        monkeypatch.setattr(run, "make_model", lambda *_: Little())
         monkeypatch.setattr(seeds.Means, "curves", lambda self: None)  # drawing takes longer than training
         save, compile_step = Checkpoints.save, SeedsLayout.compile
         once = lambda *given: _STEPS.setdefault((jax.device_count(), len(given[2])), compile_step(*given))  # noqa: E731
