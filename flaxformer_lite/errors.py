@@ -17,11 +17,15 @@ class InputError(Exception):
 
 
 @contextlib.contextmanager
-def full_disk_named(path: Path) -> Iterator[None]:
-    """Turns a full disk into an ``InputError`` that names what was being written."""
+def write_errors_named(path: Path) -> Iterator[None]:
+    """Turns a full disk, or a place that is not the user's, into an ``InputError`` that names what is written."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:
+        if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise InputError(f"{path}: cannot be written ({error}); make it yours, or name another place") from error
         # Libraries written in other languages raise errors of their own, in which the system's words stand.
         for number in (errno.ENOSPC, errno.EDQUOT):
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):

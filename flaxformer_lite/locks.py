@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from flaxformer_lite.errors import full_disk_named
+from flaxformer_lite.errors import write_errors_named
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # by some network file systems
 _PATIENCE = 2.0  # seconds; who asks for the holder has the lock for a moment
@@ -39,14 +39,14 @@ def held(path: Path) -> Iterator[Holder | None]:
     Yields:
       None where the lock is held by this process now; otherwise its holder.
     """
-    with full_disk_named(path):
+    with write_errors_named(path):
         file = path.open("ab+", buffering=0)  # what a full disk refuses must not be tried again by closing
     with file:
         end = time.monotonic() + _PATIENCE
         while not (ours := _lock(file, fcntl.LOCK_EX)) and time.monotonic() < end:
             time.sleep(0.05)
         if ours:
-            with full_disk_named(path):
+            with write_errors_named(path):
                 file.truncate(0)
                 file.write(json.dumps(_here()._asdict()).encode())
         yield None if ours else _read(file)

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from flaxformer_lite.checks import check
@@ -39,6 +39,14 @@ def known_keys(kind: Any = Config, prefix: str = "") -> list[str]:
     for name, hint in typing.get_type_hints(kind).items():
         keys += known_keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [f"{prefix}{name}"]
     return keys
+
+
+def short_name(key: str, known: Sequence[str]) -> str:
+    """The end of a dotted key that no other known one has: ``learning_rate``, but ``source_vocabulary.kind``."""
+    parts = key.split(".")
+    ends = (".".join(parts[start:]) for start in range(len(parts) - 1, 0, -1))
+    taken = [f".{other}" for other in known if other != key]
+    return next((end for end in ends if not any(other.endswith(f".{end}") for other in taken)), key)
 
 
 def unknown_key(key: str) -> InputError:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import operator
-import os
 import re
 import shutil
 import time
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flaxformer_lite import locks, processes, schema
 from flaxformer_lite.config import Config
-from flaxformer_lite.errors import InputError, full_disk_named, require
+from flaxformer_lite.drafts import draft_of
+from flaxformer_lite.errors import InputError, require, write_errors_named
 
 if TYPE_CHECKING:
     from flaxformer_lite.data.vocabulary import Vocabulary
@@ -86,7 +86,7 @@ class WorkDir:
         if not processes.first():
             self._await_config()
         if not self._config.exists():
-            with full_disk_named(self.path):
+            with write_errors_named(self.path):
                 try:
                     self.path.mkdir(parents=True, exist_ok=True)
                 except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -207,7 +207,7 @@ class WorkDir:
     def _take_along(self, init_from: str) -> None:
         """Copies what an imported model came with, which exporting it needs, from the folder that a run begins from."""
         if init_from and processes.first() and WorkDir(init_from).published.is_dir():
-            with full_disk_named(self.path):
+            with write_errors_named(self.path):
                 shutil.copytree(WorkDir(init_from).published, self.published, dirs_exist_ok=True)
 
     def save_teachers(self, steps: dict[str, int]) -> None:
@@ -230,10 +230,8 @@ class WorkDir:
     def _write(self, path: Path, values: dict[str, Any]) -> None:
         if not processes.first():  # which writes for all
             return
-        draft = path.with_suffix(".partial")
-        with full_disk_named(path):
+        with draft_of(path) as draft:
             draft.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")
-            os.replace(draft, path)
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:

@@ -201,3 +201,9 @@ def test_difference_names_what_differs(values):
         "model.width: 256 → 512",
         "seed: 0 → 3",
     ]
+
+
+def test_short_names_tell_keys_apart():
+    known = ["seed", "optim.rate", "data.source.size", "data.target.size", "size"]
+    short = [schema.short_name(key, known) for key in known]
+    assert short == ["seed", "rate", "source.size", "target.size", "size"]

@@ -9,6 +9,7 @@ import pytest
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
 _FOUNDATION = (
     "errors",
+    "drafts",
     "cache",
     "types",
     "config",
@@ -23,7 +24,19 @@ _FOUNDATION = (
 _LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "memory")
 _SPINE = (
     *("announced", "workdir", "provenance", "train_state", "objective", "steps", "training", "plan"),
-    *("checkpoints", "teachers", "beginning", "inference", "watch", "compare", "loop", "seeds"),
+    *(
+        "checkpoints",
+        "teachers",
+        "beginning",
+        "inference",
+        "watch",
+        "compare",
+        "run",
+        "evaluator",
+        "course",
+        "loop",
+        "seeds",
+    ),
 )
 _EDGE = ("__init__", "cli", "interop", "sweeps")
 _FILES = sorted(path.relative_to(_PACKAGE).as_posix() for path in _PACKAGE.rglob("*.py"))

@@ -16,7 +16,7 @@ from flaxformer_lite.checkpoints.records import AVERAGE, steps_in
 from flaxformer_lite.checkpoints.restoring import refuse
 from flaxformer_lite.checkpoints.stored import first_sound, quiet_orbax, read, reading, write
 from flaxformer_lite.config import TrainConfig
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.errors import InputError, write_errors_named
 
 
 def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> list[int]:
@@ -56,7 +56,7 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
     mean = jax.tree.unflatten(jax.tree.structure(like), means)
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     place = (folder / AVERAGE).absolute()
-    with quiet_orbax(), full_disk_named(folder), ocp.CheckpointManager(place, options=options) as manager:
+    with quiet_orbax(), write_errors_named(folder), ocp.CheckpointManager(place, options=options) as manager:
         # Under a number of its own, so that the last one is there until this one is whole.
         write(manager, (manager.latest_step() or 0) + 1, {"params": mean}, {"steps": steps})
     return steps

@@ -9,7 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from flaxformer_lite.checkpoints.stored import quiet_orbax, write
-from flaxformer_lite.errors import full_disk_named
+from flaxformer_lite.errors import write_errors_named
 
 
 def save_params(folder: Path, params: Any) -> None:
@@ -29,7 +29,7 @@ def save_params(folder: Path, params: Any) -> None:
     place = folder.absolute()
     with (
         quiet_orbax(),
-        full_disk_named(folder),
+        write_errors_named(folder),
         ocp.CheckpointManager(place, options=options, item_handlers=handlers) as manager,
     ):
         write(manager, 0, {"params": params}, {"data": {}, "history": [], "sums": []})

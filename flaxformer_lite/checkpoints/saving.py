@@ -16,7 +16,7 @@ from flaxformer_lite import processes
 from flaxformer_lite.checkpoints.records import Evaluation, ranked, steps_in
 from flaxformer_lite.checkpoints.stored import first_sound, read, reading, steps_of, write
 from flaxformer_lite.config import TrainConfig
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.errors import InputError, write_errors_named
 from flaxformer_lite.say import say
 from flaxformer_lite.train_state import TrainState
 
@@ -53,9 +53,9 @@ class Checkpoints:
             multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=processes.everybody()),
             create=False,
         )
-        with full_disk_named(folder), processes.first_ahead():
+        with write_errors_named(folder), processes.first_ahead():
             folder.mkdir(parents=True, exist_ok=True)
-        with full_disk_named(folder):
+        with write_errors_named(folder):
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> Checkpoints:
@@ -76,7 +76,7 @@ class Checkpoints:
             return
         self._kept.history = saved.history
         run = {"data": saved.data, "history": saved.history, "sums": saved.sums}
-        with full_disk_named(self._folder):
+        with write_errors_named(self._folder):
             write(self._manager, step, _parts(saved.state), run)
 
     def restore(self, like: TrainState) -> Saved | None:
@@ -115,7 +115,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is written."""
-        with full_disk_named(self._folder), jax.transfer_guard("allow"):
+        with write_errors_named(self._folder), jax.transfer_guard("allow"):
             self._manager.wait_until_finished()
             self._manager.close()
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.say import format_duration, format_size, say, table
+from flaxformer_lite.watch import report
 
 if TYPE_CHECKING:
     from flaxformer_lite.checkpoints.listing import Evaluations
@@ -67,7 +67,7 @@ def _ls(arguments: argparse.Namespace) -> None:
 
     rows = list_checkpoints(_evaluations(arguments.workdir))
     if arguments.json:
-        values = [row._asdict() | {"path": str(row.path), "metrics": _finite(row.metrics)} for row in rows]
+        values = [row._asdict() | {"path": str(row.path), "metrics": report.finite(row.metrics)} for row in rows]
         print(json.dumps(values, indent=1))
         return
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
@@ -104,8 +104,8 @@ def _diff(arguments: argparse.Namespace) -> None:
     before, after = _two_checkpoints(arguments.workdir.split(","), arguments.steps.split(","))
     found = compare(before, after)
     if arguments.json:
-        changes = [change._asdict() | _finite({"relative": change.relative}) for change in found.changes]
-        values = _finite({"relative": found.relative}) | {"changes": changes, "unlike": found.unlike}
+        changes = [change._asdict() | report.finite({"relative": change.relative}) for change in found.changes]
+        values = report.finite({"relative": found.relative}) | {"changes": changes, "unlike": found.unlike}
         print(json.dumps(values, indent=1))
         return
     print(f"{before[0] / str(before[1])} → {after[0] / str(after[1])}:")
@@ -144,14 +144,8 @@ def _two_checkpoints(folders: list[str], steps: list[str]) -> list[tuple[Path, i
 
 def _evaluations(workdir: str) -> Evaluations:
     from flaxformer_lite.checkpoints.listing import Evaluations
-    from flaxformer_lite.watch import report
     from flaxformer_lite.workdir import WorkDir
 
     work = WorkDir(workdir)
     work.check_one_run()
     return Evaluations(work.checkpoints, report.read(Path(workdir) / "metrics.jsonl"), work.config().eval.best_metric)
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """What is not finite as None, since JSON has no word for it."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from flaxformer_lite import processes
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.drafts import draft_of
+from flaxformer_lite.errors import InputError, write_errors_named
 
 
 def check_writable(path: str, flag: str = "--output") -> None:
@@ -36,22 +38,14 @@ def write(path: str, texts: Iterable[str]) -> None:
     """Writes to standard output as the texts come, to a file all at once: it is under its name only when complete."""
     if path == "-":
         for text in texts:
-            with full_disk_named(Path("standard output")):
+            with write_errors_named(Path("standard output")):
                 sys.stdout.buffer.write(text.encode())
                 sys.stdout.buffer.flush()
         return
     place = Path(path if processes.first() else os.devnull).resolve()  # through a link, which stays one
     content = "".join(texts).encode()
-    with full_disk_named(place):
-        if _is_special(place):
-            place.write_bytes(content)
-            return
-        draft = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            draft.write_bytes(content)
-            draft.replace(place)
-        finally:
-            draft.unlink(missing_ok=True)
+    with write_errors_named(place), nullcontext(place) if _is_special(place) else draft_of(place) as draft:
+        draft.write_bytes(content)
 
 
 def _is_special(place: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flaxformer_lite import processes
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.drafts import draft_of
+from flaxformer_lite.errors import InputError, write_errors_named
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,10 @@ def save(decodes: Decodes, path: Path) -> None:
         return
     rows = zip(decodes.sources, decodes.references, decodes.hypotheses, strict=True)
     lines = [decodes.settings, *({"source": s, "references": list(r), "hypothesis": h} for s, r, h in rows)]
-    partial = path.with_name(path.name + ".partial")
-    with full_disk_named(path):
+    with write_errors_named(path):
         path.parent.mkdir(exist_ok=True)
-        partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
-        os.replace(partial, path)
+    with draft_of(path) as draft:
+        draft.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
 
 
 def load(path: Path) -> Decodes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flaxformer_lite.compare.runs import SEED, Comparison, Run
-from flaxformer_lite.errors import full_disk_named
+from flaxformer_lite.drafts import draft_of
+from flaxformer_lite.errors import write_errors_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
       InputError: the disk is full.
     """
     keys = [key for key in comparison.keys if key != SEED] or list(comparison.keys)
-    with full_disk_named(folder):
+    with write_errors_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
     paths = [_save(_curves(comparison, keys), folder / "curves.png")]
     return paths + [_save(_against(comparison, key), folder / f"by_{key}.png") for key in keys]
@@ -53,11 +53,8 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with full_disk_named(path):
-        figure.savefig(partial, format="png")
-        os.replace(partial, path)
+    with draft_of(path) as draft:
+        figure.savefig(draft, format="png")
     return path
 
 

@@ -53,11 +53,6 @@ def lay_out(columns: Sequence[Column], width: int) -> Iterator[str]:
             yield ""
 
 
-def short_names(keys: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Each dotted key by as many of its last parts as no other of the known keys ends with."""
-    return tuple(_short_name(key, known) for key in keys)
-
-
 def decimals(values: Sequence[float]) -> int:
     """How many decimals give the largest of these numbers four digits; none of one above 1,000."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
@@ -110,7 +105,7 @@ def _members(group: Group, comparison: Comparison) -> str:
 
 def _setting_columns(comparison: Comparison, keys: Sequence[str], runs: Sequence[Run]) -> list[Column]:
     known = sorted({key for run in comparison.runs for key in run.settings})
-    return [_setting_column(name, key, runs) for key, name in zip(keys, short_names(keys, known), strict=True)]
+    return [_setting_column(schema.short_name(key, known), key, runs) for key in keys]
 
 
 def _setting_column(name: str, key: str, runs: Sequence[Run]) -> Column:
@@ -145,15 +140,6 @@ def _progress(run: Run) -> str:
 def _shortened(text: str) -> str:
     half = (_LONGEST - 1) // 2
     return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]}"
-
-
-def _short_name(key: str, known: Sequence[str]) -> str:
-    parts = key.split(".")
-    for start in range(len(parts) - 1, 0, -1):
-        tail = ".".join(parts[start:])
-        if not any(other != key and f".{other}".endswith(f".{tail}") for other in known):
-            return tail
-    return key
 
 
 def _width(column: Column) -> int:

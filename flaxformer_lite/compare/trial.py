@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from flaxformer_lite.compare.runs import Run
 from flaxformer_lite.compare.significance import RESAMPLES, Verdict, paired_bootstrap
 from flaxformer_lite.compare.table import Column, decimals, lay_out
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.watch import report
 
 _SPLITS = ("train", "validation", "test")
 
@@ -134,4 +134,4 @@ def _command(run: Run, name: str) -> str:
 
 def _plain(verdicts: Sequence[Verdict], i: int) -> dict[str, float | None]:
     values = verdicts[i]._asdict() | {"difference": verdicts[i].score - verdicts[0].score}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return report.finite(values)

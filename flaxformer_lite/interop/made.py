@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.errors import InputError, write_errors_named
 
 
 def check_free(folder: Path) -> None:
@@ -23,7 +23,7 @@ def made_whole(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with full_disk_named(folder):
+        with write_errors_named(folder):
             partial.mkdir(parents=True)
             yield partial
             if folder.exists():

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 from jaxtyping import Shaped
 
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.errors import InputError, write_errors_named
 from flaxformer_lite.interop.folder import Folder
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -80,7 +80,7 @@ def write(target: Path, tensors: Mapping[str, Tensor], read: Callable[[str], np.
         f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)
     ]  # fmt: skip
     for name, shard in zip(names, shards, strict=True):
-        with full_disk_named(target / name):
+        with write_errors_named(target / name):
             _write_file(target / name, {key: tensors[key] for key in shard}, read)
     if len(shards) > 1:
         size = sum(_bytes(tensor) for tensor in tensors.values())

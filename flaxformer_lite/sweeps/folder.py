@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flaxformer_lite import locks, schema
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.errors import InputError, write_errors_named
 from flaxformer_lite.sweeps.point_folder import PointFolder
 from flaxformer_lite.sweeps.points import Point
 from flaxformer_lite.workdir import WorkDir, what
@@ -64,7 +64,7 @@ class SweepFolder:
           InputError: there is one at work, or the folder cannot be made.
         """
         try:
-            with full_disk_named(self.path):
+            with write_errors_named(self.path):
                 self.jobs.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise InputError(f"--workdir={self.path}: cannot make this folder: {error.strerror}") from error

@@ -19,7 +19,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.local.local import LocalJob
 from submitit.slurm.slurm import SlurmJob
 
-from flaxformer_lite.errors import InputError, full_disk_named
+from flaxformer_lite.errors import InputError, write_errors_named
 from flaxformer_lite.sweeps.job import Job
 from flaxformer_lite.sweeps.point_folder import PointFolder, Ticket
 from flaxformer_lite.sweeps.shares import Share, shares
@@ -73,7 +73,7 @@ class Local:
 
     def submit(self, job: Job) -> str:
         """Starts a job in a process that outlives this one."""
-        with full_disk_named(self._folder), _deaf_children():
+        with write_errors_named(self._folder), _deaf_children():
             started: Any = self._executor.submit(job)
         self._jobs[started.job_id] = started
         return started.job_id
@@ -127,7 +127,7 @@ class Slurm:
     def submit(self, job: Job) -> str:
         """Queues a job."""
         try:
-            with full_disk_named(self._executor.folder):
+            with write_errors_named(self._executor.folder):
                 return self._executor.submit(job).job_id
         except (FailedJobError, FailedSubmissionError) as error:
             raise InputError(f"--launcher=slurm: sbatch refused the job: {error}") from error

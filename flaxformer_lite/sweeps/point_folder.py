@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flaxformer_lite import locks
-from flaxformer_lite.errors import full_disk_named
+from flaxformer_lite.drafts import draft_of
+from flaxformer_lite.errors import write_errors_named
 
 if TYPE_CHECKING:
     from flaxformer_lite.workdir import Finish
@@ -161,8 +162,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    draft = path.with_suffix(".partial")
-    with full_disk_named(path):
-        draft.parent.mkdir(parents=True, exist_ok=True)
+    with write_errors_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with draft_of(path) as draft:
         draft.write_text(json.dumps(values) + "\n", "utf-8")
-        os.replace(draft, path)

@@ -108,15 +108,8 @@ def _hash(config: Config) -> str:
 
 def _label(overrides: Mapping[str, Any], known: Sequence[str]) -> str:
     """Such as ``learning_rate=0.001__seed=0``: safe as the name of a file, and not too long for one."""
-    said = "__".join(f"{_short(key, known)}={_say(value)}" for key, value in overrides.items())
+    said = "__".join(f"{schema.short_name(key, known)}={_say(value)}" for key, value in overrides.items())
     return re.sub(r"[^\w.=+-]+", "-", said, flags=re.ASCII)[:_LONGEST] or "unchanged"
-
-
-def _short(key: str, known: Sequence[str]) -> str:
-    """The end of a key that no other key has: ``learning_rate``, but ``source_vocabulary.kind``."""
-    parts = key.split(".")
-    ends = (".".join(parts[i:]) for i in reversed(range(len(parts))))
-    return next(end for end in ends if [name for name in known if f".{name}".endswith(f".{end}")] == [key])
 
 
 def _say(value: Any) -> str:

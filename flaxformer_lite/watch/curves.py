@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ DEVIATION = "_deviation"  # behind the name of a metric: that of several runs fr
 
 
 def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draws the lines of metrics.jsonl into a PNG file, which is replaced whole or not at all.
+    """Draws the lines of metrics.jsonl into a PNG file.
 
     ``train/loss`` and ``eval/loss`` share the panel "loss"; so do all names that agree after the slash. A metric with a
     deviation beside it is the mean of several runs, and drawn with a band of that width to either side.
@@ -44,9 +43,7 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     for place in axes[len(panels) :]:
         place.set_axis_off()
     figure.supxlabel("step", fontsize=9)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    figure.savefig(path, format="png")
 
 
 def _panels(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, float, float]]]]:

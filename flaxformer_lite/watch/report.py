@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, TypeVar
 
 from flaxformer_lite import processes
-from flaxformer_lite.errors import full_disk_named
+from flaxformer_lite.drafts import draft_of
+from flaxformer_lite.errors import write_errors_named
 from flaxformer_lite.say import say
 
 
@@ -34,10 +35,10 @@ class Report:
     def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Records metrics of one step."""
         values = {name: float(value) for name, value in metrics.items()}  # NumPy scalars too
-        line = {"step": step} | {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with full_disk_named(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
+        line = {"step": step} | finite(values)
+        with write_errors_named(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        with full_disk_named(self._tensorboard):
+        with write_errors_named(self._tensorboard):
             self._write_events(step, values)
 
     def samples(self, step: int, rows: Iterable[tuple[str, str, str]]) -> None:
@@ -46,7 +47,7 @@ class Report:
 
     def _keep_samples(self, step: int, rows: Iterable[tuple[str, str, str]]) -> str:
         text = f"samples of step {step:,}\n" + "\n".join(_format_sample(row) for row in rows)
-        with full_disk_named(self._samples), self._samples.open("a", encoding="utf-8") as file:
+        with write_errors_named(self._samples), self._samples.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
         return text
 
@@ -56,8 +57,8 @@ class Report:
         if lines:
             from flaxformer_lite.watch import curves  # here, because matplotlib takes half a second to import
 
-            with full_disk_named(self._curves):
-                curves.draw(lines, self._curves)
+            with draft_of(self._curves) as draft:
+                curves.draw(lines, draft)
 
     def rewind(self, step: int) -> None:
         """Forgets what was recorded after ``step``, for a run that goes on from there.
@@ -65,9 +66,12 @@ class Report:
         A killed run wrote more than its last checkpoint holds, and perhaps half a line; those steps come again.
         """
         kept = [line for line in read(self._metrics) if line["step"] <= step]
-        _replace(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        with draft_of(self._metrics) as draft:
+            draft.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
         if self._samples.exists():
-            _replace(self._samples, _samples_until(step, self._samples.read_text("utf-8").splitlines(keepends=True)))
+            lines = self._samples.read_text("utf-8").splitlines(keepends=True)
+            with draft_of(self._samples) as draft:
+                draft.write_text(_samples_until(step, lines), "utf-8")
         self.close()
         self._first_step = step + 1
 
@@ -121,6 +125,24 @@ def make_report(folder: Path) -> Report:
     return Report(folder) if processes.first() else Unwritten()
 
 
+R = TypeVar("R", bound=Report)
+
+
+@contextmanager
+def going_on(report: R, done: int) -> Iterator[R]:
+    """A record that goes on after ``done`` steps, and is closed in the end."""
+    report.rewind(done)
+    try:
+        yield report
+    finally:
+        report.close()
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """What is not finite as None, since JSON has no word for it."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics file, each with its ``step``; none if there is no file."""
     if not path.exists():
@@ -149,11 +171,3 @@ def _samples_until(step: int, lines: Iterable[str]) -> str:
             break
         kept.append(line)
     return "".join(kept)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    with full_disk_named(path):
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(text, "utf-8")
-        os.replace(partial, path)

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from flaxformer_lite.compare.runs import compare
-from flaxformer_lite.compare.table import Column, decimals, lay_out, render, short_names, show
+from flaxformer_lite.compare.table import Column, decimals, lay_out, render, show
 from tests.compare.made import make_run
 
 
@@ -28,11 +28,6 @@ def test_what_is_side_by_side_and_what_below():
         "10     2",
     ]
     assert len(list(lay_out(columns, 100))) == 3
-
-
-def test_short_names_tell_keys_apart():
-    known = ["seed", "optim.rate", "data.source.size", "data.target.size", "size"]
-    assert short_names(known, known) == ("seed", "rate", "source.size", "target.size", "size")
 
 
 @pytest.mark.parametrize(
