@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -18,6 +18,7 @@ from flaxformer_lite.watch.progress import Progress
 from flaxformer_lite.watch.together import ProgressTogether
 
 
+@runtime_checkable
 class Course(Protocol):
     """One run, or several side by side, on their way."""
 

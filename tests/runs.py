@@ -9,6 +9,7 @@ import pytest
 
 from flaxformer_lite import loop, run, teachers
 from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.evaluator import Evaluator
 from flaxformer_lite.inference import predict
 from flaxformer_lite.sharding import MeshLayout, PmapLayout
 from tests.micro import micro
@@ -25,7 +26,7 @@ class Killed(BaseException):
     """Ends a run as suddenly as can be in one process."""
 
 
-class PlainEvaluator:
+class PlainEvaluator(Evaluator):
     """Evaluates without compiling anything: by the sum of all parameters."""
 
     def __init__(self, config, data, layout, report):

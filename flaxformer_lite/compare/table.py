@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from flaxformer_lite import schema
 from flaxformer_lite.compare.runs import SEED, Comparison, Group, Run, Spread
 
 _LONGEST = 28  # characters of a setting; what is longer loses its middle
