@@ -1,0 +1,30 @@
+"""Files that are there whole or not at all."""
+
+import errno
+
+import pytest
+
+from flaxformer_lite.drafts import draft_of
+from flaxformer_lite.errors import InputError
+
+
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
+    place = tmp_path / "a.json"
+    place.write_text("before")
+    with pytest.raises(KeyboardInterrupt), draft_of(place) as draft:
+        draft.write_text("half")
+        assert place.read_text() == "before"
+        raise KeyboardInterrupt
+    assert place.read_text() == "before"
+    with draft_of(place) as draft:
+        draft.write_text("after")
+    assert place.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EACCES, "make it yours"), (errno.EROFS, "make it yours"), (errno.ENOSPC, "make room")]
+)
+def test_what_hinders_it_is_named(tmp_path, number, said):
+    with pytest.raises(InputError, match=rf"a\.json: .*{said}"), draft_of(tmp_path / "a.json"):
+        raise OSError(number, "so")
