@@ -11,10 +11,15 @@ from flaxformer_lite.errors import InputError
 def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
     place = tmp_path / "a.json"
     place.write_text("before")
-    with pytest.raises(KeyboardInterrupt), draft_of(place) as draft:
-        draft.write_text("half")
-        assert place.read_text() == "before"
-        raise KeyboardInterrupt
+
+    def break_off():
+        with draft_of(place) as draft:
+            draft.write_text("half")
+            assert place.read_text() == "before"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
     assert place.read_text() == "before"
     with draft_of(place) as draft:
         draft.write_text("after")
