@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from flaxformer_lite.interop.families.known import FAMILIES
 from flaxformer_lite.interop.families.settings import sharing
 from flaxformer_lite.interop.families.tensors import is_unused, pairs
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
+from flaxformer_lite.models.scanned import layer_by_layer
 from flaxformer_lite.train_state import param_shapes
 from flaxformer_lite.types import Tokens
 
@@ -151,16 +152,31 @@ def theirs(model: Both, source: Tokens, target: Tokens, labels: np.ndarray) -> F
     return Found(logits.detach().numpy(), float(loss), gradients)
 
 
-def ours(model: Both, source: Tokens, target: Tokens, labels: np.ndarray) -> Found:
-    """By ours."""
-    source, target = (jax.tree.map(jnp.asarray, tokens) for tokens in (source, target))
+def ours(
+    model: Both, source: Tokens, target: Tokens, labels: np.ndarray, compiled: Callable[[Any], Any] = jax.jit
+) -> Found:
+    """By ours; ``compiled`` makes of a function of parameters and batches one that runs somewhere."""
 
-    def minimised(params: Any) -> tuple[jax.Array, jax.Array]:
+    def minimised(params: Any, source: Tokens, target: Tokens, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits: Any = model.ours.apply({"params": params}, source, target, train=False)
-        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray(labels)[..., None], axis=-1)[..., 0]
+        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]
         return -(log_probs * target.segments).sum(), logits
 
-    (loss, logits), gradients = jax.jit(jax.value_and_grad(minimised, has_aux=True))(model.params)
-    by_path = {_path(key): np.asarray(x) for key, x in jax.tree.leaves_with_path(gradients)}
+    run = compiled(jax.value_and_grad(minimised, has_aux=True))
+    (loss, logits), gradients = run(model.params, source, target, labels)
+    by_path = {_path(key): np.asarray(x) for key, x in jax.tree.leaves_with_path(layer_by_layer(gradients))}
     named = {pair.theirs: pair.layout.theirs(by_path[pair.ours]) for pair in model.names}
     return Found(np.asarray(logits), float(loss), named)
+
+
+def assert_same(found: Found, expected: Found, inside: np.ndarray) -> None:
+    """All that they say, logits where ``inside`` is not 0."""
+    inside = inside != 0
+    np.testing.assert_allclose(found.logits[inside], expected.logits[inside], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-5)
+    assert set(found.gradients) - set(expected.gradients) <= {"final_logits_bias"}  # which the reference never trains
+    largest = max(np.abs(gradient).max() for gradient in expected.gradients.values())
+    for name, gradient in expected.gradients.items():
+        # All of a tensor's by its largest one; those of keys' biases are nothing but rounding.
+        close = 1e-4 * np.abs(gradient).max() + 1e-7 * largest
+        np.testing.assert_allclose(found.gradients[name], gradient, rtol=1e-4, atol=close, err_msg=name)

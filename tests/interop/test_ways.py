@@ -1,0 +1,84 @@
+"""Published families with scanned layers on eight devices, and in bfloat16: still what the reference computes."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from flaxformer_lite.config import MeshConfig
+from flaxformer_lite.models.scanned import side_by_side
+from flaxformer_lite.schema import from_dict
+from flaxformer_lite.sharding import MeshLayout
+from flaxformer_lite.train_state import init_params
+from tests.interop import published
+from tests.interop.published import SOURCES, TARGETS, rows, torch
+from tests.interop.tiny import MODELS
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
+
+_QUICK = ("t5 1.1", "umt5", "bart", "t5gemma, untied")  # positions of all kinds but waves
+_NAMES = [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+_EVEN = {  # what two devices can share out
+    **{"vocab_size": 38, "decoder_vocab_size": 44, "num_heads": 4, "encoder_attention_heads": 4},
+    **{"decoder_ffn_dim": 10, "num_key_value_heads": 2},
+}
+
+
+class _State(NamedTuple):
+    step: Any
+    params: Any
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_scanned_layers_on_eight_devices_have_the_references_logits_and_gradients(name):
+    model = MODELS[name]._replace(settings=_even(MODELS[name].settings)).both()
+    source, target = rows(model, SOURCES[:4], model.ours.source_size), rows(model, TARGETS[:4], model.ours.target_size)
+    given = source, target, np.roll(target.ids, -1, axis=1)
+    scanned = dataclasses.replace(model.ours, config=dataclasses.replace(model.ours.config, scan_layers=True))
+    layout = MeshLayout(MeshConfig(data=2, fsdp=2, tensor=2), from_dict(base.get_config().to_dict()).rules)
+    shapes = layout.shapes(lambda: _State(jnp.zeros((), jnp.int32), init_params(scanned, 0)))
+    state = _State(jnp.zeros((), jnp.int32), side_by_side(model.params))
+    state = jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes))
+    divided = [x.sharding for x in jax.tree.leaves(state) if not x.sharding.is_fully_replicated]
+    assert len(divided) > len(jax.tree.leaves(state)) / 2
+
+    def compiled(function: Any) -> Any:
+        def step(fixed: Any, state: _State, batch: Any, key: Any, reduce: Any) -> Any:
+            del fixed, key, reduce
+            return state, function(state.params, *batch)
+
+        run = layout.compile(step, jax.random.key(0), shapes)
+        return lambda params, *batch: run((), _State(state.step, params), layout.put(batch))[1]
+
+    found = published.ours(model._replace(ours=scanned, params=state.params), *given, compiled)
+    published.assert_same(found, published.theirs(model, *given), target.segments)
+
+
+def _even(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: _even(value) if isinstance(value, dict) else _EVEN.get(key, value) for key, value in settings.items()}
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_bfloat16_rounds_no_more_than_the_references_does(name):
+    model = MODELS[name].both()
+    source, target = rows(model, SOURCES, model.ours.source_size), rows(model, TARGETS, model.ours.target_size)
+    rough = dataclasses.replace(model.ours, dtype="bfloat16")
+    tensors = {
+        **{"input_ids": source.ids, "attention_mask": source.segments},
+        **{"decoder_input_ids": target.ids, "decoder_attention_mask": target.segments},
+    }
+    tensors = {name: torch.tensor(x).long() for name, x in tensors.items()}
+    with torch.no_grad():
+        exact = model.theirs(**tensors, use_cache=False).logits.numpy()
+        theirs = model.theirs.to(torch.bfloat16)(**tensors, use_cache=False).logits.float().numpy()
+    ours = jax.jit(lambda params, *given: rough.apply({"params": params}, *given, train=False))(
+        model.params, source, target
+    )
+    inside = target.segments != 0
+    size = np.sqrt(np.square(exact[inside]).mean())
+    off = [np.sqrt(np.square(np.asarray(logits)[inside] - exact[inside]).mean()) / size for logits in (ours, theirs)]
+    assert 1e-4 < off[0] < 1.1 * off[1] < 0.1
