@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from flaxformer_lite.config import Config, DataConfig, DecodeConfig, ModelConfig, OptimConfig
 from flaxformer_lite.errors import InputError, require
@@ -20,6 +22,34 @@ def check(config: Config) -> None:
     _check_optim(config.optim, config.train.steps)
     _check_decoding(config.decode)
     _check_devices(config)
+
+
+def refuse_float16(values: Mapping[str, Any]) -> None:
+    """Raises ``InputError`` with the reason where a config asks for float16.
+
+    Args:
+      values: its nested plain values, of which nothing is known yet.
+    """
+    kind = _group(_group(values, "model"), "norms").get("kind")
+    if kind in ("rms", "rms_from_one"):
+        reason = (
+            f"with config.model.norms.kind={kind!r}, as in T5 and its kin, activations of large models exceed the "
+            f"65504 that it reaches to, and become infinite"
+        )
+    else:
+        reason = "gradients below what it tells from 0 would vanish, and no loss is scaled here to prevent it"
+    for key, dtype in _group(values, "precision").items():
+        require(
+            dtype != "float16",
+            f"config.precision.{key}='float16' is not supported: {reason}; 'bfloat16' takes as much memory and reaches "
+            f"as far as float32",
+        )
+
+
+def _group(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The group of keys that has this name; none where there is none."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _check_data(data: DataConfig) -> None:

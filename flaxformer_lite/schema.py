@@ -9,7 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from flaxformer_lite.checks import check
+from flaxformer_lite.checks import check, refuse_float16
 from flaxformer_lite.config import Config
 from flaxformer_lite.errors import InputError
 
@@ -23,6 +23,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
       InputError: a key is unknown, missing or ill-typed, or values contradict one another; it names the key (and the
         nearest known one).
     """
+    refuse_float16(values)
     config = _build(Config, values, path="")
     check(config)
     return config

@@ -131,6 +131,25 @@ def test_a_wrong_choice_brings_the_nearest(values):
         schema.from_dict(_set(values, "model.norm", "befor"))
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("t5", "norms.kind='rms', as in T5 and its kin, activations of large models exceed the 65504"),
+        ("t5gemma", "norms.kind='rms_from_one', as in T5 and its kin, activations"),
+        ("bart", "gradients below what it tells from 0 would vanish"),
+    ],
+)
+def test_float16_is_refused_with_the_reason(name, reason, repository):
+    for key in ("weights", "compute", "moments"):
+        with pytest.raises(InputError, match=rf"config\.precision\.{key}='float16' .*{reason}.*; 'bfloat16' takes"):
+            configuration.load(str(repository / f"configs/{name}.py"), [f"--config.precision.{key}=float16"])
+
+
+def test_whatever_has_no_groups_at_all_is_named(values):
+    with pytest.raises(InputError, match="precision is a group of keys, got 'float16'"):
+        schema.from_dict({**values, "precision": "float16"})
+
+
 def test_an_integer_is_a_number(values):
     rate = schema.from_dict(_set(values, "optim.learning_rate", 1)).optim.learning_rate
     assert rate == 1.0
