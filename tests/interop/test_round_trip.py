@@ -5,14 +5,19 @@ import filecmp
 import json
 import warnings
 
+import jax
 import numpy as np
 import pytest
 
 import flaxformer_lite
+from flaxformer_lite.config import MeshConfig
 from flaxformer_lite.data.features import tokenise
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.interop import exporting, importing, proof
 from flaxformer_lite.interop.vocabularies import Languages
+from flaxformer_lite.sharding import MeshLayout
+from flaxformer_lite.train_state import init_params
 from tests.interop import tokenizer_files as files
 
 with warnings.catch_warnings():
@@ -24,12 +29,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries ar
 transformers.logging.set_verbosity_error()
 
 _T5 = {
-    **{"d_model": 12, "d_kv": 5, "d_ff": 14, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 3},
+    **{"d_model": 12, "d_kv": 5, "d_ff": 14, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4},
     **{"relative_attention_num_buckets": 8, "relative_attention_max_distance": 9},
 }
 _BART = {
     **{"max_position_embeddings": 29, "d_model": 12, "encoder_layers": 3, "decoder_layers": 2},
-    **{"encoder_attention_heads": 3, "decoder_attention_heads": 2, "encoder_ffn_dim": 14, "decoder_ffn_dim": 11},
+    **{"encoder_attention_heads": 4, "decoder_attention_heads": 2, "encoder_ffn_dim": 14, "decoder_ffn_dim": 10},
     **{"encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0},
 }
 _GEMMA = {
@@ -41,6 +46,7 @@ _SIDES = {
     "encoder": {"hidden_size": 20, "intermediate_size": 14, "num_hidden_layers": 3, "num_attention_heads": 4},
     "decoder": {"hidden_size": 12, "intermediate_size": 18, "num_hidden_layers": 2, "num_attention_heads": 6},
 }
+_SUMMARY = {"forced_bos_token_id": 0, "forced_eos_token_id": 2, "no_repeat_ngram_size": 3}
 # name: (class of its config, tokenizer, further settings, languages, how it searches)
 _FAMILIES = {
     "t5": ("T5", files.t5, _T5, ("", ""), {"length_penalty": 0.7}),
@@ -48,9 +54,9 @@ _FAMILIES = {
     "byt5": ("T5", files.byt5, _T5 | {"feed_forward_proj": "gated-gelu"}, ("", ""), {"no_repeat_ngram_size": 2}),
     "mt5": ("MT5", files.t5, _T5, ("", ""), {"min_length": 5}),
     "umt5": ("UMT5", files.t5, _T5, ("", ""), {"repetition_penalty": 1.3}),
-    "bart": ("Bart", files.bart, _BART, ("", ""), {"forced_bos_token_id": 0, "forced_eos_token_id": 2}),
+    "bart": ("Bart", files.bart, _BART, ("", ""), _SUMMARY),
     "bart unforced": ("Bart", files.bart, _BART | {"scale_embedding": True}, ("", ""), {"no_repeat_ngram_size": 2}),
-    "mbart": ("MBart", files.mbart, _BART, ("en_XX", "ro_RO"), {"forced_eos_token_id": 2}),
+    "mbart": ("MBart", files.mbart, _BART, ("en_XX", "ro_RO"), {"forced_eos_token_id": 2, "no_repeat_ngram_size": 2}),
     "mbart50": ("MBart", files.mbart50, _BART, ("en_XX", "sl_SI"), {"forced_bos_token_id": "sl_SI"}),
     "marian": (
         "Marian",
@@ -68,7 +74,10 @@ _FAMILIES = {
     ),
     "t5gemma": ("T5Gemma", files.gemma, _SIDES, ("", ""), {"no_repeat_ngram_size": 2}),
     "m2m_100": ("M2M100", files.m2m100, _BART, ("en", "ro"), {"forced_bos_token_id": "__ro__"}),
+    "nllb": ("M2M100", files.nllb, _BART, ("eng_Latn", "fra_Latn"), {"forced_bos_token_id": "fra_Latn"}),
 }
+_DIVIDED = ("t5 1.1", "bart", "nllb", "t5gemma")  # parameters over two axes of the mesh; others are whole everywhere
+_SLOW = ("m2m_100",)  # nllb is another size of it
 _LINES = ("the cat", "Hello world dog", "jumps", "sat on 7 é")
 _LIMIT = 13
 
@@ -105,6 +114,18 @@ def _import(source, workdir, name):
     importing.write_workdir(read, importing.read_params(read), workdir)
 
 
+def _predictor(workdir, divided):
+    """On all eight devices."""
+    predictor = flaxformer_lite.load(workdir)
+    if not divided:
+        return predictor
+    config = predictor.config
+    layout = MeshLayout(MeshConfig(2, 2, 2), dataclasses.replace(config.rules, vocab="none"))
+    shapes = layout.shapes(lambda: init_params(predictor.model_of(config.decode), 0))
+    params = jax.device_put(predictor.params, jax.tree.map(lambda x: x.sharding, shapes))
+    return Predictor(config, predictor.vocabularies, params, predictor.step, layout)
+
+
 def _generate(model, vocabularies, beams):
     """What the reference says to each line: ids without the start and behind the end, and scores of beams."""
     rows = tokenise(vocabularies[0], _LINES)
@@ -128,11 +149,11 @@ def _generate(model, vocabularies, beams):
     return [said[i : i + beams] for i in range(0, len(said), beams)], np.reshape(scores, (-1, beams))
 
 
-@pytest.mark.parametrize("name", _FAMILIES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in _FAMILIES])
 def test_the_same_words_and_scores_and_bytes(tmp_path, name):
     model = _model(tmp_path / "source", name)
     _import(tmp_path / "source", tmp_path / "work", name)
-    predictor = flaxformer_lite.load(tmp_path / "work")
+    predictor = _predictor(tmp_path / "work", name in _DIVIDED)
     forced = _FAMILIES[name][4].get("forced_bos_token_id")
     if isinstance(forced, str):  # which the user says by --target_lang
         model.generation_config.forced_bos_token_id = predictor.vocabularies[1].opening[0]

@@ -102,6 +102,17 @@ def m2m100(folder: Path) -> dict[str, int]:
     return {"vocab_size": len(table) + 108, **_FAIRSEQ, "decoder_start_token_id": 2}
 
 
+def nllb(folder: Path) -> dict[str, int]:
+    """Pieces by fairseq's ids; languages and all that is special are listed by the folder itself."""
+    model = pieces(unk_id=0, bos_id=1, eos_id=2)
+    special = dict(enumerate(["<s>", "<pad>", "</s>", "<unk>"]))
+    special |= dict(enumerate(["eng_Latn", "fra_Latn", "zho_Hans", "<mask>"], start=len(names(model)) + 1))
+    added = {str(i): {"content": token, "lstrip": token == "<mask>", "special": True} for i, token in special.items()}
+    settings = {"tokenizer_class": "NllbTokenizer", "legacy_behaviour": False, "added_tokens_decoder": added}
+    write(folder, {"sentencepiece.bpe.model": model, "tokenizer_config.json": settings})
+    return {"vocab_size": len(names(model)) + 7, **_FAIRSEQ, "decoder_start_token_id": 2}
+
+
 def marian(folder: Path) -> dict[str, int]:
     """Two models and one table."""
     models = [pieces(unk_id=0, bos_id=-1, eos_id=1, character_coverage=share) for share in (1.0, 0.98)]
