@@ -38,6 +38,7 @@ class Report(NamedTuple):
       greedy: share of rows that greedy search says the same to.
       beam: the same of beam search with 4 beams.
       tolerance: relative to the largest number, up to which a difference is none.
+      compared: what with what: versions of both sides and dtypes that they compute in.
     """
 
     layers: dict[str, tuple[float, float]]
@@ -45,6 +46,7 @@ class Report(NamedTuple):
     greedy: float
     beam: float
     tolerance: float
+    compared: dict[str, str]
 
     @property
     def failures(self) -> list[str]:
@@ -60,7 +62,8 @@ class Report(NamedTuple):
         """Plain values."""
         layers = {name: {"difference": off, "largest": size} for name, (off, size) in self.layers.items()}
         logits = {"difference": self.logits[0], "largest": self.logits[1]}
-        return {"layers": layers, "logits": logits, "greedy": self.greedy, "beam": self.beam}
+        said = {"greedy": self.greedy, "beam": self.beam}
+        return {"compared": self.compared, "tolerance": self.tolerance, "layers": layers, "logits": logits, **said}
 
 
 def prove(folder: Path, config: Config, vocabularies: tuple[Vocabulary, Vocabulary], params: Any, note: Path) -> None:
@@ -118,19 +121,22 @@ def compare(folder: Path, config: Config, vocabularies: tuple[Vocabulary, Vocabu
     special = vocabularies[1].special
     mask = {"attention_mask": torch.tensor(np.asarray(source.segments)).long()}
     ids, target_ids = (torch.tensor(np.asarray(tokens.ids)).long() for tokens in (source, target))
-    with torch.no_grad():
-        found = theirs(input_ids=ids, decoder_input_ids=target_ids, output_hidden_states=True, use_cache=False, **mask)
+    expected, their_layers = _theirs(theirs, {"input_ids": ids, "decoder_input_ids": target_ids, **mask})
     logits, layers = _ours(model, params, source, target)
     said = [
         _agreement(theirs, ids, mask, special, _search(model, params, source, special, search), beams)
         for search, beams in ((Greedy(), 1), (BeamSearch(4, HuggingFace(1.0, False)), 4))
     ]
     return Report(
-        layers=_layers(layers, found, np.asarray(source.segments) > 0),
-        logits=_difference(np.asarray(logits), found.logits.float().numpy()),
+        layers=_differences(layers, their_layers, np.asarray(source.segments) > 0),
+        logits=_difference(np.asarray(logits), expected),
         greedy=said[0],
         beam=said[1],
         tolerance=_TOLERANCE[config.precision.compute],
+        compared={
+            "reference": f"transformers {transformers.__version__}, torch {torch.__version__}, in float32",
+            "ours": f"jax {jax.__version__}, {config.precision.weights} weights, in {config.precision.compute}",
+        },
     )
 
 
@@ -147,8 +153,31 @@ def _random(vocabularies: tuple[Vocabulary, Vocabulary]) -> tuple[Tokens, Tokens
     return sides[0], sides[1]
 
 
+def _theirs(model: Any, given: dict[str, Any]) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
+    """Logits, and what each layer of the encoder and of the decoder says.
+
+    Hooks hear it: what the reference shows as the highest layer's hidden states has gone through the final norm.
+    """
+    import torch  # pyright: ignore[reportMissingImports]  # of an extra
+
+    heard: dict[str, list[np.ndarray]] = {"encoder": [], "decoder": []}
+    hooks = []
+    for side, stack in (("encoder", model.get_encoder()), ("decoder", model.get_decoder())):
+
+        def hear(_: Any, __: Any, said: Any, side: str = side) -> None:
+            heard[side].append((said[0] if isinstance(said, tuple) else said).numpy())
+
+        layers = stack.block if hasattr(stack, "block") else stack.layers
+        hooks += [layer.register_forward_hook(hear) for layer in layers]
+    with torch.no_grad():
+        logits = model(**given, use_cache=False).logits.numpy()
+    for hook in hooks:
+        hook.remove()
+    return logits, heard
+
+
 def _ours(model: Any, params: Any, source: Tokens, target: Tokens) -> tuple[Any, dict[str, list[Any]]]:
-    """Logits, and what each layer of the encoder and of the decoder says."""
+    """The same of ours."""
 
     def run(params: Any) -> Any:
         return model.apply(
@@ -156,9 +185,7 @@ def _ours(model: Any, params: Any, source: Tokens, target: Tokens) -> tuple[Any,
             source,
             target,
             train=False,
-            capture_intermediates=lambda module, name: (
-                name in ("__call__", "_finish") and (module.name or "").startswith("layers_")
-            ),
+            capture_intermediates=lambda module, name: name == "__call__" and (module.name or "").startswith("layers_"),
         )
 
     logits, captured = jax.jit(run)(params)
@@ -169,15 +196,15 @@ def _ours(model: Any, params: Any, source: Tokens, target: Tokens) -> tuple[Any,
     return logits, layers
 
 
-def _layers(ours: dict[str, list[Any]], theirs: Any, inside: np.ndarray) -> dict[str, tuple[float, float]]:
-    """All layers but the last of each side, behind which the reference shows its final norm."""
+def _differences(
+    ours: dict[str, list[Any]], theirs: dict[str, list[np.ndarray]], inside: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """Of each layer, encoder first; what lies beyond a source's end is nobody's."""
     found = {}
-    shown = {"encoder": theirs.encoder_hidden_states, "decoder": theirs.decoder_hidden_states}
-    for side, states in ours.items():
-        for number, state in enumerate(states[:-1]):
-            mask = inside if side == "encoder" else np.ones_like(inside)
-            pair = (np.asarray(state, np.float32)[mask], shown[side][number + 1].float().numpy()[mask])
-            found[f"{side} layer {number}"] = _difference(*pair)
+    for side, states in theirs.items():
+        mask = inside if side == "encoder" else np.ones_like(inside)
+        for number, (own, state) in enumerate(zip(ours[side], states, strict=True)):
+            found[f"{side} layer {number}"] = _difference(np.asarray(own, np.float32)[mask], state[mask])
     return found
 
 

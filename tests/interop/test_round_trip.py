@@ -197,13 +197,16 @@ def test_a_conversion_is_proved_or_refused(tmp_path, name, capsys):
     proof.prove(*given, params, tmp_path / "conversion.json")
     assert "greedy search says the same to 100%, beam search to 100%" in capsys.readouterr().err
     found = json.loads((tmp_path / "conversion.json").read_text())
-    assert list(found["layers"]) == ["decoder layer 0", "encoder layer 0", "encoder layer 1"]
+    sides = [f"encoder layer {i}" for i in range(3)] + [f"decoder layer {i}" for i in range(2)]
+    assert list(found["layers"]) == sides
+    assert found["compared"]["reference"].startswith(f"transformers {transformers.__version__}, torch ")
+    assert (found["tolerance"], found["compared"]["ours"].split(", ", 1)[1]) == (1e-3, "float32 weights, in float32")
     compared = found["layers"] | {"logits": found["logits"]}
     assert not {name: layer for name, layer in compared.items() if not layer["difference"] < 1e-4 * layer["largest"]}
 
     params["encoder"]["layers_1"]["feed_forward"]["up"]["kernel"] += 0.1
     with pytest.raises(
-        InputError, match=r"and is removed:(\n  .*)*\n  encoder layer 1 differs by .*\n  logits differs by"
+        InputError, match=r"and is removed:\n  encoder layer 1 differs by .*\n  encoder layer 2 .*(\n  .*)*\n  logits"
     ):
         proof.prove(*given, params, tmp_path / "conversion.json")
 
