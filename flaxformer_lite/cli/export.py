@@ -2,7 +2,8 @@
 
 --format=huggingface writes config.json, generation_config.json, model.safetensors (several with an index above 5 GB)
 and the tokenizer's files: AutoModelForSeq2SeqLM.from_pretrained(FOLDER) of transformers opens them.
---format=ctranslate2 writes what ctranslate2.Translator opens (extra `ctranslate2`).
+--format=ctranslate2 writes what ctranslate2.Translator opens (extra `ctranslate2`); what callers add to tokens, such as
+languages, stands in its config.json: docs/families.md has an example.
 
 Examples:
   flaxformer-lite export --workdir=runs/mine --target=exported

@@ -110,12 +110,7 @@ def compare(folder: Path, config: Config, vocabularies: tuple[Vocabulary, Vocabu
     import torch  # pyright: ignore[reportMissingImports]  # of an extra
     import transformers  # pyright: ignore[reportMissingImports]  # of an extra
 
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
-    except Exception as error:  # whatever that library raises of a folder that it does not understand
-        raise InputError(f"{folder}: transformers cannot open it, so nothing is proved: {error}") from error
+    theirs = _opened(folder, config.model.output.scale)
     source, target = _random(vocabularies)
     model = make_decoding_model(config, *(own.size for own in vocabularies))
     special = vocabularies[1].special
@@ -138,6 +133,23 @@ def compare(folder: Path, config: Config, vocabularies: tuple[Vocabulary, Vocabu
             "ours": f"jax {jax.__version__}, {config.precision.weights} weights, in {config.precision.compute}",
         },
     )
+
+
+def _opened(folder: Path, scaled: bool) -> Any:
+    """The reference's model; ``scaled``: whether its outputs shall be, where it does not ask the file."""
+    import torch  # pyright: ignore[reportMissingImports]  # of an extra
+    import transformers  # pyright: ignore[reportMissingImports]  # of an extra
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
+    except Exception as error:  # whatever that library raises of a folder that it does not understand
+        raise InputError(f"{folder}: transformers cannot open it, so nothing is proved: {error}") from error
+    if model.config.model_type == "umt5":
+        # Since version 5 it scales their outputs whatever config.json says. T5X, which trained them, does not.
+        model.config.tie_word_embeddings = scaled
+    return model
 
 
 def _random(vocabularies: tuple[Vocabulary, Vocabulary]) -> tuple[Tokens, Tokens]:

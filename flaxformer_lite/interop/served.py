@@ -63,6 +63,8 @@ def write_served(trained: Trained, target: Path) -> None:
     spec.register_source_vocabulary(tokens(source))
     spec.register_target_vocabulary(tokens(other))
     _set_special(spec.config, source, other)
+    for name, added in _frame(trained).items():
+        spec.config.add_attribute(name, added)
     spec.config.layer_norm_epsilon = model.norms.epsilon
     spec.validate()
     spec.optimize()
@@ -105,13 +107,31 @@ def _check(model: ModelConfig) -> None:
 
 
 def _set_special(config: Any, source: Vocabulary, target: Vocabulary) -> None:
-    """Names tokens with a meaning; it adds by itself what surrounds a source, unless that is more than one a side."""
+    """Names tokens with a meaning, and has it add by itself what surrounds a source, where it can."""
     special = target.special
     config.unk_token, config.eos_token = target.token(special.unknown), target.token(special.end)
     config.bos_token = config.decoder_start_token = target.token(special.begin)
-    if len(source.opening) <= 1 and source.closing in ((), (source.special.end,)):
+    if _is_simple(source):
         config.add_source_bos, config.add_source_eos = bool(source.opening), bool(source.closing)
         config.bos_token = source.token((*source.opening, special.begin)[0])
+
+
+def _is_simple(source: Vocabulary) -> bool:
+    """Whether what surrounds a source is one token before it at most, and its end token behind it at most."""
+    return len(source.opening) <= 1 and source.closing in ((), (source.special.end,))
+
+
+def _frame(trained: Trained) -> dict[str, list[str]]:
+    """What callers put around a source's tokens, and say first of a target's; CTranslate2 itself asks for none of it.
+
+    Languages are such: mBART's stands behind a source's end, and M2M-100's is what a target begins with.
+    """
+    source, target = trained.vocabularies
+    around = ((), ()) if _is_simple(source) else (source.opening, source.closing)
+    said = target.opening if trained.config.decode.force_opening else ()
+    names = ("source_prefix", "source_suffix", "target_prefix")
+    sides = (source, source, target)
+    return {name: [side.token(i) for i in ids] for name, side, ids in zip(names, sides, (*around, said), strict=True)}
 
 
 def _set_half(spec: Any, side: str, half: Half, trained: Trained) -> None:

@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from benchmarks.families import PUBLISHED, TYPES, model_of
 from flaxformer_lite.interop.families.known import FAMILIES
 from flaxformer_lite.interop.families.settings import flat, require_expressible
 from flaxformer_lite.interop.families.tensors import is_unused, pairs
@@ -10,22 +11,20 @@ from flaxformer_lite.models import families
 from flaxformer_lite.models.scanned import layer_by_layer
 from flaxformer_lite.train_state import param_shapes
 from tests.interop.published import torch, transformers
-from tests.models.test_families import COUNTS, ROUNDED, model_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
 
-_TYPES = {"t5_1_1": "t5", "byt5": "t5", "nllb": "m2m_100"}
 _QUICK = ("small", "s-s", "9b-2b", "base", "large-50", "418m")
 CASES = [
     pytest.param(*name, marks=() if name[1] in _QUICK else pytest.mark.slow, id="-".join(name))
-    for name in {**COUNTS, **ROUNDED}
-    if name[0] != "vaswani"
+    for name in PUBLISHED
+    if TYPES[name[0]]
 ]
 
 
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_its_tensors_are_the_references(name, size):
-    kind = _TYPES.get(name, name)
+    kind = TYPES[name]
     family, model = FAMILIES[kind], model_of(name, size)
     config = model.config
     require_expressible(family, config)

@@ -188,9 +188,12 @@ def test_the_same_words_and_scores_and_bytes(tmp_path, name):
     assert filecmp.cmpfiles(tmp_path / "exported", tmp_path / "exported again", names, shallow=False)[0] == names
 
 
-@pytest.mark.parametrize("name", ["t5 1.1", "mbart"])
+@pytest.mark.parametrize("name", ["umt5", "mbart"])
 def test_a_conversion_is_proved_or_refused(tmp_path, name, capsys):
     _model(tmp_path / "source", name)
+    if name == "umt5":  # as it is published: its outputs are not scaled
+        settings = tmp_path / "source/config.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tie_word_embeddings": False}))
     read = importing.understand(tmp_path / "source", tmp_path / "work", Languages(*_FAMILIES[name][3]))
     params = importing.read_params(read)
     given = (tmp_path / "source", read.config, read.vocabularies)

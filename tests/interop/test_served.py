@@ -1,18 +1,21 @@
 """CTranslate2 serves what we trained or imported: the same words with the same scores."""
 
 import dataclasses
+import json
 import sys
 import warnings
 
 import numpy as np
 import pytest
 
+from flaxformer_lite.data.published import Added, Frame, OffsetByteVocabulary
 from flaxformer_lite.data.vocabulary import WordVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import load
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.served import tokens, write_served
-from tests.folders import make_folder
+from flaxformer_lite.types import SpecialIds
+from tests.folders import LETTERS, make_folder
 from tests.micro import micro
 
 with warnings.catch_warnings():
@@ -40,10 +43,24 @@ _KINDS = {
     "umt5": _T5 | {"model.positions": "relative_per_layer", "model.output.scale": False},
     "bart": _BART,
     "marian": {"model.positions": "halves", "model.norm": "after", "model.output.bias": "always"},
-    "m2m": {"model.positions": "fairseq", "model.position_details.offset": 2},
+    "m2m": {"model.positions": "fairseq", "model.position_details.offset": 2, "decode.force_opening": True},
 }
 _QUICK = ("ours, heads of another width", "t5", "m2m")
 _LINES = ["abc", "dgehfia", "jj", "cbadefgh"]
+
+
+def _framed(opening, closing, begin):
+    """Bytes and two languages, in a frame."""
+    special, languages = SpecialIds(pad=1, end=2, begin=begin, unknown=3), (Added("en_XX", 260), Added("ro_RO", 261))
+    return OffsetByteVocabulary(4, 262, Frame(special, opening, closing, (260, 261)), languages)
+
+
+# As M2M-100 has them, and as mBART has: there a target begins with its language, which nobody has to force.
+_VOCABULARIES = {
+    "m2m": (_framed((260,), (2,), 2), _framed((261,), (2,), 2)),
+    "bart": (_framed((), (2, 260), 261), _framed((), (2,), 261)),
+}
+_FRAMES = {"m2m": ([], [], ["ro_RO"]), "bart": ([], ["<2>", "en_XX"], [])}
 
 
 @pytest.mark.parametrize(
@@ -55,17 +72,21 @@ def test_the_same_words_and_scores(tmp_path, kind):
     search |= {"decode.renormalise": True, "decode.early_stopping": "true"}
     limits = {"decode.max_length_ratio": 0.0, "decode.max_length_offset": 8, "decode.batch_size": 4}
     config = micro(_WIDE | _KINDS[kind] | search | limits)
-    make_folder(tmp_path / "work", config)
+    make_folder(tmp_path / "work", config, vocabularies=_VOCABULARIES.get(kind, (LETTERS, LETTERS)))
     (tmp_path / "served").mkdir()
     write_served(exporting.load_trained(tmp_path / "work", "best"), tmp_path / "served")
 
     translator = ctranslate2.Translator(str(tmp_path / "served"), compute_type="float32", intra_threads=1)
+    frame = json.loads((tmp_path / "served/config.json").read_text())
+    before, behind, first = (frame[key] for key in ("source_prefix", "source_suffix", "target_prefix"))
+    assert (before, behind, first) == _FRAMES.get(kind, ([], [], []))
     predictor = load(tmp_path / "work")
     for beams in (1, 4) if kind == "t5" else (4,):
         decode = dataclasses.replace(config.decode, beam_size=beams, n_best=beams)
         found = predictor.n_best(_LINES, decode)
         theirs = translator.translate_batch(
-            [[*line] for line in _LINES],
+            [[*before, *line, *behind] for line in _LINES],
+            target_prefix=[first] * len(_LINES),
             beam_size=beams,
             num_hypotheses=beams,
             length_penalty=1.0,

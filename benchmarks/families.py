@@ -1,0 +1,274 @@
+"""The figures of docs/families.md: sizes of published models, how exactly they are computed, and the code they take.
+
+Three tables. How many parameters each published size has, beside the number that was published: nothing is made, they
+are counted by shapes. What differs between transformers and us in a model of each family, in the smallest size that was
+published, with random weights: it is exported, opened by transformers, and compared layer by layer. How many lines of
+code both take. The last two need transformers and PyTorch: pip install -e '.[hf]'.
+
+Examples:
+  python benchmarks/families.py --tables sizes               # a quarter of a minute
+  python benchmarks/families.py --tables proof --family t5   # a minute for each family, up to 8 GB of memory
+  python benchmarks/families.py --write                      # all of it, into docs/families.md: ten minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import importlib.util
+import json
+import sys
+import tempfile
+import tokenize
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs/families.md"
+BEGIN, END = "<!-- made by python benchmarks/families.py -->\n", "<!-- end of what it made -->\n"
+TABLES = ("sizes", "proof", "code")
+MARIAN = 58_101  # entries of the first of its models, English to German: each pair of languages has its own
+
+# Parameters as published: to the last digit where the weights' files are known to have so many, otherwise rounded.
+# Those of BART and its kin are without the biases of logits, which are no parameters there, and without sines.
+PUBLISHED = {
+    ("vaswani", "base"): ("65 M", "Vaswani et al. 2017, table 3"),
+    ("vaswani", "big"): ("213 M", "Vaswani et al. 2017, table 3"),
+    ("t5", "small"): ("60,506,624", "files"),
+    ("t5", "base"): ("222,903,552", "files"),
+    ("t5", "large"): ("737,668,096", "files"),
+    ("t5", "3b"): ("2,851,598,336", "files"),
+    ("t5", "11b"): ("11,307,321,344", "files"),
+    ("t5_1_1", "small"): ("76,961,152", "files"),
+    ("t5_1_1", "base"): ("247,577,856", "files"),
+    ("t5_1_1", "large"): ("783,150,080", "files"),
+    ("t5_1_1", "xl"): ("2,849,757,184", "files"),
+    ("t5_1_1", "xxl"): ("11,135,332,352", "files"),
+    ("mt5", "small"): ("300 M", "Xue et al. 2021, table 1"),
+    ("mt5", "base"): ("582,401,280", "files"),
+    ("mt5", "large"): ("1.2 B", "Xue et al. 2021, table 1"),
+    ("mt5", "xl"): ("3.7 B", "Xue et al. 2021, table 1"),
+    ("mt5", "xxl"): ("13 B", "Xue et al. 2021, table 1"),
+    ("byt5", "small"): ("299,637,760", "files"),
+    ("byt5", "base"): ("582 M", "Xue et al. 2022, table 1"),
+    ("byt5", "large"): ("1.23 B", "Xue et al. 2022, table 1"),
+    ("byt5", "xl"): ("3.74 B", "Xue et al. 2022, table 1"),
+    ("byt5", "xxl"): ("12.9 B", "Xue et al. 2022, table 1"),
+    ("umt5", "small"): ("307 M", "model page"),
+    ("umt5", "base"): ("", ""),
+    ("umt5", "xl"): ("", ""),
+    ("umt5", "xxl"): ("", ""),
+    ("bart", "base"): ("139,420,416", "files"),
+    ("bart", "large"): ("406,291,456", "files"),
+    ("mbart", "large-cc25"): ("610 M", "fairseq's README"),
+    ("mbart", "large-50"): ("610,879,488", "files"),
+    ("marian", "base"): ("", ""),
+    ("marian", "big"): ("", ""),
+    ("pegasus", "large"): ("568 M", "Zhang et al. 2020, section 4"),
+    ("m2m_100", "418m"): ("418 M", "its name"),
+    ("m2m_100", "1.2b"): ("1.2 B", "its name"),
+    ("nllb", "600m"): ("615,073,792", "files"),
+    ("nllb", "1.3b"): ("1.3 B", "its name"),
+    ("nllb", "3.3b"): ("3.3 B", "its name"),
+    ("t5gemma", "s-s"): ("", ""),
+    ("t5gemma", "b-b"): ("", ""),
+    ("t5gemma", "l-l"): ("", ""),
+    ("t5gemma", "ml-ml"): ("", ""),
+    ("t5gemma", "xl-xl"): ("", ""),
+    ("t5gemma", "2b-2b"): ("", ""),
+    ("t5gemma", "9b-2b"): ("", ""),
+    ("t5gemma", "9b-9b"): ("", ""),
+}
+# The model_type of a family's config.json; "": there is none, the weights were never published so.
+TYPES = {family: family for family, _ in PUBLISHED} | {"t5_1_1": "t5", "byt5": "t5", "nllb": "m2m_100", "vaswani": ""}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="which; all by default")
+    kinds = [family for family, kind in TYPES.items() if kind]
+    parser.add_argument("--family", nargs="+", choices=kinds, default=kinds, help="to compare; all by default")
+    parser.add_argument("--write", action="store_true", help="put all of it into docs/families.md instead of printing")
+    arguments = parser.parse_args()
+    whole = (*arguments.tables, *arguments.family) == (*TABLES, *kinds)
+    if arguments.write and not whole:
+        parser.error("--write takes no other flags: the document has all tables of all families")
+    missing = [name for name in ("torch", "transformers") if not importlib.util.find_spec(name)]
+    if missing and {*arguments.tables} - {"sizes"}:
+        parser.error(f"{' and '.join(missing)} not installed: pip install -e '.[hf]'; --tables sizes needs neither")
+    make = {"sizes": sizes_table, "proof": lambda: proof_table(arguments.family), "code": code_table}
+    text = "\n".join(make[name]() for name in arguments.tables)
+    if arguments.write:
+        before, rest = DOCUMENT.read_text("utf-8").split(BEGIN)
+        DOCUMENT.write_text(before + BEGIN + text + END + rest.split(END)[1], "utf-8")
+    else:
+        print(text, end="")
+    return 0
+
+
+def model_of(family: str, size: str) -> Any:
+    """The model, one layer scanned over all weights, of which tracing is quick."""
+    from flaxformer_lite.models.build import make_model
+
+    config, entries = config_of(family, size, {"scan_layers": True})
+    return make_model(config, entries, entries)
+
+
+def config_of(family: str, size: str, changes: dict[str, Any]) -> tuple[Any, int]:
+    """The config of one published size, and how many entries its vocabulary has."""
+    from configs import base
+    from flaxformer_lite import schema
+    from flaxformer_lite.models import families
+
+    published = getattr(families, family)(size)
+    values = base.get_config()
+    model = {f"model.{key}": value for key, value in {**published.model, **changes}.items()}
+    values.update_from_flattened_dict({"data.share_vocabulary": True, **model})
+    return schema.from_dict(values.to_dict()), published.vocabulary or MARIAN
+
+
+@functools.cache
+def count(family: str, size: str) -> int:
+    """Of parameters, without a bias of logits that the reference does not count."""
+    import jax
+
+    from flaxformer_lite.train_state import param_shapes
+
+    model = model_of(family, size)
+    tied = model.config.share_embeddings in ("all", "target")
+    uncounted = model.target_size if tied and model.config.output.bias == "always" else 0
+    return sum(x.size for x in jax.tree.leaves(param_shapes(model))) - uncounted
+
+
+def sizes_table() -> str:
+    rows = []
+    for (family, size), (published, source) in PUBLISHED.items():
+        config, entries = config_of(family, size, {})
+        c = config.model
+        sides = (c.num_layers, c.num_decoder_layers), (c.width, c.decoder_width), (c.num_heads, c.num_decoder_heads)
+        layers, width, heads = (f"{one:,}" if one == other else f"{one:,} / {other:,}" for one, other in sides)
+        row = (family, size, layers, width, heads, f"{entries:,}", f"{count(family, size):,}")
+        rows.append((*row, published or "—", source or "—"))
+    head = ("family", "size", "layers", "width", "heads", "vocabulary", "parameters", "published", "where")
+    return f"### Sizes\n\n{table(head, rows)}"
+
+
+def proof_table(names: Sequence[str]) -> str:
+    from flaxformer_lite.say import say
+
+    rows, compared = [], {}
+    for family in names:
+        size = next(size for name, size in PUBLISHED if name == family)
+        say(f"comparing {family} {size} …")
+        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:  # memory is each one's own
+            report = fresh.submit(compare, family, size).result()
+        worst = max(off / max(largest, 1) for off, largest in report.layers.values())
+        (off, largest), compared = report.logits, report.compared
+        figures = (f"{len(report.layers)}", f"{worst:.1e}", f"{off:.1e}", f"{largest:.3g}")
+        rows.append((family, size, *figures, f"{report.greedy:.0%}", f"{report.beam:.0%}"))
+    head = ("family", "size", "layers", "layers differ", "logits differ", "largest logit", "greedy", "beam 4")
+    sides = " with ".join(reversed(compared.values()))
+    return f"### Differences\n\n{sides}, on a CPU.\n\n{table(head, rows)}"
+
+
+def compare(family: str, size: str) -> Any:
+    """Exports a model with random weights and compares it with what the reference opens."""
+    import jax
+
+    from flaxformer_lite.data.published import Frame, OffsetByteVocabulary
+    from flaxformer_lite.interop import exporting, proof
+    from flaxformer_lite.interop.paths import flat
+    from flaxformer_lite.models import families
+    from flaxformer_lite.models.scanned import layer_by_layer
+    from flaxformer_lite.train_state import init_params
+    from flaxformer_lite.types import SpecialIds
+    from flaxformer_lite.workdir import WorkDir
+
+    config, entries = config_of(family, size, {"scan_layers": False})
+    pad, end, start = getattr(families, family)(size).special
+    frame = Frame(SpecialIds(pad=pad, end=end, begin=start, unknown=3), (), (end,), ())
+    vocabulary = OffsetByteVocabulary(4, entries, frame, ())  # only its size and its special ids are asked for
+    scanned = model_of(family, size)
+    params = layer_by_layer(jax.jit(lambda: unboxed(init_params(scanned, 0)))())
+    params = jax.tree.map(moved, params)
+    with tempfile.TemporaryDirectory() as folder:
+        work, target = WorkDir(Path(folder, "work")), Path(folder, "target")
+        trained = exporting.Trained(work, config, (vocabulary, vocabulary), 0, flat(params))
+        target.mkdir()
+        roles = exporting.roles_of(trained)
+        settings = exporting.config_json(trained, TYPES[family], roles)
+        (target / "config.json").write_text(json.dumps(settings))
+        exporting.write_weights(trained, TYPES[family], target)
+        return proof.compare(target, config, trained.vocabularies, params)
+
+
+def unboxed(params: Any) -> Any:
+    import flax.linen as nn
+
+    return nn.meta.unbox(params)
+
+
+def moved(leaf: Any) -> Any:
+    """What begins as ones or zeros, such as norms and biases, moved at random, so that none of it goes unseen."""
+    import numpy as np
+
+    if np.ptp(leaf):
+        return leaf
+    return leaf + 0.1 * np.random.default_rng(leaf.size).standard_normal(leaf.shape, np.float32)
+
+
+def code_table() -> str:
+    ours, theirs = ROOT / "flaxformer_lite", package("transformers") / "models"
+    models = [path for path in ours.glob("models/*.py") if not path.stem.startswith(("recurrent", "cells", "ensemble"))]
+    interop = [*ours.glob("interop/*.py"), *ours.glob("interop/families/*.py")]
+    kinds = [kind for kind in dict.fromkeys(TYPES.values()) if kind]
+    modelling = {kind: theirs / kind / f"modeling_{kind}.py" for kind in kinds}
+    settings = [theirs / kind / f"configuration_{kind}.py" for kind in kinds]
+    rows = [
+        ("ours: models/ without recurrent ones, families' sizes included", *measured(models)),
+        ("ours: interop/ (settings, tensors, tokenizers, generation, proof, CTranslate2)", *measured(interop)),
+        ("**ours**", *measured([*models, *interop])),
+        *((f"transformers: {path.name}", *measured([path])) for path in modelling.values()),
+        ("transformers: their configuration_*.py", *measured(settings)),
+        ("**transformers**", *measured([*modelling.values(), *settings])),
+    ]
+    return f"### Code\n\n{table(('what', 'files', 'lines of code', 'all lines'), rows)}"
+
+
+def package(name: str) -> Path:
+    """The folder of an installed package."""
+    found = importlib.util.find_spec(name)
+    assert found
+    return Path(str(found.origin)).parent
+
+
+def measured(paths: Iterable[Path]) -> tuple[str, ...]:
+    """Files, lines of code and all lines, written out."""
+    each = [(1, code_lines(path), path.read_text("utf-8").count("\n")) for path in paths]
+    return tuple(f"{sum(numbers):,}" for numbers in zip(*each, strict=True))
+
+
+def code_lines(path: Path) -> int:
+    """Lines that hold code: no blanks, no comments, no docstrings."""
+    with path.open("rb") as file:
+        aside = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
+        tokens = [token for token in tokenize.tokenize(file.readline) if token.type not in aside]
+    lines = {line for token in tokens if token.string for line in range(token.start[0], token.end[0] + 1)}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            lines -= {*range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)}
+    return len(lines)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown."""
+    lines = (head, ["---"] * len(head), *rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
