@@ -38,6 +38,7 @@ _NOTHING = """
     bos_token_id eos_token_id pad_token_id decoder_start_token_id forced_eos_token_id classifier_dropout
     classifier_dropout_rate is_decoder use_cache init_std initializer_factor initializer_range
 """
+# What test_dropout.py tries.
 _DROPOUT = {"dropout", "dropout_rate", "attention_dropout", "activation_dropout", "layerdrop"}
 
 
