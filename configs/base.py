@@ -280,7 +280,8 @@ def _decode() -> ConfigDict:
     decode.repetition_penalty = 1.0  # makes what was said less likely: a factor to its log-probability; 1: none
     decode.no_repeat_ngram = 0  # never the same n tokens twice in an output; 0: allowed
     decode.min_length = 0  # tokens before the output may end; 1 is the default of fairseq itself
-    decode.forbidden = ()  # tokens, as the target vocabulary writes them, that are never said
+    decode.forbidden = ()  # tokens, as the target vocabulary writes them, or several with blanks between, never said
+    decode.end_tokens = ()  # tokens that end an output as the end token does
     decode.renormalise = False  # what these rules leave to say has probability 1 together again
     decode.force_opening = True  # what opens every text of a published vocabulary, such as a language, costs nothing
     decode.force_end = False  # nor does the end token where an output has as many tokens as it may, and ends there

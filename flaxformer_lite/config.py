@@ -280,6 +280,7 @@ class DecodeConfig:
     no_repeat_ngram: int
     min_length: int
     forbidden: tuple[str, ...]
+    end_tokens: tuple[str, ...]
     renormalise: bool
     force_opening: bool
     force_end: bool

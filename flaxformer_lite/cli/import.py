@@ -59,4 +59,6 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.proof == "yes":
             prove(read.folder.path, read.config, read.vocabularies, params, folder / "conversion.json")
     count = sum(math.prod(pair.shape) for pair, _ in read.found)
+    if hint := importing.unheeded(read):
+        say(hint)
     say(f"{count:,} parameters in {read.config.precision.weights}; all in {workdir}")

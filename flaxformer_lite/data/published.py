@@ -18,6 +18,11 @@ import sentencepiece
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.types import SpecialIds
 
+_TIDY = (
+    *((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m")),
+    *((" 's", "'s"), (" 've", "'ve"), (" 're", "'re")),
+)
+
 
 class Frame(NamedTuple):
     """What belongs to ids beside the text.
@@ -27,12 +32,14 @@ class Frame(NamedTuple):
       opening: ids before those of a text.
       closing: ids after them.
       silent: ids that decoded text leaves out, such as those of languages.
+      tidied: whether decoded text loses the blanks before punctuation, as the publisher's settings may ask.
     """
 
     special: SpecialIds
     opening: tuple[int, ...]
     closing: tuple[int, ...]
     silent: tuple[int, ...]
+    tidied: bool = False
 
 
 class Added(NamedTuple):
@@ -78,6 +85,12 @@ class _Framed:
     def to_json(self) -> dict[str, Any]:
         return {"size": self.size, "frame": _plain(self.frame)}
 
+    def _finished(self, text: str) -> str:
+        """Decoded text as the publisher shows it."""
+        for loose, tight in _TIDY if self.frame.tidied else ():
+            text = text.replace(loose, tight)
+        return text
+
     def _said(self, ids: Iterable[SupportsIndex]) -> Iterator[int]:
         """Those that stand for text: from behind the begin token to before the end."""
         for place, i in enumerate(map(operator.index, ids)):
@@ -122,6 +135,8 @@ class PieceVocabulary(_WithAdded):
       added: tokens that are found in text first.
     """
 
+    kind = "pieces"
+
     def __init__(self, model: bytes, entries: Sequence[str], size: int, frame: Frame, added: Sequence[Added] = ()):
         super().__init__(size, frame, added)
         self.model = model
@@ -138,7 +153,8 @@ class PieceVocabulary(_WithAdded):
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of pieces, blanks as SentencePiece puts them."""
-        return self._processor.decode_pieces([self.entries[i] for i in self._said(ids) if i < len(self.entries)])
+        pieces = [self.entries[i] for i in self._said(ids) if i < len(self.entries)]
+        return self._finished(self._processor.decode_pieces(pieces))
 
     def token(self, i: SupportsIndex) -> str:
         """The piece, as ``▁the`` where a blank comes before it."""
@@ -147,7 +163,26 @@ class PieceVocabulary(_WithAdded):
     def to_json(self) -> dict[str, Any]:
         """The whole model, as base64, and the table."""
         model = base64.b64encode(self.model).decode()
-        return {"kind": "pieces", "model": model, "entries": list(self.entries), **super().to_json()}
+        return {"kind": self.kind, "model": model, "entries": list(self.entries), **super().to_json()}
+
+
+class CodedVocabulary(PieceVocabulary):
+    """Pieces of texts that may open with a code, such as ``>>fra<<``, which tells Marian's models a language."""
+
+    kind = "coded pieces"
+
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
+        """The text of pieces; of those that are of the other side's model alone, too."""
+        return super().decode(ids).replace("▁", " ").strip()
+
+    def _parts(self, text: str) -> Iterator[tuple[str, int]]:
+        for part, i in super()._parts(text):
+            end = part.find("<<") + 2
+            if i < 0 and part.startswith(">>") and end >= 2:
+                yield part[:end], self._ids.get(part[:end], self.special.unknown)
+                part = part[end:]
+            if part:
+                yield part, i
 
 
 class OffsetByteVocabulary(_WithAdded):
@@ -173,7 +208,7 @@ class OffsetByteVocabulary(_WithAdded):
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of bytes; what is not UTF-8 is left out, as the publisher does."""
         said = (i - self._offset for i in self._said(ids))
-        return bytes(byte for byte in said if 0 <= byte < 256).decode(errors="ignore")
+        return self._finished(bytes(byte for byte in said if 0 <= byte < 256).decode(errors="ignore"))
 
     def token(self, i: SupportsIndex) -> str:
         """A printable character of ASCII as it is, another byte as ``<0xE3>``."""
@@ -204,12 +239,13 @@ class TokenizerVocabulary(_Framed):
         self._tokenizer = read_tokenizer(description)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """The tokens of a text; those that the model has no vectors of are unknown."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [i if i < self.size else self.special.unknown for i in ids]
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of tokens, but for special ones."""
-        return self._tokenizer.decode(list(self._said(ids)), skip_special_tokens=True)
+        return self._finished(self._tokenizer.decode(list(self._said(ids)), skip_special_tokens=True))
 
     def token(self, i: SupportsIndex) -> str:
         """The token as the file has it."""
@@ -249,9 +285,11 @@ def from_json(values: dict[str, Any]) -> PieceVocabulary | OffsetByteVocabulary 
       InputError: see ``read_tokenizer``.
     """
     make: dict[str, Callable[..., Any]] = {
-        "pieces": lambda size, frame: PieceVocabulary(
+        kind.kind: lambda size, frame, kind=kind: kind(
             base64.b64decode(values["model"], validate=True), values["entries"], size, frame, _added(values)
-        ),
+        )
+        for kind in (PieceVocabulary, CodedVocabulary)
+    } | {
         "offset bytes": lambda size, frame: OffsetByteVocabulary(values["offset"], size, frame, _added(values)),
         "tokenizer": lambda size, frame: TokenizerVocabulary(
             json.dumps(values["description"], ensure_ascii=False), size, frame
@@ -259,8 +297,8 @@ def from_json(values: dict[str, Any]) -> PieceVocabulary | OffsetByteVocabulary 
     }
     if values.get("kind") not in make:
         return None
-    special, opening, closing, silent = values["frame"].values()
-    frame = Frame(SpecialIds(**special), tuple(opening), tuple(closing), tuple(silent))
+    special, opening, closing, silent, tidied = values["frame"].values()
+    frame = Frame(SpecialIds(**special), tuple(opening), tuple(closing), tuple(silent), tidied)
     return make[values["kind"]](values["size"], frame)
 
 
@@ -270,7 +308,8 @@ def _added(values: dict[str, Any]) -> list[Added]:
 
 def _plain(frame: Frame) -> dict[str, Any]:
     opening, closing, silent = map(list, (frame.opening, frame.closing, frame.silent))
-    return {"special": frame.special._asdict(), "opening": opening, "closing": closing, "silent": silent}
+    plain = {"special": frame.special._asdict(), "opening": opening, "closing": closing, "silent": silent}
+    return plain | {"tidied": frame.tidied}
 
 
 def _as_found(token: Added) -> str:

@@ -49,7 +49,7 @@ class _State(NamedTuple):
 
 
 class _Continuations(NamedTuple):
-    """The best 2m ways of a group to go on by one token, best first.
+    """The best ways of a group to go on by one token, so many that m live on whatever ends; best first.
 
     Attributes:
       parents: the beam that each continues.
@@ -79,6 +79,7 @@ class BeamSearch:
       transforms: change how likely each token is, and so the scores.
       groups: number of groups; divides ``beam_size``.
       diversity_penalty: taken off a token's log-probability for each beam of an earlier group that took it.
+      ends: tokens besides the end token that end a hypothesis.
     """
 
     beam_size: int
@@ -86,6 +87,7 @@ class BeamSearch:
     transforms: tuple[Transform, ...] = ()
     groups: int = 1
     diversity_penalty: float = 0.0
+    ends: tuple[int, ...] = ()
 
     def __post_init__(self):
         if self.beam_size < 1 or self.groups < 1 or self.beam_size % self.groups:
@@ -96,14 +98,14 @@ class BeamSearch:
     ) -> Hypotheses:
         """Searches for every row of the batch; see ``search.Search``."""
         limits = jnp.minimum(query.limits, max_length)
-        rules = Rules(query, self.transforms, special)
+        rules = Rules(query, self.transforms, special, self.ends)
 
         def advance(state: _State) -> _State:
             token, ids = (_joined([group[i] for group in state.groups]) for i in (0, 1))
             logits, cache = step(token, state.cache, encoded)
             only_end = self.convention.forces_end & (state.length + 1 >= limits)
             gains = rules.next_token(logits, History(ids, state.length), only_end).ranked
-            groups, parents = self._advance(state, gains, limits, special)
+            groups, parents = self._advance(state, gains, limits, rules)
             return _State(state.length + 1, groups, cache.select(parents))
 
         def going(state: _State) -> Bool[Array, ""]:
@@ -135,7 +137,7 @@ class BeamSearch:
         )
 
     def _advance(
-        self, state: _State, gains: Float[Array, "b m v"], limits: Int[Array, " b"], special: SpecialIds
+        self, state: _State, gains: Float[Array, "b m v"], limits: Int[Array, " b"], rules: Rules
     ) -> tuple[tuple[_Group, ...], Int[Array, "b m"]]:
         """Each group in turn goes on by one token; returns them and the beams that they go on from."""
         m = self.beam_size // self.groups
@@ -143,8 +145,8 @@ class BeamSearch:
         groups, parents = [], []
         for number, group in enumerate(state.groups):
             own = gains[:, number * m : (number + 1) * m]
-            best = _best(group.log_probs, own, self.diversity_penalty * taken)
-            group, chosen = self._sort(group, best, state.length, limits, special)
+            best = _best(group.log_probs, own, self.diversity_penalty * taken, (2 + len(self.ends)) * m)
+            group, chosen = self._sort(group, best, state.length, limits, rules)
             taken = taken.at[jnp.arange(len(taken))[:, None], group.token].add(group.log_probs > NEVER)
             groups.append(group)
             parents.append(chosen + number * m)
@@ -156,16 +158,16 @@ class BeamSearch:
         best: _Continuations,
         position: Int[Array, ""],
         limits: Int[Array, " b"],
-        special: SpecialIds,
+        rules: Rules,
     ) -> tuple[_Group, Int[Array, "b m"]]:
         """Sorts continuations into those that finish and those that live on; also returns whose children these are."""
-        m, length = group.token.shape[1], position + 1
+        m, enough, length = group.token.shape[1], best.tokens.shape[1], position + 1
         so_far = jnp.sum(group.finished_scores > NEVER, axis=1)
-        looked_at = jnp.arange(2 * m) < self.convention.looked_at(m, so_far)[:, None]
+        looked_at = jnp.arange(enough) < self.convention.looked_at(m, enough, so_far)[:, None]
         # Rows that are done take nothing more, whatever the others still do.
         possible = looked_at & (best.log_probs > NEVER) & ~group.done[:, None]
         complete = length >= limits
-        ends = best.tokens == special.end
+        ends = rules.is_end(best.tokens)
         if not self.convention.forces_end:
             ends |= complete[:, None]
 
@@ -192,19 +194,19 @@ class BeamSearch:
 
 
 def _best(
-    log_probs: Float[Array, "b m"], gains: Float[Array, "b m v"], discounts: Float[Array, "b v"]
+    log_probs: Float[Array, "b m"], gains: Float[Array, "b m v"], discounts: Float[Array, "b v"], enough: int
 ) -> _Continuations:
-    """Finds the best 2m of all m·v continuations: first the best of each beam, then among those.
+    """Finds the best ``enough`` of all m·v continuations: first the best of each beam, then among those.
 
     What is best is judged less the tokens' discounts.
     """
     b, m, v = gains.shape
-    _, tokens = top_k(gains - discounts[:, None], min(2 * m, v))
+    _, tokens = top_k(gains - discounts[:, None], min(enough, v))
     # No lower than NEVER, so that this one value means impossible however often it is added.
     totals = jnp.maximum(log_probs[:, :, None] + jnp.take_along_axis(gains, tokens, axis=2), NEVER).reshape(b, -1)
     parents = jnp.repeat(jnp.arange(m, dtype=jnp.int32), tokens.shape[2])
     tokens = tokens.reshape(b, -1)
-    _, chosen = jax.lax.top_k(totals - _picked(discounts, tokens), 2 * m)
+    _, chosen = jax.lax.top_k(totals - _picked(discounts, tokens), enough)
     return _Continuations(parents[chosen], _picked(tokens, chosen), _picked(totals, chosen))
 
 

@@ -56,8 +56,8 @@ class Convention(Protocol):
         """By what finished hypotheses are ranked."""
         ...
 
-    def looked_at(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """How many of the best continuations are looked at in a step, at most 2m.
+    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
+        """How many of the best continuations are looked at in a step, at most ``enough``: then m live on.
 
         Those that end among the first m finish; the first m of the others live on.
         """
@@ -94,9 +94,9 @@ class Google:
         """Gives log P(Y|X) / ((5 + |Y|) / 6)**alpha."""
         return log_probs / ((5.0 + lengths.astype(jnp.float32)) / 6.0) ** self.alpha
 
-    def looked_at(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """Enough that m live on if one continuation of each beam ends."""
-        return jnp.full_like(finished, 2 * beams)
+    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
+        """Enough that m live on whatever ends."""
+        return jnp.full_like(finished, enough)
 
     def room(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
         """Better hypotheses push worse ones out."""
@@ -127,9 +127,9 @@ class HuggingFace:
         """Gives log P(Y|X) / |Y|**alpha."""
         return _by_power(log_probs, lengths, self.alpha)
 
-    def looked_at(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """Enough that m live on if one continuation of each beam ends."""
-        return jnp.full_like(finished, 2 * beams)
+    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
+        """Enough that m live on whatever ends."""
+        return jnp.full_like(finished, enough)
 
     def room(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
         """Better hypotheses push worse ones out."""
@@ -161,9 +161,9 @@ class Fairseq:
         """Gives log P(Y|X) / |Y|**alpha."""
         return _by_power(log_probs, lengths, self.alpha)
 
-    def looked_at(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """Enough that m live on if one continuation of each beam ends."""
-        return jnp.full_like(finished, 2 * beams)
+    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
+        """Enough that m live on whatever ends."""
+        return jnp.full_like(finished, enough)
 
     def room(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
         """What has finished stays."""
@@ -192,7 +192,7 @@ class Marian:
         """Gives log P(Y|X) / |Y|**alpha."""
         return _by_power(log_probs, lengths, self.alpha)
 
-    def looked_at(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
+    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
         """As many as have not finished; so where one ends, one fewer lives on."""
         return beams - finished
 

@@ -18,9 +18,11 @@ class Greedy:
 
     Attributes:
       transforms: change what is likeliest.
+      ends: tokens besides the end token that end a target.
     """
 
     transforms: tuple[Transform, ...] = ()
+    ends: tuple[int, ...] = ()
 
     @property
     def beam_size(self) -> int:
@@ -31,5 +33,5 @@ class Greedy:
         self, step: Step, cache: Cache, encoded: Any, query: Query, max_length: int, special: SpecialIds
     ) -> Hypotheses:
         """Searches for every row of the batch; see ``search.Search``."""
-        rules = Rules(query, self.transforms, special)
+        rules = Rules(query, self.transforms, special, self.ends)
         return walk(step, cache, encoded, rules, (1, max_length), lambda ranked, length: top_k(ranked, 1)[1][..., 0])

@@ -26,10 +26,12 @@ class Sample:
     Attributes:
       samples: how many for each source.
       transforms: change how likely each token is, as ``transforms.Temperature`` and ``TopP`` do.
+      ends: tokens besides the end token that end a target.
     """
 
     samples: int
     transforms: tuple[Transform, ...] = ()
+    ends: tuple[int, ...] = ()
 
     def __post_init__(self):
         if self.samples < 1:
@@ -49,7 +51,8 @@ class Sample:
             noise = _noise(query.seeds, (self.samples, ranked.shape[-1]), length)
             return top_k(ranked + noise, 1)[1][..., 0]
 
-        drawn = walk(step, cache, encoded, Rules(query, self.transforms, special), (self.samples, max_length), draw)
+        rules = Rules(query, self.transforms, special, self.ends)
+        drawn = walk(step, cache, encoded, rules, (self.samples, max_length), draw)
         scores, order = jax.lax.top_k(drawn.scores, self.samples)
         return Hypotheses(
             ids=jnp.take_along_axis(drawn.ids, order[:, :, None], axis=1),

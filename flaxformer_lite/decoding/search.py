@@ -106,6 +106,11 @@ class Rules(NamedTuple):
     query: Query
     transforms: tuple[Transform, ...]
     special: SpecialIds
+    ends: tuple[int, ...] = ()  # further tokens that end a hypothesis; what a hypothesis must end with is the end token
+
+    def is_end(self, tokens: Int[Array, "*any"]) -> Bool[Array, "*any"]:
+        """Which tokens end the hypotheses that say them."""
+        return jnp.isin(tokens, jnp.array((self.special.end, *self.ends), jnp.int32))
 
     def next_token(self, logits: Float[Array, "b m v"], history: History, only_end: Bool[Array, " b"]) -> NextToken:
         """What can follow on ``history``; rows with ``only_end`` can but end."""

@@ -54,14 +54,14 @@ class NoRepeatNgram:
 
 @dataclass(frozen=True)
 class MinLength:
-    """Forbids the ``end`` token before ``length`` tokens were said."""
+    """Forbids the tokens that end an output before ``length`` tokens were said."""
 
     length: int
-    end: int
+    ends: tuple[int, ...]
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
         """Forbids to end too soon."""
-        ends = jnp.arange(log_probs.shape[-1]) == self.end
+        ends = jnp.isin(jnp.arange(log_probs.shape[-1]), jnp.array(self.ends, jnp.int32))
         return jnp.where(ends & (history.length < self.length), NEVER, log_probs)
 
 
@@ -74,6 +74,24 @@ class Forbidden:
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
         """Forbids them at every place."""
         return log_probs.at[:, :, jnp.array(self.ids, jnp.int32)].set(NEVER)
+
+
+@dataclass(frozen=True)
+class ForbiddenSequences:
+    """Forbids to say the tokens of a sequence one after the other. Each has two or more."""
+
+    sequences: tuple[tuple[int, ...], ...]
+
+    def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
+        """Forbids the last token of a sequence where the others were just said."""
+        ids, length = history
+        for *before, last in self.sequences:
+            if len(before) > ids.shape[-1]:
+                continue
+            latest = jax.lax.dynamic_slice_in_dim(ids, length - len(before), len(before), axis=-1)
+            said = jnp.all(latest == jnp.array(before), axis=-1) & (length >= len(before))
+            log_probs = log_probs.at[:, :, last].min(jnp.where(said, NEVER, jnp.inf))
+        return log_probs
 
 
 @dataclass(frozen=True)

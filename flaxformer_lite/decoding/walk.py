@@ -66,7 +66,7 @@ def walk(step: Step, cache: Cache, encoded: Any, rules: Rules, size: tuple[int, 
             token=token,
             ids=state.ids.at[:, :, state.length].set(token),
             scores=state.scores + jnp.where(state.done, 0.0, gain),
-            done=state.done | (token == special.end) | (length >= limits)[:, None],
+            done=state.done | rules.is_end(token) | (length >= limits)[:, None],
             cache=cache,
         )
 

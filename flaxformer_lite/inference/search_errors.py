@@ -97,6 +97,7 @@ def _plain(decode: DecodeConfig) -> DecodeConfig:
         no_repeat_ngram=0,
         min_length=0,
         forbidden=(),
+        end_tokens=(),
         renormalise=False,
         force_opening=True,
         force_end=False,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flaxformer_lite.config import DecodeConfig
@@ -14,6 +15,7 @@ from flaxformer_lite.decoding.sample import Sample
 from flaxformer_lite.decoding.search import Search, Transform
 from flaxformer_lite.decoding.transforms import (
     Forbidden,
+    ForbiddenSequences,
     MinLength,
     MinP,
     NoRepeatNgram,
@@ -30,17 +32,19 @@ def make_search(decode: DecodeConfig, target: Vocabulary) -> Search:
     """The search that the settings name, for targets of this vocabulary.
 
     Raises:
-      InputError: a forbidden token is none of the vocabulary.
+      InputError: a token that is forbidden, or that ends an output, is none of the vocabulary.
     """
-    transforms = _of_all_searches(decode, target)
+    ends = end_ids(decode.end_tokens, target)
+    transforms = _of_all_searches(decode, target, (target.special.end, *ends))
     match decode.method:
         case "greedy":
-            return Greedy(transforms)
+            return Greedy(transforms, ends)
         case "beam":
             convention = _convention(decode)
-            return BeamSearch(decode.beam_size, convention, transforms, decode.beam_groups, decode.diversity_penalty)
+            groups = decode.beam_groups, decode.diversity_penalty
+            return BeamSearch(decode.beam_size, convention, transforms, *groups, ends)
         case "sample" | "mbr":
-            return Sample(decode.samples, transforms + _of_sampling(decode))
+            return Sample(decode.samples, transforms + _of_sampling(decode), ends)
 
 
 def _convention(decode: DecodeConfig) -> Convention:
@@ -54,12 +58,16 @@ def _convention(decode: DecodeConfig) -> Convention:
     return make[decode.convention](decode.length_penalty)
 
 
-def _of_all_searches(decode: DecodeConfig, target: Vocabulary) -> tuple[Transform, ...]:
+def _of_all_searches(decode: DecodeConfig, target: Vocabulary, ends: tuple[int, ...]) -> tuple[Transform, ...]:
+    forbidden = forbidden_ids(decode.forbidden, target)
+    single = tuple(ids[0] for ids in forbidden if len(ids) == 1)
+    sequences = tuple(ids for ids in forbidden if len(ids) > 1)
     return _without_idle(
         (decode.repetition_penalty != 1, RepetitionPenalty(decode.repetition_penalty)),
         (decode.no_repeat_ngram > 0, NoRepeatNgram(decode.no_repeat_ngram)),
-        (decode.min_length > 0, MinLength(decode.min_length, target.special.end)),
-        (bool(decode.forbidden), Forbidden(_ids(decode.forbidden, target))),
+        (decode.min_length > 0, MinLength(decode.min_length, ends)),
+        (bool(single), Forbidden(single)),
+        (bool(sequences), ForbiddenSequences(sequences)),
         (decode.renormalise, Renormalise()),
     )
 
@@ -77,15 +85,44 @@ def _without_idle(*transforms: tuple[bool, Transform]) -> tuple[Transform, ...]:
     return tuple(transform for does_something, transform in transforms if does_something)
 
 
-def _ids(tokens: tuple[str, ...], target: Vocabulary) -> tuple[int, ...]:
-    """All ids that the vocabulary writes as one of these tokens."""
-    if not tokens:
+def end_ids(entries: Sequence[str], target: Vocabulary) -> tuple[int, ...]:
+    """Of ``config.decode.end_tokens``.
+
+    Raises:
+      InputError: one is no token of the vocabulary.
+    """
+    if not entries:
         return ()
-    special, ids = target.special, []
-    written = {i: target.token(i) for i in range(target.size) if i not in (special.pad, special.begin, special.end)}
-    for token in tokens:
-        same = [i for i, text in written.items() if text == token]
-        if not same:
-            raise InputError(f"config.decode.forbidden: {token!r} is no token of the target vocabulary")
-        ids += same
-    return tuple(ids)
+    written = _written(target)
+    if unknown := [token for token in entries if token not in written]:
+        raise InputError(f"config.decode.end_tokens: {unknown[0]!r} is no token of the target vocabulary")
+    return tuple(i for token in entries for i in written[token])
+
+
+def forbidden_ids(entries: Sequence[str], target: Vocabulary) -> tuple[tuple[int, ...], ...]:
+    """Of each entry of ``config.decode.forbidden`` the ids that may not follow one another; of a token its id alone.
+
+    Raises:
+      InputError: there is no such token.
+    """
+    if not entries:
+        return ()
+    written, found = _written(target), []
+    for entry in entries:
+        tokens = [entry] if entry in written else entry.split(" ")
+        if any(token not in written for token in tokens):
+            raise InputError(
+                f"config.decode.forbidden: {entry!r} is no token of the target vocabulary, and no several with blanks "
+                "between"
+            )
+        found += itertools.product(*(written[token] for token in tokens))
+    return tuple(found)
+
+
+def _written(target: Vocabulary) -> dict[str, list[int]]:
+    """All ids that the vocabulary writes as each token, but for those that are never said or end an output anyway."""
+    special, written = target.special, {}
+    for i in range(target.size):
+        if i not in (special.pad, special.begin, special.end):
+            written.setdefault(target.token(i), []).append(i)
+    return written

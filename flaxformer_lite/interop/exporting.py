@@ -14,6 +14,7 @@ from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.config import Config, MeshConfig
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.inference.searches import end_ids
 from flaxformer_lite.interop import generation, weights
 from flaxformer_lite.interop.families.known import FAMILIES
 from flaxformer_lite.interop.families.settings import flat as flat_model
@@ -141,8 +142,9 @@ def roles_of(trained: Trained) -> Roles:
     special, opening = target.special, trained.vocabularies[0].opening[:1] or target.opening[:1]
     before = _published(trained.work, "config.json").get("bos_token_id")
     begin = before if isinstance(before, int) else (*opening, special.begin)[0]
-    forced = target.opening[:1] if trained.config.decode.force_opening else ()
-    return Roles(special.pad, special.end, special.begin, begin, forced)
+    decode = trained.config.decode
+    forced = target.opening[:1] if decode.force_opening else ()
+    return Roles(special.pad, special.end, special.begin, begin, forced, end_ids(decode.end_tokens, target))
 
 
 def write_weights(trained: Trained, family: str, target: Path) -> None:

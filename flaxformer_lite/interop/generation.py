@@ -7,6 +7,7 @@ from typing import Any
 
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.inference.searches import forbidden_ids
 from flaxformer_lite.interop.roles import Roles
 
 # What does nothing at these values (None besides), and is not supported at others.
@@ -51,7 +52,10 @@ def read_decode(generation: Mapping[str, Any], roles: Roles, target: Vocabulary)
     said = {key: value for key, value in generation.items() if value is not None}
     refused = [f"{key}={value!r}" for key, value in said.items() if _is_refused(key, value)]
     found: dict[str, Any] = {"convention": "hf", "length_penalty": said.get("length_penalty", 1.0), "beam_size": 1}
-    found |= {"renormalise": said.get("renormalize_logits", False), "force_opening": bool(roles.forced)}
+    # A language that the user names opens what is said in any case.
+    opened = bool(roles.forced) or target.opening != (roles.begin,)
+    found |= {"renormalise": said.get("renormalize_logits", False), "force_opening": opened}
+    found["end_tokens"] = tuple(target.token(i) for i in roles.ends)
     if said.get("do_sample"):
         found |= {"method": "sample", "samples": said.get("num_return_sequences", 1), "top_k": said.get("top_k", 50)}
         found |= {key: said[key] for key in ("temperature", "top_p", "min_p") if key in said}
@@ -59,7 +63,9 @@ def read_decode(generation: Mapping[str, Any], roles: Roles, target: Vocabulary)
         refused += ["num_beams with do_sample"] * (said.get("num_beams", 1) > 1)
     elif said.get("num_beams", 1) > 1:
         found |= {"method": "beam", "beam_size": said["num_beams"], "n_best": said.get("num_return_sequences", 1)}
-        found["early_stopping"] = _STOPPING.get(said.get("early_stopping", False), "false")
+        stopping = said.get("early_stopping", False)
+        found["early_stopping"] = _STOPPING.get(stopping, "false")
+        refused += [f"early_stopping={stopping!r}"] * (stopping not in _STOPPING)
         found |= {"beam_groups": said.get("num_beam_groups", 1), "diversity_penalty": said.get("diversity_penalty", 0)}
     else:
         found["method"] = "greedy"
@@ -84,7 +90,7 @@ def write_generation(decode: Mapping[str, Any], roles: Roles, target: Vocabulary
     """The file that says the same, as far as it can: limits that follow the source's length it has none."""
     said: dict[str, Any] = {
         "pad_token_id": roles.pad,
-        "eos_token_id": roles.end,
+        "eos_token_id": [roles.end, *roles.ends] if roles.ends else roles.end,
         "decoder_start_token_id": roles.start,
         "bos_token_id": roles.begin,
     }
@@ -107,9 +113,10 @@ def write_generation(decode: Mapping[str, Any], roles: Roles, target: Vocabulary
         said["min_length"] = decode["min_length"] + 1
     if decode["renormalise"]:
         said["renormalize_logits"] = True
-    written = {target.token(i): i for i in range(target.size)} if decode["forbidden"] else {}
-    never = sorted({roles.pad} - {roles.end}) + [written[token] for token in decode["forbidden"]]
-    said["suppress_tokens"] = never
+    forbidden = forbidden_ids(decode["forbidden"], target)
+    said["suppress_tokens"] = sorted({roles.pad} - {roles.end}) + [ids[0] for ids in forbidden if len(ids) == 1]
+    if sequences := [list(ids) for ids in forbidden if len(ids) > 1]:
+        said["bad_words_ids"] = sequences
     if not decode["max_length_ratio"]:
         said["max_length"] = decode["max_length_offset"] + 1
     return said
@@ -122,11 +129,20 @@ def _is_refused(key: str, value: Any) -> bool:
 
 
 def _forbidden(said: Mapping[str, Any], roles: Roles, target: Vocabulary) -> tuple[tuple[str, ...], list[str]]:
-    """Tokens that are never said, and what cannot be forbidden."""
-    words = [list(word) for word in said.get("bad_words_ids", [])]
-    refused = [f"bad_words_ids with {word}, which is not one token" for word in words if len(word) != 1]
-    ids = {word[0] for word in words if len(word) == 1} | set(said.get("suppress_tokens") or [])
-    return tuple(target.token(i) for i in sorted(ids - {roles.pad, roles.start})), refused
+    """What is never said, as ``config.decode.forbidden`` has it, and what cannot be forbidden."""
+    ends = {roles.end, *roles.ends}
+    words = [list(word) for word in said.get("bad_words_ids", []) if len(word) != 1 or word[0] not in ends]
+    silenced = set(said.get("suppress_tokens", []))
+    refused = [f"suppress_tokens with {i}, which ends what is said" for i in sorted(silenced & ends - {roles.start})]
+    single = {word[0] for word in words if len(word) == 1} | silenced
+    entries = [target.token(i) for i in sorted(single - {roles.pad, roles.start} - ends)]
+    for word in words:
+        tokens = [target.token(i) for i in word]
+        if len(word) > 1 and not any(" " in token for token in tokens):
+            entries.append(" ".join(tokens))
+        elif len(word) != 1:
+            refused.append(f"bad_words_ids with {word}")
+    return tuple(entries), refused
 
 
 def _min_length(said: Mapping[str, Any]) -> int:

@@ -75,7 +75,10 @@ def understand(source: Path, workdir: Path, spoken: Languages) -> Read:
         raise InputError(
             f"--source={source}: config.json says model_type={name!r}; supported are {', '.join(sorted(FAMILIES))}"
         )
-    family, weights = FAMILIES[name], Weights(folder)
+    if folder.config.get("is_encoder_decoder") is False:
+        raise InputError(f"--source={source}: config.json says is_encoder_decoder=False: this is half a model")
+    family = FAMILIES[name]
+    weights = Weights(folder, "model." if family.tables[0][0].startswith("model.") else "")
     share = _shared(family, weights)
     model = family.to_model(folder.config, share)
     sizes = family.sizes(folder.config)
@@ -101,6 +104,19 @@ def model_shapes(family: str, config: Mapping[str, Any], share: str) -> tuple[Na
     known = FAMILIES[family]
     own = _config(known.to_model(config, share), {}, share, Path(), "float32")
     return _shapes(known, own, known.sizes(config))
+
+
+def unheeded(read: Read) -> str:
+    """What config.json has for single tasks, which ``generate`` does not heed either; nothing where it has nothing."""
+    tasks = read.folder.config.get("task_specific_params") or {}
+    lines = [f"{task}: {', '.join(f'{key}={value!r}' for key, value in said.items())}" for task, said in tasks.items()]
+    if prefix := read.folder.config.get("prefix"):
+        lines.append(f"all tasks: prefix={prefix!r}")
+    if not lines:
+        return ""
+    return "config.json has settings for tasks, which are yours to give (begin lines with the prefix):\n  " + (
+        "\n  ".join(lines)
+    )
 
 
 def read_params(read: Read) -> Any:

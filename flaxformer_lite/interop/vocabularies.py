@@ -5,6 +5,7 @@ A SentencePiece model is read where there is one, otherwise ``tokenizer.json``. 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import sentencepiece
 
 from flaxformer_lite.data.published import (
     Added,
+    CodedVocabulary,
     Frame,
     OffsetByteVocabulary,
     PieceVocabulary,
@@ -43,13 +45,14 @@ class _Tokens(NamedTuple):
     Attributes:
       make: a vocabulary of so many ids in a frame.
       ids: of each token that may be asked for by name.
-      added: tokens that are found in text first.
       silent: ids that decoded text leaves out.
+      tidy: whether decoded text may lose blanks before punctuation, which the reference does not do to pairs (BPE).
     """
 
     make: Callable[[int, Frame], Vocabulary]
     ids: dict[str, int]
     silent: tuple[int, ...]
+    tidy: bool = True
 
 
 def read_vocabularies(
@@ -74,42 +77,44 @@ def read_vocabularies(
     elif kind.startswith("ByT5"):
         found = [_bytes(settings)] * 2
     else:
-        found = [_tokens(folder, family, settings)] * 2
-    frames = _frames(found, family, roles, settings, spoken)
+        found = [_tokens(folder, family, kind, settings)] * 2
+    frames = _frames(found, family, roles, settings | {"tokenizer_class": kind}, spoken)
     for tokens, size, frame in zip(found, sizes, frames, strict=True):
         named = {roles.pad, roles.end, roles.start, *frame.opening, *frame.closing}
+        last = max(i for token, i in tokens.ids.items() if token != "<mask>")  # of which BART has no vectors
         require(
-            max(tokens.ids.values()) < size and max(named) < size,
-            f"--source={folder.path}: its tokenizer knows ids up to {max(tokens.ids.values())}, its special ones reach "
-            f"to {max(named)}, and config.json says that the model has {size}; the files are not of one model",
+            last < size and max(named) < size,
+            f"--source={folder.path}: its tokenizer knows ids up to {last}, its special ones reach to {max(named)}, "
+            f"and config.json says that the model has {size}; the files are not of one model",
         )
     source, target = (tokens.make(size, frame) for tokens, size, frame in zip(found, sizes, frames, strict=True))
     return source, target
 
 
-def _tokens(folder: Folder, family: str, settings: dict[str, Any]) -> _Tokens:
+def _tokens(folder: Folder, family: str, kind: str, settings: dict[str, Any]) -> _Tokens:
     """Whatever of the usual files there is."""
     models = ("spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "tokenizer.model")
     name = next(filter(folder.has, models), "")
     if not name or family.startswith("t5gemma"):  # whose tokenizer.json says more than its tokenizer.model
-        return _tokenizer_json(folder)
+        return _tokenizer_json(folder, settings)
     model = folder.bytes(name)
     pieces = _pieces(model, str(folder.path / name))
-    match family:
+    match family:  # what comes behind the pieces stands in early folders nowhere
         case "t5" | "mt5" | "umt5":
-            extra = [f"<extra_id_{i}>" for i in range(settings.get("extra_ids", 100))][::-1]
-            entries = pieces + [token for token in extra if token not in pieces]
+            behind = [f"<extra_id_{i}>" for i in range(settings.get("extra_ids", 100))][::-1]
+            entries, behind = pieces, [token for token in behind if token not in pieces]
         case "pegasus":
-            entries = [*_PEGASUS, *pieces[2:]]
+            entries, behind = [*_PEGASUS, *pieces[2:]], []
         case "mbart":
-            fifty = "50" in settings.get("tokenizer_class", "")
-            entries = [*_FAIRSEQ, *pieces[3:], *(languages.MBART50 if fifty else languages.MBART), "<mask>"]
+            codes = languages.MBART50 if "50" in kind else languages.MBART
+            entries, behind = [*_FAIRSEQ, *pieces[3:]], [*codes, "<mask>"]
         case "m2m_100" if folder.has("vocab.json"):
-            table = _table(folder, "vocab.json")
-            entries = [*table, *languages.M2M100]
+            entries, behind = _table(folder, "vocab.json"), languages.M2M100
         case _:
-            entries = [*_FAIRSEQ, *pieces[3:]]
-    return _of_pieces(model, entries, _listed(folder, settings))
+            entries, behind = [*_FAIRSEQ, *pieces[3:]], [*_named(folder, settings), "<mask>"]
+    listed = _listed(folder, settings)
+    tokens = _of_pieces(model, entries if listed else [*entries, *behind], listed)
+    return tokens._replace(tidy=family != "m2m_100" or folder.has("vocab.json"))
 
 
 def _of_pieces(model: bytes, entries: Sequence[str], listed: Sequence[tuple[Added, bool]]) -> _Tokens:
@@ -127,7 +132,7 @@ def _of_pieces(model: bytes, entries: Sequence[str], listed: Sequence[tuple[Adde
     silent = {token.id for token, special in listed if special} or {token.id for token in added}
 
     def make(size: int, frame: Frame) -> Vocabulary:
-        return PieceVocabulary(model, table, size, frame, added)
+        return PieceVocabulary(model, table[:size], size, frame, [token for token in added if token.id < size])
 
     return _Tokens(make, {entry: i for i, entry in enumerate(table) if entry}, tuple(sorted(silent)))
 
@@ -138,10 +143,9 @@ def _marian(folder: Folder, side: str) -> _Tokens:
     model, table = folder.bytes(f"{side}.spm"), _table(folder, name)
     _pieces(model, str(folder.path / f"{side}.spm"))
     special = [Added(token, table.index(token)) for token in ("</s>", "<unk>", "<pad>") if token in table]
-    codes = [Added(token, i) for i, token in enumerate(table) if token.startswith(">>") and token.endswith("<<")]
 
     def make(size: int, frame: Frame) -> Vocabulary:
-        return PieceVocabulary(model, table, size, frame, special + codes)
+        return CodedVocabulary(model, table, size, frame, special)
 
     silent = tuple(token.id for token in special)
     return _Tokens(make, {entry: i for i, entry in enumerate(table)}, silent)
@@ -159,20 +163,48 @@ def _bytes(settings: dict[str, Any]) -> _Tokens:
     return _Tokens(make, {token.text: token.id for token in added}, tuple(token.id for token in added))
 
 
-def _tokenizer_json(folder: Folder) -> _Tokens:
-    if not folder.has("tokenizer.json"):
+def _tokenizer_json(folder: Folder, settings: dict[str, Any]) -> _Tokens:
+    if folder.has("tokenizer.json"):
+        description = folder.text("tokenizer.json")
+    elif folder.has("vocab.json") and folder.has("merges.txt"):
+        description = json.dumps(_of_merges(folder, settings), ensure_ascii=False)
+    else:
         raise InputError(
             f"--source={folder.path}: there is no tokenizer: neither a SentencePiece model (spiece.model, "
-            "sentencepiece.bpe.model, source.spm) nor a tokenizer.json; download it too"
+            "sentencepiece.bpe.model, source.spm) nor a tokenizer.json, nor vocab.json and merges.txt; download it too"
         )
-    description = folder.text("tokenizer.json")
     tokenizer = read_tokenizer(description)
     silent = tuple(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
     def make(size: int, frame: Frame) -> Vocabulary:
         return TokenizerVocabulary(description, size, frame)
 
-    return _Tokens(make, tokenizer.get_vocab(), silent)
+    pairs = json.loads(description)["model"].get("type") == "BPE"
+    return _Tokens(make, tokenizer.get_vocab(), silent, tidy=not pairs)
+
+
+def _of_merges(folder: Folder, settings: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer.json that says the same as vocab.json and merges.txt: pairs of bytes, as GPT-2 and BART have."""
+    table, lines = folder.json("vocab.json"), folder.text("merges.txt").splitlines()
+    listed = _listed(folder, settings) or [
+        (Added(token, table[token], takes_left=token == "<mask>"), True)
+        for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+        if token in table
+    ]
+    added = [
+        {"id": token.id, "content": token.text, "special": special, "single_word": False, "normalized": False,
+         "lstrip": token.takes_left, "rstrip": token.takes_right}
+        for token, special in listed
+    ]  # fmt: skip
+    bytes_ = {"type": "ByteLevel", "add_prefix_space": settings.get("add_prefix_space", False), "trim_offsets": True}
+    merges = [line for line in lines if line and not line.startswith("#version")]
+    return {
+        **{"version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None},
+        "added_tokens": added,
+        "pre_tokenizer": bytes_,
+        "decoder": bytes_,
+        "model": {"type": "BPE", "vocab": table, "merges": merges},
+    }
 
 
 def _frames(
@@ -195,9 +227,8 @@ def _frames(
                 strict=True,
             )
         )
-        last = settings.get("legacy_behaviour", False) or settings.get("tokenizer_class", "").startswith(
-            ("MBartTokenizer",)
-        )
+        first = "50" in settings["tokenizer_class"] or family == "m2m_100"
+        last = settings.get("legacy_behaviour", False) or not first
         opening, closing = ((), (*end, source)) if last else ((source,), end)
         target_opening, start = ((), target) if last else ((target,), roles.start)
     elif spoken.source or spoken.target:
@@ -206,9 +237,10 @@ def _frames(
         )
     unknown = [next((tokens.ids[name] for name in ("<unk>",) if name in tokens.ids), roles.pad) for tokens in sides]
     special = [SpecialIds(roles.pad, roles.end, start, i) for i in unknown]
+    tidied = settings.get("clean_up_tokenization_spaces") is True
     return (
-        Frame(special[0], opening, closing, sides[0].silent),
-        Frame(special[1], target_opening, end, sides[1].silent),
+        Frame(special[0], opening, closing, sides[0].silent, tidied and sides[0].tidy),
+        Frame(special[1], target_opening, end, sides[1].silent, tidied and sides[1].tidy),
     )
 
 
@@ -234,6 +266,13 @@ def _listed(folder: Folder, settings: dict[str, Any]) -> list[tuple[Added, bool]
         (Added(token["content"], i, token.get("lstrip", False), token.get("rstrip", False)), token.get("special", True))
         for i, token in listed
     ]
+
+
+def _named(folder: Folder, settings: dict[str, Any]) -> list[str]:
+    """Special tokens that the folder names without their ids, which follow on those of the pieces."""
+    key = "additional_special_tokens"
+    tokens = settings.get(key) or folder.json("special_tokens_map.json").get(key) or []
+    return [token["content"] if isinstance(token, dict) else token for token in tokens]
 
 
 def _table(folder: Folder, name: str) -> list[str]:

@@ -39,20 +39,26 @@ class Tensor(NamedTuple):
 class Weights:
     """All tensors of a folder; each is read from its file when it is asked for.
 
+    Args:
+      folder: where the files lie.
+      prefix: of all names but those of a head; files of a base model alone leave it out.
+
     Raises:
       InputError: there are none, they are pickled, or a file cannot be read.
     """
 
-    def __init__(self, folder: Folder):
-        self.tensors: dict[str, Tensor] = {}
+    def __init__(self, folder: Folder, prefix: str = ""):
+        stored: dict[str, Tensor] = {}
         for path in _files(folder):
-            self.tensors |= _listed(path)
+            stored |= _listed(path)
+        self._left_out = "" if any(name.startswith(prefix) for name in stored) else prefix
+        self.tensors = {self._left_out + name: tensor for name, tensor in stored.items()}
 
     def read(self, name: str) -> Shaped[np.ndarray, "..."]:
         """One tensor."""
         path = self.tensors[name].file
         with _named(path), _opened(path) as file:
-            return file.get_tensor(name)
+            return file.get_tensor(self._stored(name))
 
     def equal(self, one: str, other: str) -> bool:
         """Whether two tensors are the same bit by bit."""
@@ -60,11 +66,14 @@ class Weights:
         if (first.shape, first.dtype) != (second.shape, second.dtype):
             return False
         with _opened(first.file) as left, _opened(second.file) as right:
-            parts = [file.get_slice(name) for file, name in ((left, one), (right, other))]
+            parts = [file.get_slice(self._stored(name)) for file, name in ((left, one), (right, other))]
             rows = first.shape[0] if first.shape else 0
             step = max(1, 2**24 // max(int(np.prod(first.shape[1:])), 1))  # so that neither is ever held whole
-            places = [slice(start, start + step) for start in range(0, rows, step)]
+            places = [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
             return all(parts[0][place].tobytes() == parts[1][place].tobytes() for place in places)
+
+    def _stored(self, name: str) -> str:
+        return name.removeprefix(self._left_out)
 
 
 def write(target: Path, tensors: Mapping[str, Tensor], read: Callable[[str], np.ndarray]) -> None:

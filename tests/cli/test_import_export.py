@@ -108,7 +108,12 @@ def test_all_tensors_that_do_not_fit_are_listed(tmp_path, capsys):
         ({"model_type": "bert"}, "model_type='bert'; supported are bart, m2m_100"),
         ({"encoder_layerscale": 0.5, "wild": [1]}, "encoder_layerscale=0.5, wild=[1]"),
         ({"feed_forward_proj": "gated-cubic"}, "feed_forward_proj='gated-cubic' is not supported"),
-        ({"num_beams": 3, "typical_p": 0.5, "bad_words_ids": [[4, 5]]}, "typical_p=0.5, bad_words_ids with [4, 5]"),
+        (
+            {"num_beams": 3, "typical_p": 0.5, "suppress_tokens": [1]},
+            "typical_p=0.5, suppress_tokens with 1, which ends",
+        ),
+        ({"num_beams": 3, "early_stopping": "soon"}, "early_stopping='soon'"),
+        ({"is_encoder_decoder": False}, "says is_encoder_decoder=False: this is half a model"),
     ],
 )
 def test_settings_that_are_not_supported_are_named(tmp_path, capsys, config, said):

@@ -12,7 +12,13 @@ from flaxformer_lite.decoding.beam import BeamSearch
 from flaxformer_lite.decoding.conventions import HuggingFace
 from flaxformer_lite.decoding.greedy import Greedy
 from flaxformer_lite.decoding.search import Query, query
-from flaxformer_lite.decoding.transforms import Forbidden, MinLength, NoRepeatNgram, RepetitionPenalty
+from flaxformer_lite.decoding.transforms import (
+    Forbidden,
+    ForbiddenSequences,
+    MinLength,
+    NoRepeatNgram,
+    RepetitionPenalty,
+)
 from flaxformer_lite.types import SpecialIds
 from tests.decoding.fake_models import SPECIAL, VOCABULARY, Recurrent, search
 
@@ -135,7 +141,8 @@ def generated(model, end, beams, limit, **settings):
         )
     rows = []
     for ids in found.sequences[:, 1:].tolist():
-        rows.append(ids[: ids.index(end) + 1] if end in ids else ids)
+        places = [place for place, token in enumerate(ids, start=1) if token in np.atleast_1d(end)]
+        rows.append(ids[: min(places, default=len(ids))])
     scores = getattr(found, "sequences_scores", None)
     if scores is None:  # greedy search has none
         steps = model.compute_transition_scores(found.sequences, found.scores, normalize_logits=True)
@@ -159,10 +166,12 @@ def by_fake(fake, sources, beams, limit, **settings):
     )
 
 
-def by_t5(t5, sentences, beams, limit, **settings):
+def by_t5(t5, sentences, beams, limit, end=1, **settings):
     sources = torch.tensor(sentences.astype(np.int64))
     mask = (sources != 0).long()
-    return generated(t5.model, 1, beams, limit, input_ids=sources, attention_mask=mask, suppress_tokens=[0], **settings)
+    return generated(
+        t5.model, end, beams, limit, input_ids=sources, attention_mask=mask, suppress_tokens=[0], **settings
+    )
 
 
 def ours_by_t5(t5, sentences, method, limit):
@@ -230,7 +239,7 @@ def test_a_real_t5(t5, sentences, beams, early_stopping, alpha):
         ({"repetition_penalty": 1.4}, RepetitionPenalty(1.4)),
         ({"no_repeat_ngram_size": 1}, NoRepeatNgram(1)),
         ({"no_repeat_ngram_size": 2}, NoRepeatNgram(2)),
-        ({"min_new_tokens": 4}, MinLength(4, end=1)),
+        ({"min_new_tokens": 4}, MinLength(4, ends=(1,))),
         ({"bad_words_ids": [[5], [9]]}, Forbidden((5, 9))),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -240,4 +249,26 @@ def test_transforms_change_what_its_processors_change(t5, sentences, settings, t
     expected = by_t5(t5, sentences, 3, 9, length_penalty=1.0, **settings)
     method = BeamSearch(3, HuggingFace(1.0), (transform,))
     rows = assert_same(ours_by_t5(t5, sentences, method, 9), expected)
+    assert rows != plain
+
+
+def test_what_may_not_be_said_one_after_the_other(t5, sentences):
+    plain, _ = by_t5(t5, sentences, 3, 9)
+    sequences = (tuple(plain[0][1][1:3]), tuple(plain[1][0][:3]), tuple(plain[2][1][:2]))
+    expected = by_t5(t5, sentences, 3, 9, bad_words_ids=[list(ids) for ids in sequences])
+    method = BeamSearch(3, HuggingFace(1.0), (ForbiddenSequences(sequences),))
+    assert assert_same(ours_by_t5(t5, sentences, method, 9), expected) != plain
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_several_tokens_end(t5, sentences, beams):
+    plain, _ = by_t5(t5, sentences, beams, 9)
+    ends = tuple(
+        {ids[place] for row in plain for ids, place in zip(row, (3, 2, 4), strict=False) if len(ids) > 5} - {1}
+    )
+    expected = by_t5(t5, sentences, beams, 9, end=[1, *ends])
+    method = BeamSearch(3, HuggingFace(1.0), ends=ends) if beams > 1 else Greedy(ends=ends)
+    found = ours_by_t5(t5, sentences, method, 9)
+    rows = assert_same(found if beams > 1 else found._replace(scores=expected[1]), expected)
+    assert {ids[-1] for row in rows for ids in row} & set(ends)
     assert rows != plain

@@ -140,7 +140,7 @@ def test_min_length_and_forbidden_hold(make):
     plain = search(model, sources, limits, 7, make())
     assert (plain.lengths < 4).any()
     assert (plain.ids == 5).any()
-    found = search(model, sources, limits, 7, make(MinLength(3, END), Forbidden((5,))))
+    found = search(model, sources, limits, 7, make(MinLength(3, (END,)), Forbidden((5,))))
     assert not (found.ids == 5).any()
     assert (found.lengths >= 4).all()
     assert (found.lengths < 7).any()
@@ -149,7 +149,7 @@ def test_min_length_and_forbidden_hold(make):
 @each_search
 def test_no_bigram_is_said_twice(make):
     model, limits = Recurrent.random(seed=2), np.full(9, 9)
-    found = search(model, model.sources(seed=9, rows=9), limits, 9, make(NoRepeatNgram(2), MinLength(5, END)))
+    found = search(model, model.sources(seed=9, rows=9), limits, 9, make(NoRepeatNgram(2), MinLength(5, (END,))))
     for ids, length in zip(found.ids.reshape(-1, 9), found.lengths.flatten(), strict=True):
         said = [*ids[: length - 1]] + ([ids[length - 1]] if ids[length - 1] != END else [])
         pairs = list(pairwise(said))
@@ -161,7 +161,7 @@ def test_no_bigram_is_said_twice(make):
 def test_where_nothing_is_left_to_say_the_target_ends(make, last):
     """Of three tokens each may come once, and no end may come before the fifth."""
     model, limits = Recurrent.random(seed=2), np.full(4, 8)
-    found = search(model, model.sources(seed=9, rows=4), limits, 8, make(NoRepeatNgram(1), MinLength(5, END), *last))
+    found = search(model, model.sources(seed=9, rows=4), limits, 8, make(NoRepeatNgram(1), MinLength(5, (END,)), *last))
     np.testing.assert_array_equal(found.lengths, 4)
     np.testing.assert_array_equal(found.ids[:, :, 3], END)
     assert (found.scores > NEVER / 2).all()
@@ -184,7 +184,7 @@ def test_prefixes_are_kept_whatever_the_transforms_say(make):
     prefix = [[4, 4, 4], [5, 0, 0], [0, 0, 0], [3, 5, 0]]
     asked = forced([7, 6, 5, 4], prefix)
     sources = model.sources(seed=9, rows=4)
-    found = search(model, sources, asked, 9, make(NoRepeatNgram(1), Forbidden((4,)), MinLength(2, END)))
+    found = search(model, sources, asked, 9, make(NoRepeatNgram(1), Forbidden((4,)), MinLength(2, (END,))))
     for row, ids in enumerate(prefix):
         ids = [i for i in ids if i]
         said = found.ids[row, found.lengths[row] > 0]  # a beam may have fewer hypotheses than places

@@ -112,12 +112,15 @@ def test_files_that_are_not_of_one_model_are_refused(tmp_path):
         read_vocabularies(folder, "t5", read_roles(config, {}), (999, 999), Languages("", ""))
 
 
-def test_roles_must_be_single_ids():
+def test_roles_but_the_end_must_be_single_ids():
     assert read_roles({"eos_token_id": [7], "pad_token_id": 3, "bos_token_id": 5}, {"eos_token_id": None}) == (
         *(3, 7, 5, 5),
-        (),
+        *((), ()),
     )
-    with pytest.raises(InputError, match=r"eos_token_id=\[1, 107\]: one id is needed"):
-        read_roles({"eos_token_id": 1}, {"eos_token_id": [1, 107], "pad_token_id": 0, "bos_token_id": 2})
+    found = read_roles({"eos_token_id": 1}, {"eos_token_id": [1, 107], "pad_token_id": 0, "bos_token_id": 2})
+    assert (found.end, found.ends) == (1, (107,))
+    for wrong in ({"bos_token_id": [1, 2]}, {"pad_token_id": "<pad>"}, {"eos_token_id": []}, {"eos_token_id": [1, -1]}):
+        with pytest.raises(InputError, match=r"_token_id=.*: (one id is|ids are) needed, whole numbers from 0"):
+            read_roles({"eos_token_id": 1, "pad_token_id": 0, "decoder_start_token_id": 0}, wrong)
     with pytest.raises(InputError, match="has decoder_start_token_id or bos_token_id"):
         read_roles({"eos_token_id": 1, "pad_token_id": 0}, {})

@@ -33,11 +33,7 @@ def pieces(**special: int | str) -> bytes:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(_CORPUS),
         model_writer=model,
-        vocab_size=150,
-        hard_vocab_limit=False,
-        minloglevel=2,
-        num_threads=1,
-        **special,
+        **{"vocab_size": 150, "hard_vocab_limit": False, "minloglevel": 2, "num_threads": 1, **special},
     )
     return model.getvalue()
 

@@ -17,20 +17,20 @@ _NOT_ITS = ("remat", "scan_layers", "init", "rnn.", "embeddings.multiple")
 
 # Keys of any config.json that change nothing in what a model computes.
 _SILENT = """
-    _name_or_path _num_labels add_bias_logits add_final_layer_norm architectures attn_implementation
-    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classif_dropout classifier_dropout
-    classifier_dropout_rate cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample
-    do_blenderbot_90_layernorm dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
-    exponential_decay_length_penalty extra_pos_embeddings finetuning_task force_bos_token_to_be_generated
-    forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label init_std initializer_factor
-    initializer_range is_decoder is_encoder_decoder label2id length_penalty max_length max_new_tokens min_length
-    model_type n_positions no_repeat_ngram_size normalize_before normalize_embedding
-    num_beam_groups num_beams num_hidden_layers
-    num_labels num_return_sequences output_attentions output_hidden_states output_past output_scores pad_token_id
-    prefix problem_type pruned_heads quantization_config_path remove_invalid_values repetition_penalty
-    return_dict return_dict_in_generate save_step sep_token_id static_position_embeddings suppress_tokens
-    task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript
-    transformers_version typical_p use_bfloat16 use_cache
+    _attn_implementation_autoset _commit_hash _name_or_path _num_labels add_bias_logits add_final_layer_norm
+    architectures attn_implementation bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward
+    classif_dropout classifier_dropout classifier_dropout_rate cross_attention_hidden_size decoder_start_token_id
+    diversity_penalty do_blenderbot_90_layernorm do_sample dtype early_stopping encoder_no_repeat_ngram_size
+    eos_token_id exponential_decay_length_penalty extra_pos_embeddings finetuning_task
+    force_bos_token_to_be_generated forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label init_std
+    initializer_factor initializer_range is_decoder is_encoder_decoder label2id length_penalty max_length
+    max_new_tokens min_length model_type n_positions no_repeat_ngram_size normalize_before normalize_embedding
+    num_beam_groups num_beams num_hidden_layers num_labels num_return_sequences output_attentions
+    output_hidden_states output_past output_scores pad_token_id prefix problem_type pruned_heads
+    quantization_config_path remove_invalid_values repetition_penalty return_dict return_dict_in_generate save_step
+    scalable_attention sep_token_id static_position_embeddings suppress_tokens task_specific_params temperature
+    tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript total_flos transformers_version typical_p
+    use_bfloat16 use_cache
 """
 SILENT = frozenset(_SILENT.split())
 
