@@ -111,10 +111,8 @@ def forbidden_ids(entries: Sequence[str], target: Vocabulary) -> tuple[tuple[int
     for entry in entries:
         tokens = [entry] if entry in written else entry.split(" ")
         if any(token not in written for token in tokens):
-            raise InputError(
-                f"config.decode.forbidden: {entry!r} is no token of the target vocabulary, and no several with blanks "
-                "between"
-            )
+            what = "no token" if len(tokens) == 1 else "neither a token nor several with blanks between"
+            raise InputError(f"config.decode.forbidden: {entry!r} is {what} of the target vocabulary")
         found += itertools.product(*(written[token] for token in tokens))
     return tuple(found)
 

@@ -45,7 +45,7 @@ def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
         "split": "validation",
         "max_examples": 0,
         "seed": 0,
-        "decode": dataclasses.asdict(predictor.config.decode) | {"forbidden": []},
+        "decode": dataclasses.asdict(predictor.config.decode) | {"forbidden": [], "end_tokens": []},
         "metrics": {"loss": 0.51234, "wer": 30.25},
     }
 
