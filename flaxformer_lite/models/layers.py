@@ -170,7 +170,7 @@ class Embedding(nn.Module):
     def __call__(self, ids: Int[AnyArray, "*b"]) -> Float[Array, "*b d"]:
         """The vectors of tokens."""
         table = divided(self.table, self.axis, None)  # rows are read whole
-        return placed((table[ids] * self._scale).astype(self.dtype))
+        return placed((table[ids].astype(jnp.float32) * self._scale).astype(self.dtype))
 
     def logits(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
         """How well x fits each vector, in float32."""

@@ -75,6 +75,14 @@ def test_gradients_are_float32_and_near_those_of_float32(name):
     assert cosine > 0.98
 
 
+def test_weights_kept_in_bfloat16_are_computed_with_as_they_are():
+    model = MODELS["sinusoidal, before, target, 1 + 2"]  # whose word vectors are scaled
+    kept = jax.tree.map(lambda x: x.astype(jnp.bfloat16), Subject(model).params)
+    widened = jax.tree.map(lambda x: x.astype(jnp.float32), kept)
+    run = jax.jit(lambda params, *given: model.apply({"params": params}, *given, train=False))
+    np.testing.assert_allclose(run(kept, SOURCE, TARGET), run(widened, SOURCE, TARGET), rtol=1e-5, atol=1e-6)
+
+
 def test_activations_as_large_as_in_large_models_do_not_overflow():
     """Those of T5's larger sizes reach 1e5 between layers, beyond what float16 holds (65504)."""
     plain = dataclasses.replace(MODELS["relative"], config=with_dropout(MODELS["relative"].config, 0.0))
