@@ -54,7 +54,8 @@ def checksum(tree: Any) -> int:
 
 def sum_of(array: Any) -> int:
     """What one array adds to a checksum."""
-    return int(jax.device_get(_sum(array)))
+    spread = isinstance(array, jax.Array) and len(array.sharding.device_set) > 1
+    return int(jax.device_get(_sum(array) if spread or array.size <= _BLOCK else _sum_in_blocks(array)))
 
 
 def checksum_of(sums: Sequence[int]) -> int:
@@ -62,10 +63,34 @@ def checksum_of(sums: Sequence[int]) -> int:
     return zlib.crc32(np.array(sums, "<u4").tobytes())
 
 
+# Elements that one device hashes at a time: XLA's programs for CPUs write all hashes down before they add them up.
+_BLOCK = 2**20
+
+
 @jax.jit
 def _sum(array: Array) -> UInt32[Array, ""]:
     """The sum of the elements' hashes: whole numbers, which come to the same in any order."""
+    return _sum_from(array, jnp.uint32(0))
+
+
+@jax.jit
+def _sum_in_blocks(array: Array) -> UInt32[Array, ""]:
+    """The same sum; it takes no memory to speak of, where the array lies on one device."""
+    elements = array.reshape(-1)
+    whole = elements.size // _BLOCK * _BLOCK
+
+    def add(i: Array, total: Array) -> Array:
+        block = jax.lax.dynamic_slice_in_dim(elements, i * _BLOCK, _BLOCK)
+        return total + _sum_from(block, jnp.uint32(i * _BLOCK))
+
+    rest = _sum_from(elements[whole:], jnp.uint32(whole))
+    return jax.lax.fori_loop(0, whole // _BLOCK, add, rest)
+
+
+def _sum_from(array: Array, first: Array) -> UInt32[Array, ""]:
+    """Of elements that are counted from ``first``."""
     if array.dtype == bool:
         array = array.astype(jnp.uint8)
     words = array.view(f"uint{8 * min(array.dtype.itemsize, 4)}").astype(jnp.uint32)
-    return mix(mix(index(words.shape) + jnp.uint32(1)) ^ words).sum(dtype=jnp.uint32)
+    first = first * jnp.uint32(words.size // max(array.size, 1))
+    return mix(mix(index(words.shape) + first + jnp.uint32(1)) ^ words).sum(dtype=jnp.uint32)

@@ -34,6 +34,14 @@ def test_the_same_on_any_mesh(dtype):
     assert found == {checksum({"a": array})}
 
 
+def test_large_arrays_in_blocks_have_the_same_sum():
+    array = jnp.asarray(np.random.default_rng(0).standard_normal((1_031, 7, 293), np.float32))
+    mesh = Mesh(np.array(jax.devices()[:7]), ("x",))
+    spread = jax.device_put(array, NamedSharding(mesh, PartitionSpec(None, "x")))
+    assert array.size > 2 * 2**20
+    assert checksum({"a": array}) == checksum({"a": spread})
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 def test_a_change_of_any_bit_is_found(dtype):
     whole = np.asarray(make(dtype))

@@ -20,7 +20,7 @@ def save_params(folder: Path, params: Any) -> None:
       params: the parameter tree.
     """
     # Each array is copied to be written. By default that is all of them at once.
-    copied = 1.01 * max(leaf.nbytes for leaf in jax.tree.leaves(params)) + 2**24
+    copied = max(1.01 * max(leaf.nbytes for leaf in jax.tree.leaves(params)), 2**24)
     handlers = {
         "params": ocp.StandardCheckpointHandler(save_concurrent_gb=copied / 10**9),  # pyright: ignore[reportArgumentType]
         "run": ocp.JsonCheckpointHandler(),

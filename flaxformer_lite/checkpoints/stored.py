@@ -107,7 +107,7 @@ def reading(folder: Path, largest: int = 10**10) -> Iterator[ocp.CheckpointManag
         multiprocessing_options=ocp.options.MultiprocessingOptions(alone, {alone}, f"reader{alone}"),
     )
     handlers = {
-        name: ocp.StandardCheckpointHandler(restore_concurrent_gb=(1.01 * largest + 2**24) / 10**9)  # pyright: ignore[reportArgumentType]
+        name: ocp.StandardCheckpointHandler(restore_concurrent_gb=max(1.01 * largest, 2**24) / 10**9)  # pyright: ignore[reportArgumentType]
         for name in _NAMES
     }
     place = folder.absolute()

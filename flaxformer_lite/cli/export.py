@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from flaxformer_lite import memory
 from flaxformer_lite.cli import search_flags
 
 
@@ -38,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Exports."""
+    memory.share_one_heap()
+    memory.give_back_at_once()
     from flaxformer_lite.interop import exporting  # here, because jax takes seconds to import
     from flaxformer_lite.interop.made import check_free, made_whole
     from flaxformer_lite.interop.paths import nested

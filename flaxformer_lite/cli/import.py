@@ -20,6 +20,8 @@ import argparse
 import math
 from pathlib import Path
 
+from flaxformer_lite import memory
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``import``."""
@@ -42,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Imports."""
+    memory.share_one_heap()
+    memory.give_back_at_once()
     from flaxformer_lite.interop import importing  # here, because jax takes seconds to import
     from flaxformer_lite.interop.made import check_free, made_whole
     from flaxformer_lite.interop.proof import prove
