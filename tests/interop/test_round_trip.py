@@ -78,7 +78,7 @@ _FAMILIES = {
 }
 _DIVIDED = ("t5 1.1", "bart", "nllb", "t5gemma")  # parameters over two axes of the mesh; others are whole everywhere
 _IN_BFLOAT16 = ("t5gemma",)  # as it is published
-_SLOW = ("m2m_100",)  # nllb is another size of it
+_SLOW = ("m2m_100", "mbart50")  # whose languages stand where those of nllb do
 _LINES = ("the cat", "Hello world dog", "jumps", "sat on 7 é")
 _LIMIT = 13
 
