@@ -17,6 +17,7 @@ from flaxformer_lite import schema
 from flaxformer_lite.interop.families.known import FAMILIES
 from flaxformer_lite.interop.families.settings import sharing
 from flaxformer_lite.interop.families.tensors import is_unused, pairs
+from flaxformer_lite.interop.paths import flat, nested
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.models.scanned import layer_by_layer
 from flaxformer_lite.train_state import param_shapes
@@ -75,7 +76,7 @@ def ours_of(theirs: Any) -> Both:
     model = schema.from_dict(values.to_dict()).model
     longest = model.position_details.longest or 64
     ours = EncoderDecoder(model, *family.sizes(settings), longest)
-    shapes = {_path(key): x.shape for key, x in jax.tree.leaves_with_path(param_shapes(ours))}
+    shapes = {path: x.shape for path, x in flat(param_shapes(ours)).items()}
     names = family.names(model)
     found = pairs(names, shapes)
     leaves = {}
@@ -88,26 +89,11 @@ def ours_of(theirs: Any) -> Both:
             np.testing.assert_array_equal(state.get(alias, state[name]), state[name])
     read = {name for pair in found for name in (pair.theirs, *names.aliases.get(pair.theirs, ()))}
     assert [name for name in state if name not in read and not is_unused(names, name)] == []
-    return Both(theirs, ours, _nested(leaves), found)
+    return Both(theirs, ours, nested(leaves), found)
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and bool((one == other).all())
-
-
-def _path(key: Any) -> str:
-    return jax.tree_util.keystr(key, simple=True, separator="/")
-
-
-def _nested(leaves: dict[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *groups, name = path.split("/")
-        inner = tree
-        for group in groups:
-            inner = inner.setdefault(group, {})
-        inner[name] = leaf
-    return tree
 
 
 # Where rows have tokens: before padding, everywhere, behind padding, around holes, and alone.
@@ -172,7 +158,7 @@ def ours(
 
     run = compiled(jax.value_and_grad(minimised, has_aux=True))
     (loss, logits), gradients = run(model.params, source, target, labels)
-    by_path = {_path(key): np.asarray(x) for key, x in jax.tree.leaves_with_path(layer_by_layer(gradients))}
+    by_path = {path: np.asarray(x) for path, x in flat(layer_by_layer(gradients)).items()}
     named = {pair.theirs: pair.layout.theirs(by_path[pair.ours]) for pair in model.names}
     return Found(np.asarray(logits), float(loss), named)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop.families.settings import Family, Setting, Values, read, require_only, write
-from flaxformer_lite.interop.families.tensors import HEADS, HEADS_IN, HEADS_OUT, MATRIX, ROW, SAME, Names, Row
+from flaxformer_lite.interop.families.tensors import MATRIX, ROW, Names, Row, of_attention
 
 _SETTINGS = (
     Setting("d_model", 1024, ("width", "decoder_width")),
@@ -121,15 +121,8 @@ def _names(model: ModelConfig) -> Names:
         theirs, ours = f"model.{half}.layers.{{}}.", f"{half}/layers_{{}}/"
         for sublayer, (attention, norm) in _PARTS.items():
             rows += _of_norm(f"{theirs}{norm}", f"{ours}{sublayer}_residual/norm")
-            for name, part, way, bias in (
-                ("q", "query", HEADS_IN, HEADS),
-                ("k", "key", HEADS_IN, HEADS),
-                ("v", "value", HEADS_IN, HEADS),
-                ("out", "out", HEADS_OUT, SAME),
-            ):
-                projection = f"{theirs}{attention}.{name}_proj"
-                rows.append(Row(f"{projection}.weight", f"{ours}{sublayer}/{part}", way))
-                rows.append(Row(f"{projection}.bias", f"{ours}{sublayer}/{part}_bias", bias))
+            projections = [f"{theirs}{attention}.{name}_proj" for name in ("q", "k", "v", "out")]
+            rows += of_attention(projections, f"{ours}{sublayer}")
         rows += _of_norm(f"{theirs}final_layer_norm", f"{ours}feed_forward_residual/norm")
         for name, part in (("fc1", "up"), ("fc2", "down")):
             rows.append(Row(f"{theirs}{name}.weight", f"{ours}feed_forward/{part}/kernel", MATRIX))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop.families.settings import Family, Setting, Values, read, require_only, write
-from flaxformer_lite.interop.families.tensors import HEADS_IN, HEADS_OUT, MATRIX, Names, Row
+from flaxformer_lite.interop.families.tensors import MATRIX, Names, Row, of_attention
 
 _SETTINGS = (
     Setting("d_model", 512, ("width", "decoder_width")),
@@ -119,11 +119,12 @@ def _names(model: ModelConfig) -> Names:
         for sublayer, name in sublayers.items():
             rows.append(Row(f"{theirs}{name[0]}.layer_norm.weight", f"{ours}{sublayer}_residual/norm/scale"))
             if sublayer == "feed_forward":
-                ends = [(wi, f"{part}/kernel", MATRIX) for wi, part in (*up, ("wo", "down"))]
+                ends = (*up, ("wo", "down"))
+                rows += [
+                    Row(f"{theirs}{name}.{w}.weight", f"{ours}{sublayer}/{part}/kernel", MATRIX) for w, part in ends
+                ]
             else:
-                ends = [("q", "query", HEADS_IN), ("k", "key", HEADS_IN), ("v", "value", HEADS_IN)]
-                ends.append(("o", "out", HEADS_OUT))
-            rows += [Row(f"{theirs}{name}.{end}.weight", f"{ours}{sublayer}/{part}", way) for end, part, way in ends]
+                rows += of_attention([f"{theirs}{name}.{end}" for end in "qkvo"], f"{ours}{sublayer}")
         bias = "layer.0.SelfAttention.relative_attention_bias.weight"
         rows.append(Row(f"{half}.block.0.{bias}", f"{half}/positions/table"))
         rows.append(Row(f"{half}.block.{{}}.{bias}", f"{half}/layers_{{}}/positions/table"))

@@ -8,7 +8,7 @@ from typing import Any
 from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop.families.settings import Family, Setting, Values, read, require_only, write
-from flaxformer_lite.interop.families.tensors import HEADS, HEADS_IN, HEADS_OUT, MATRIX, SAME, Names, Row
+from flaxformer_lite.interop.families.tensors import MATRIX, Names, Row, of_attention
 
 _SIZES = {  # of one side, which differ; what of ours is the encoder's and what the decoder's
     "encoder": (
@@ -170,15 +170,8 @@ def _names(model: ModelConfig) -> Names:
     for half in _SIZES:
         theirs, ours = f"model.{half}.layers.{{}}.", f"{half}/layers_{{}}/"
         for sublayer, attention in (("self_attention", "self_attn"), ("cross_attention", "cross_attn")):
-            for name, part, way, bias in (
-                ("q", "query", HEADS_IN, HEADS),
-                ("k", "key", HEADS_IN, HEADS),
-                ("v", "value", HEADS_IN, HEADS),
-                ("o", "out", HEADS_OUT, SAME),
-            ):
-                projection = f"{theirs}{attention}.{name}_proj"
-                rows.append(Row(f"{projection}.weight", f"{ours}{sublayer}/{part}", way))
-                rows.append(Row(f"{projection}.bias", f"{ours}{sublayer}/{part}_bias", bias))
+            projections = [f"{theirs}{attention}.{name}_proj" for name in ("q", "k", "v", "o")]
+            rows += of_attention(projections, f"{ours}{sublayer}")
             rows += _of_norms(f"{theirs}{{}}_{attention}_layernorm", f"{ours}{sublayer}")
         rows += _of_norms(f"{theirs}{{}}_feedforward_layernorm", f"{ours}feed_forward")
         for part in ("gate", "up", "down"):

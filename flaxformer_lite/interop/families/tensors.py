@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxtyping import Shaped
@@ -55,6 +55,21 @@ class Row(NamedTuple):
     theirs: str
     ours: str
     layout: Layout = SAME
+
+
+def of_attention(projections: Sequence[str], ours: str) -> list[Row]:
+    """Weights of an attention, and biases where it has any.
+
+    Args:
+      projections: their names for what makes queries, keys, values, and states of these.
+      ours: the path of the attention.
+    """
+    parts = ("query", HEADS_IN, HEADS), ("key", HEADS_IN, HEADS), ("value", HEADS_IN, HEADS), ("out", HEADS_OUT, SAME)
+    rows = []
+    for theirs, (part, weight, bias) in zip(projections, parts, strict=True):
+        rows.append(Row(f"{theirs}.weight", f"{ours}/{part}", weight))
+        rows.append(Row(f"{theirs}.bias", f"{ours}/{part}_bias", bias))
+    return rows
 
 
 class Names(NamedTuple):
