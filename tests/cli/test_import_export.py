@@ -107,7 +107,10 @@ def test_all_tensors_that_do_not_fit_are_listed(tmp_path, capsys):
     [
         ({"model_type": "bert"}, "model_type='bert'; supported are bart, m2m_100"),
         ({"encoder_layerscale": 0.5, "wild": [1]}, "encoder_layerscale=0.5, wild=[1]"),
-        ({"feed_forward_proj": "gated-cubic"}, "feed_forward_proj='gated-cubic' with dense_act_fn='cubic' is not supported"),
+        (
+            {"feed_forward_proj": "gated-cubic"},
+            "feed_forward_proj='gated-cubic' with dense_act_fn='cubic' is not supported",
+        ),
         (
             {"num_beams": 3, "typical_p": 0.5, "suppress_tokens": [1]},
             "typical_p=0.5, suppress_tokens with 1, which ends",
