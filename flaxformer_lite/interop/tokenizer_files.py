@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flaxformer_lite.data.vocabulary import (
+    UNKNOWN_SIGN,
     ByteVocabulary,
     CharacterVocabulary,
     SentencePieceVocabulary,
@@ -17,6 +18,8 @@ from flaxformer_lite.interop.roles import Roles
 from flaxformer_lite.say import say
 from flaxformer_lite.types import SpecialIds
 
+_FIRST_BLANK = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+
 
 def write_tokenizer(vocabularies: tuple[Vocabulary, Vocabulary], roles: Roles, target: Path) -> None:
     """Writes tokenizer.json and tokenizer_config.json, or says why there are none."""
@@ -24,10 +27,12 @@ def write_tokenizer(vocabularies: tuple[Vocabulary, Vocabulary], roles: Roles, t
     described = describe(source)
     if source.to_json() != other.to_json() or not described:
         why = "sources and targets have two vocabularies" if described else "this vocabulary is of another kind"
-        say(f"no tokenizer is written: a tokenizer.json is one vocabulary of pieces, words or characters, and {why}")
+        say(f"no tokenizer is written: a tokenizer.json is one vocabulary made by training, and {why}")
         return
-    names = dict(zip(("pad_token", "eos_token", "bos_token", "unk_token"), _special(source), strict=True))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | names
+    names = dict(zip(("pad_token", "eos_token", "bos_token"), _special(source), strict=True))
+    # In text their names are text.
+    names |= {"split_special_tokens": True, "clean_up_tokenization_spaces": False}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | names
     (target / "tokenizer.json").write_text(json.dumps(described, ensure_ascii=False, indent=1) + "\n", "utf-8")
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
@@ -55,7 +60,8 @@ def describe(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _special(vocabulary: Vocabulary) -> list[str]:
-    return [vocabulary.token(i) for i in range(len(SpecialIds._fields))]
+    """What text leaves out: not what is unknown, which it shows."""
+    return [vocabulary.token(i) for i in range(len(SpecialIds._fields)) if i != vocabulary.special.unknown]
 
 
 def _parts(vocabulary: Vocabulary) -> dict[str, Any]:
@@ -63,30 +69,51 @@ def _parts(vocabulary: Vocabulary) -> dict[str, Any]:
     tokens = [vocabulary.token(i) for i in range(vocabulary.size)]
     table = {token: i for i, token in enumerate(tokens)}
     unknown = tokens[vocabulary.special.unknown]
+    by_table = {"type": "WordLevel", "vocab": table, "unk_token": unknown}
+    shown, joined = _replaced({"String": unknown}, UNKNOWN_SIGN), {"type": "Fuse"}
     match vocabulary:
         case WordVocabulary():
-            model = {"type": "WordLevel", "vocab": table, "unk_token": unknown}
-            return {"pre_tokenizer": {"type": "WhitespaceSplit"}, "model": model, "decoder": None}
+            apart = [_replaced({"Regex": "^"}, vocabulary.separator), joined, _FIRST_BLANK]
+            return {"pre_tokenizer": {"type": "WhitespaceSplit"}, "model": by_table, "decoder": _all(shown, *apart)}
         case CharacterVocabulary():
-            model = {"type": "WordLevel", "vocab": table, "unk_token": unknown}
             cut = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
-            return {"pre_tokenizer": cut, "model": model, "decoder": {"type": "Fuse"}}
+            return {"pre_tokenizer": cut, "model": by_table, "decoder": _all(shown, joined)}
         case ByteVocabulary():
-            return {}
+            return _bytes(tokens[: len(SpecialIds._fields)], shown)
         case SentencePieceVocabulary():
             return _unigram(vocabulary, tokens)
     return {}
 
 
+def _bytes(special: list[str], shown: dict[str, Any]) -> dict[str, Any]:
+    """Each byte by the character that GPT-2's tokenizer (Radford et al. 2019) has for it, without any pairs."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in own]
+    characters = {byte: chr(byte) for byte in own} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    table = {token: i for i, token in enumerate([*special, *(characters[byte] for byte in range(256))])}
+    cut = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    return {
+        "pre_tokenizer": cut,
+        "model": {"type": "BPE", "vocab": table, "merges": []},
+        "decoder": _all(shown, cut),
+    }
+
+
+def _replaced(pattern: dict[str, str], content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def _all(*decoders: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", "decoders": list(decoders)}
+
+
 def _unigram(vocabulary: SentencePieceVocabulary, tokens: list[str]) -> dict[str, Any]:
     scores = [[token, vocabulary.score(i)] for i, token in enumerate(tokens)]
     model = {"type": "Unigram", "unk_id": vocabulary.special.unknown, "vocab": scores, "byte_fallback": True}
-    blank = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     first = {"type": "Prepend", "prepend": "▁"}
-    back = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
-    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    back = _replaced({"String": "▁"}, " ")
     return {
-        "normalizer": {"type": "Sequence", "normalizers": [first, blank]},
+        "normalizer": {"type": "Sequence", "normalizers": [first, _replaced({"String": " "}, "▁")]},
         "model": model,
-        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]},
+        "decoder": _all(back, {"type": "ByteFallback"}, {"type": "Fuse"}, _FIRST_BLANK),
     }

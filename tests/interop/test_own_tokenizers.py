@@ -1,0 +1,82 @@
+"""Vocabularies that training makes, as others open them: the same ids and the same text, and the same words said."""
+
+import dataclasses
+import warnings
+
+import pytest
+
+import flaxformer_lite
+from configs import base
+from flaxformer_lite import schema
+from flaxformer_lite.data.vocabulary import CharacterVocabulary, WordVocabulary, build
+from flaxformer_lite.interop import exporting
+from flaxformer_lite.interop.roles import Roles
+from flaxformer_lite.interop.tokenizer_files import write_tokenizer
+from flaxformer_lite.models import families
+from tests.folders import make_folder
+from tests.interop.tokenizer_files import TEXTS, write
+from tests.micro import micro
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
+    transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
+transformers.logging.set_verbosity_error()
+
+_AWKWARD = (
+    *("a  b", " leading", "trailing ", "日本 語", "🎉🎉", "e\u0301 cafe\u0301", "the</s>cat", "<s>x", "\t", " ", "Ж щ"),
+    *("▁x", "a▁b", "\u00a0nbsp\u3000wide", "a\u2028b", "it 's . good , n't ?"),
+)
+_ROLES = Roles(pad=0, end=1, start=2, begin=2, forced=(), ends=())
+
+
+def _built(kind, size=0):
+    settings = schema.from_dict(base.get_config().to_dict()).data.source_vocabulary
+    return build(dataclasses.replace(settings, kind=kind, size=size), [text for text in TEXTS if text] * 9)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("sentencepiece", 330), ("word", 0), ("character", 0), ("byte", 0)])
+def test_the_same_ids_and_text(tmp_path, kind, size):
+    vocabulary = _built(kind, size)
+    write(tmp_path, {"config.json": {"model_type": "t5", "vocab_size": vocabulary.size}})
+    write_tokenizer((vocabulary, vocabulary), _ROLES, tmp_path)
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in (*TEXTS, *_AWKWARD):
+        ids = [*vocabulary.encode(text), *vocabulary.closing]
+        assert reference(text).input_ids == ids, text
+        assert reference.decode(ids, skip_special_tokens=True) == vocabulary.decode(ids), text
+
+
+def test_what_cannot_be_written_is_said(tmp_path, capsys):
+    write_tokenizer((CharacterVocabulary("ab"), WordVocabulary(["ab"])), _ROLES, tmp_path)
+    assert "no tokenizer is written: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_words_said(tmp_path):
+    vocabulary = _built("byte")
+    settings = {
+        "data.share_vocabulary": True,
+        "decode.convention": "hf",
+        "decode.method": "beam",
+        "decode.beam_size": 3,
+    }
+    settings |= {"decode.max_length_ratio": 0.0, "decode.max_length_offset": 9, "decode.length_penalty": 1.0}
+    sizes = {"width": 16, "decoder_width": 16, "num_heads": 2, "num_key_heads": 2, "num_decoder_heads": 2}
+    sizes |= {"num_decoder_key_heads": 2, "mlp_width": 24, "decoder_mlp_width": 20, "num_layers": 1}
+    architecture = families.marian("base").model | sizes | {"num_decoder_layers": 2}
+    settings |= {f"model.{key}": value for key, value in architecture.items()}
+    make_folder(tmp_path / "work", micro(settings), vocabularies=(vocabulary, vocabulary))
+    trained = exporting.load_trained(tmp_path / "work", "best")
+    (tmp_path / "out").mkdir()
+    exporting.write_folder(trained, exporting.family_of(trained), tmp_path / "out")
+    lines = ["the cat", "é ☃", "7"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    batch = tokenizer(lines, return_tensors="pt", padding=True)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
+    said = model.generate(batch.input_ids, attention_mask=batch.attention_mask)
+    found = [row[0] for row in flaxformer_lite.load(tmp_path / "work").n_best(lines)]
+    assert tokenizer.batch_decode(said, skip_special_tokens=True) == [row.text for row in found]
+    assert [row.ids for row in found] == [tuple(i for i in ids if i) for ids in said[:, 1:].tolist()]
