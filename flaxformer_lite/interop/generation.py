@@ -35,6 +35,13 @@ _IRRELEVANT = (
     *("continuous_batching_config", "sep_token_id", "langs", "language", "lang_to_id", "task_specific_params"),
 )
 KEYS = frozenset(_UNDERSTOOD + tuple(_IDLE))  # config.json may have them as well, in older folders
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("max_length", "max_new_tokens", "min_length", "min_new_tokens", "num_beams", "top_k"), (int,)),
+    **dict.fromkeys(("num_beam_groups", "num_return_sequences", "no_repeat_ngram_size"), (int,)),
+    **dict.fromkeys(("length_penalty", "diversity_penalty", "repetition_penalty"), (int, float)),
+    **dict.fromkeys(("temperature", "top_p", "min_p"), (int, float)),
+    **dict.fromkeys(("do_sample", "renormalize_logits"), (bool,)),
+}
 _STOPPING = {True: "true", False: "false", "never": "never"}
 
 
@@ -50,6 +57,7 @@ def read_decode(generation: Mapping[str, Any], roles: Roles, target: Vocabulary)
       InputError: it asks for what is not supported; the message lists all of that.
     """
     said = {key: value for key, value in generation.items() if value is not None}
+    _require_types(said, target.size)
     refused = [f"{key}={value!r}" for key, value in said.items() if _is_refused(key, value)]
     found: dict[str, Any] = {"convention": "hf", "length_penalty": said.get("length_penalty", 1.0), "beam_size": 1}
     # A language that the user names opens what is said in any case.
@@ -126,6 +134,20 @@ def _is_refused(key: str, value: Any) -> bool:
     if key in _UNDERSTOOD or key in _IRRELEVANT:
         return False
     return value not in _IDLE[key] if key in _IDLE else value not in (False,)
+
+
+def _require_types(said: Mapping[str, Any], size: int) -> None:
+    """Raises ``InputError`` where a value is of another type than it should be, or no id of the target vocabulary."""
+    wrong = [f"{key}={said[key]!r}" for key, types in _TYPES.items() if key in said and type(said[key]) not in types]
+    words = said.get("bad_words_ids", [])
+    lists = [*(words if isinstance(words, list) else [words]), said.get("suppress_tokens", [])]
+    wrong += [
+        f"{ids!r} as tokens, whose ids are below {size}"
+        for ids in lists
+        if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < size for i in ids)
+    ]
+    if wrong:
+        raise InputError(f"generation_config.json has what cannot be: {', '.join(wrong)}")
 
 
 def _forbidden(said: Mapping[str, Any], roles: Roles, target: Vocabulary) -> tuple[tuple[str, ...], list[str]]:

@@ -70,11 +70,10 @@ def understand(source: Path, workdir: Path, spoken: Languages) -> Read:
       InputError: something is missing, damaged, or not supported; the message lists all of its kind.
     """
     folder = Folder(source)
-    name = str(folder.config.get("model_type"))
-    if name not in FAMILIES:
-        raise InputError(
-            f"--source={source}: config.json says model_type={name!r}; supported are {', '.join(sorted(FAMILIES))}"
-        )
+    name = folder.config.get("model_type")
+    if not isinstance(name, str) or name not in FAMILIES:
+        said = f"says model_type={name!r}" if name else "has no model_type"
+        raise InputError(f"--source={source}: config.json {said}; supported are {', '.join(sorted(FAMILIES))}")
     if folder.config.get("is_encoder_decoder") is False:
         raise InputError(f"--source={source}: config.json says is_encoder_decoder=False: this is half a model")
     family = FAMILIES[name]

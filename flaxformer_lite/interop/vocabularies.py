@@ -80,7 +80,7 @@ def read_vocabularies(
         found = [_tokens(folder, family, kind, settings)] * 2
     frames = _frames(found, family, roles, settings | {"tokenizer_class": kind}, spoken)
     for tokens, size, frame in zip(found, sizes, frames, strict=True):
-        named = {roles.pad, roles.end, roles.start, *frame.opening, *frame.closing}
+        named = {roles.pad, roles.end, *roles.ends, roles.start, *frame.opening, *frame.closing}
         last = max(i for token, i in tokens.ids.items() if token != "<mask>")  # of which BART has no vectors
         require(
             last < size and max(named) < size,

@@ -102,7 +102,10 @@ def _files(folder: Folder) -> list[Path]:
     if folder.has(_ONE):
         return [folder.path / _ONE]
     if folder.has(_INDEX):
-        names = sorted(set(folder.json(_INDEX).get("weight_map", {}).values()))
+        where = folder.json(_INDEX).get("weight_map")
+        if not isinstance(where, dict) or not where or not all(isinstance(name, str) for name in where.values()):
+            raise InputError(f"{folder.path / _INDEX}: has no weight_map, which says in what file each tensor is")
+        names = sorted(set(where.values()))
         if absent := [name for name in names if not folder.has(name)]:
             raise InputError(f"{folder.path / _INDEX} names files that are not there: {', '.join(absent)}")
         return [folder.path / name for name in names]

@@ -116,6 +116,14 @@ def test_all_tensors_that_do_not_fit_are_listed(tmp_path, capsys):
             "typical_p=0.5, suppress_tokens with 1, which ends",
         ),
         ({"num_beams": 3, "early_stopping": "soon"}, "early_stopping='soon'"),
+        ({"model_type": None}, "config.json has no model_type; supported are bart"),
+        (
+            {"d_model": "12", "num_heads": None},
+            "another type than they should be: d_model='12' (such as 512), num_heads=None",
+        ),
+        ({"num_beams": "four", "bad_words_ids": [[9999]]}, "what cannot be: num_beams='four', [9999] as tokens"),
+        ({"bad_words_ids": 3}, "what cannot be: 3 as tokens"),
+        ({"eos_token_id": [1, 9999]}, "its special ones reach to 9999"),
         ({"is_encoder_decoder": False}, "says is_encoder_decoder=False: this is half a model"),
     ],
 )
@@ -139,6 +147,8 @@ def test_pickled_and_half_precision_and_damaged_weights_are_refused(tmp_path, ca
     assert "save_pretrained" in said
     (tmp_path / "source/pytorch_model.bin").unlink()
     assert "there are no weights" in _fails(capsys, *command)
+    (tmp_path / "source/model.safetensors.index.json").write_text('{"weight_map": 3}')
+    assert "index.json: has no weight_map, which says" in _fails(capsys, *command)
     (tmp_path / "source/config.json").unlink()
     assert "there is no config.json; is it the folder of a published model?" in _fails(capsys, *command)
 

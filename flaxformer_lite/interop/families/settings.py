@@ -70,8 +70,21 @@ class Family(NamedTuple):
 
 
 def read(settings: Sequence[Setting], config: Mapping[str, Any]) -> Values:
-    """Our values of theirs."""
-    return {ours: config.get(setting.theirs, setting.default) for setting in settings for ours in setting.ours}
+    """Our values of theirs.
+
+    Raises:
+      InputError: one is of another type than its default; the message lists all of them.
+    """
+    given = {setting.theirs: config.get(setting.theirs, setting.default) for setting in settings}
+    kinds: dict[type, tuple[type, ...]] = {bool: (bool,), int: (int, float), float: (int, float), str: (str,)}
+    wrong = [
+        f"{setting.theirs}={given[setting.theirs]!r} (such as {setting.default!r})"
+        for setting in settings
+        if type(given[setting.theirs]) not in kinds[type(setting.default)]
+    ]
+    if wrong:
+        raise InputError(f"config.json: these are of another type than they should be: {', '.join(wrong)}")
+    return {ours: given[setting.theirs] for setting in settings for ours in setting.ours}
 
 
 def write(settings: Sequence[Setting], model: Values) -> Values:
