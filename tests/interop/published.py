@@ -129,12 +129,12 @@ def theirs(model: Both, source: Tokens, target: Tokens, labels: np.ndarray) -> F
     ids, mask, target_ids = (torch.tensor(x).long() for x in (source.ids, source.segments, target.ids))
     given = {"attention_mask": mask, "decoder_attention_mask": torch.tensor(target.segments).long()}
     model.theirs.zero_grad()
-    logits = model.theirs(input_ids=ids, decoder_input_ids=target_ids, use_cache=False, **given).logits
+    logits = model.theirs(input_ids=ids, decoder_input_ids=target_ids, use_cache=False, **given).logits.float()
     weights = torch.tensor(target.segments, dtype=torch.float32)
     log_probs = torch.log_softmax(logits, -1).gather(-1, torch.tensor(labels).long()[..., None])[..., 0]
     loss = -(log_probs * weights).sum()
     loss.backward()
-    gradients = {name: x.grad.numpy() for name, x in model.theirs.named_parameters() if x.grad is not None}
+    gradients = {name: x.grad.float().numpy() for name, x in model.theirs.named_parameters() if x.grad is not None}
     return Found(logits.detach().numpy(), float(loss), gradients)
 
 
