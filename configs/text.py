@@ -51,6 +51,8 @@ def of_family(published: Published, pieces: int, longest: int) -> ConfigDict:
     config.data.max_source_length = longest
     config.data.max_target_length = longest
     config.model.update_from_flattened_dict(published.model)
+    if config.model.positions == "fairseq":
+        config.model.position_details.offset = 1  # behind the id of padding, which is 0 in vocabularies made here
 
     config.train.steps = 100_000
     config.train.batch_size = 128

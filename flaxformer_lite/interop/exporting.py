@@ -13,7 +13,7 @@ import numpy as np
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.config import Config, MeshConfig
 from flaxformer_lite.data.vocabulary import Vocabulary
-from flaxformer_lite.errors import InputError
+from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.searches import end_ids
 from flaxformer_lite.interop import generation, weights
 from flaxformer_lite.interop.families.known import FAMILIES
@@ -119,6 +119,13 @@ def config_json(trained: Trained, family: str, roles: Roles) -> dict[str, Any]:
         if key not in generation.KEYS and key not in ("torch_dtype", "_name_or_path")
     }
     said = FAMILIES[family].from_model(model)
+    offset = said.get("pad_token_id", roles.pad) + 1
+    require(
+        offset == roles.pad + 1,
+        f"config.model.position_details.offset={offset}: a model of this family counts positions from behind the id of "
+        f"padding, which is {roles.pad} in its vocabulary: train it with {roles.pad + 1}, or serve it as it is with "
+        "--format=ctranslate2",
+    )
     ids = {
         "pad_token_id": roles.pad,
         "eos_token_id": roles.end,
