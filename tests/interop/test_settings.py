@@ -59,6 +59,15 @@ def test_settings_come_back(name):
     assert {key: read[key] for key in model if key != "init"} == {k: v for k, v in model.items() if k != "init"}
 
 
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu", "relu"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_every_feed_forward_sublayer_of_t5_comes_back(activation, gated):
+    changes = {"feed_forward.activation": activation, "feed_forward.gated": gated}
+    settings = FAMILIES["t5"].from_model(flat(config_of(PUBLISHED["t5"].model | changes)))
+    read = FAMILIES["t5"].to_model(settings, "all")
+    assert {key: read[key] for key in changes} == changes
+
+
 def test_a_window_that_no_layer_has_is_written_for_the_reference_asks_for_it():
     model = {**PUBLISHED["t5gemma"].model, "attention.window": 0, "attention.pattern": ("full",)}
     settings = FAMILIES["t5gemma"].from_model(flat(config_of(model)))

@@ -78,7 +78,7 @@ class _Kind(NamedTuple):
 
 
 def _feed_forward(config: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether it is gated, and its activation; files that say again what follows from ``feed_forward_proj`` count."""
+    """Whether it is gated, and its activation: as a file says apart, or as ``feed_forward_proj`` does."""
     said = config.get("feed_forward_proj", "relu")
     gate, _, name = said.rpartition("-")
     name = "gelu_new" if said == "gated-gelu" else name  # T5 1.1's is named by what it nearly is
