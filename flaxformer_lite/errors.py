@@ -26,6 +26,8 @@ def write_errors_named(path: Path) -> Iterator[None]:
     except Exception as error:
         if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise InputError(f"{path}: cannot be written ({error}); make it yours, or name another place") from error
+        if getattr(error, "errno", None) in (errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise InputError(f"{path}: cannot be written ({error}); name another place") from error
         # Libraries written in other languages raise errors of their own, in which the system's words stand.
         for number in (errno.ENOSPC, errno.EDQUOT):
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):

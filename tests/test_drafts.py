@@ -28,7 +28,12 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(errno.EACCES, "make it yours"), (errno.EROFS, "make it yours"), (errno.ENOSPC, "make room")]
+    ("number", "said"),
+    [
+        *((number, "make it yours") for number in (errno.EACCES, errno.EROFS)),
+        (errno.ENOTDIR, "name another place"),
+        (errno.ENOSPC, "make room"),
+    ],
 )
 def test_what_hinders_it_is_named(tmp_path, number, said):
     with pytest.raises(InputError, match=rf"a\.json: .*{said}"), draft_of(tmp_path / "a.json"):

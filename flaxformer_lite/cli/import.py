@@ -1,8 +1,8 @@
 r"""Make a work folder of a published model, which then decodes, scores and trains further like any other.
 
 Reads a folder as Hugging Face's libraries keep them: config.json, model.safetensors (or several with an index) and the
-tokenizer's files; neither PyTorch nor transformers is needed. Download it first. Families: T5, mT5, ByT5, UMT5, BART,
-mBART, Marian (OPUS-MT), Pegasus, M2M-100, NLLB, T5Gemma.
+tokenizer's files; neither PyTorch nor transformers is needed. Download it first, such as by `hf download MODEL
+--local-dir FOLDER`. Families: T5, mT5, ByT5, UMT5, BART, mBART, Marian (OPUS-MT), Pegasus, M2M-100, NLLB, T5Gemma.
 
 Examples:
   flaxformer-lite import --source=downloads/opus-mt-en-de --workdir=runs/en-de

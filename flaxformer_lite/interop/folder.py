@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from flaxformer_lite.errors import InputError
+
+_POINTER = b"version https://git-lfs"  # what lies in the place of large files where git-lfs did not fetch them
+
+
+def bring_again(path: Path) -> str:
+    """What to do about a file that is there and cannot be read."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            return f"it only points at the file, for git-lfs: run `git lfs pull` in {path.parent}"
+    return "download it again"
 
 
 class Folder:
@@ -18,10 +29,13 @@ class Folder:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        if self.path.is_file():
+            raise InputError(f"--source={self.path}: this is a file; name the folder that the model's files lie in")
         if not self.path.is_dir():
             raise InputError(
                 f"--source={self.path}: there is no such folder; download the model first (config.json, "
-                "model.safetensors and the files of its tokenizer) and name the folder that they lie in"
+                "model.safetensors and the files of its tokenizer), such as by `hf download MODEL --local-dir FOLDER`, "
+                "and name the folder that they lie in"
             )
         if not self.has("config.json"):
             raise InputError(f"--source={self.path}: there is no config.json; is it the folder of a published model?")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import sentencepiece
@@ -23,7 +24,7 @@ from flaxformer_lite.data.published import (
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.interop import languages
-from flaxformer_lite.interop.folder import Folder
+from flaxformer_lite.interop.folder import Folder, bring_again
 from flaxformer_lite.interop.roles import Roles
 from flaxformer_lite.types import SpecialIds
 
@@ -98,7 +99,7 @@ def _tokens(folder: Folder, family: str, kind: str, settings: dict[str, Any]) ->
     if not name or family.startswith("t5gemma"):  # whose tokenizer.json says more than its tokenizer.model
         return _tokenizer_json(folder, settings)
     model = folder.bytes(name)
-    pieces = _pieces(model, str(folder.path / name))
+    pieces = _pieces(model, folder.path / name)
     match family:  # what comes behind the pieces stands in early folders nowhere
         case "t5" | "mt5" | "umt5":
             behind = [f"<extra_id_{i}>" for i in range(settings.get("extra_ids", 100))][::-1]
@@ -141,7 +142,7 @@ def _marian(folder: Folder, side: str) -> _Tokens:
     """One side's pieces; both sides share a table of ids, or each has its own."""
     name = "target_vocab.json" if side == "target" and folder.has("target_vocab.json") else "vocab.json"
     model, table = folder.bytes(f"{side}.spm"), _table(folder, name)
-    _pieces(model, str(folder.path / f"{side}.spm"))
+    _pieces(model, folder.path / f"{side}.spm")
     special = [Added(token, table.index(token)) for token in ("</s>", "<unk>", "<pad>") if token in table]
 
     def make(size: int, frame: Frame) -> Vocabulary:
@@ -246,15 +247,17 @@ def _frames(
 
 def _language(tokens: _Tokens, name: str | None, side: str) -> int:
     """The id of a language, by its token or by what stands within its underscores."""
-    if name:
-        for token in (name, f"__{name}__"):
-            if token in tokens.ids:
-                return tokens.ids[token]
-    known = sorted(tokens.ids[token] for token in tokens.ids if tokens.ids[token] in tokens.silent)
-    names = [token for token in tokens.ids if tokens.ids[token] in known and "<" not in token]
-    raise InputError(
-        f"--{side}_lang={name or ''}: this model must be told the language of its {side}s: one of {', '.join(names)}"
-    )
+    names = [token for token, i in tokens.ids.items() if i in tokens.silent and "<" not in token]
+    if not name:
+        raise InputError(
+            f"--{side}_lang=: this model must be told the language of its {side}s: one of {', '.join(names)}"
+        )
+    for token in (name, f"__{name}__"):
+        if token in names:  # and no ordinary token, such as the word en
+            return tokens.ids[token]
+    near = [token for token in names if token.strip("_")[:2].lower() == name[:2].lower()]
+    among = f"the nearest are {', '.join(near)}" if near else f"they are {', '.join(names)}"
+    raise InputError(f"--{side}_lang={name}: this is none of the model's {len(names)} languages; {among}")
 
 
 def _listed(folder: Folder, settings: dict[str, Any]) -> list[tuple[Added, bool]]:
@@ -286,12 +289,12 @@ def _table(folder: Folder, name: str) -> list[str]:
     return table
 
 
-def _pieces(model: bytes, path: str) -> list[str]:
+def _pieces(model: bytes, path: Path) -> list[str]:
     """All pieces of a SentencePiece model."""
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     except RuntimeError as error:
-        raise InputError(f"{path}: cannot be read as a SentencePiece model: {error}") from error
+        raise InputError(f"{path}: cannot be read as a SentencePiece model; {bring_again(path)}") from error
     return [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
 
 

@@ -15,7 +15,7 @@ import safetensors
 from jaxtyping import Shaped
 
 from flaxformer_lite.errors import InputError, write_errors_named
-from flaxformer_lite.interop.folder import Folder
+from flaxformer_lite.interop.folder import Folder, bring_again
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -114,7 +114,8 @@ def _files(folder: Folder) -> list[Path]:
             f"--source={folder.path} has its weights in {', '.join(pickled)}, which are pickled: reading them runs "
             "whatever code their author put there. Take the folder's safetensors files instead; where the publisher "
             'has none, and you trust them, write some with PyTorch and transformers: python -c "from transformers '
-            "import AutoModelForSeq2SeqLM as M; M.from_pretrained('FOLDER').save_pretrained('SAFE')\""
+            "import AutoModelForSeq2SeqLM as M; M.from_pretrained('FOLDER').save_pretrained('SAFE')\", "
+            "and copy the tokenizer's files to SAFE too"
         )
     raise InputError(f"--source={folder.path}: there are no weights: neither {_ONE} nor {_INDEX}; download them too")
 
@@ -144,7 +145,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); download it again") from error
+        raise InputError(f"{path}: cannot be read ({error}); {bring_again(path)}") from error
 
 
 def _shards(tensors: Mapping[str, Tensor]) -> list[list[str]]:

@@ -158,9 +158,9 @@ def test_what_is_there_stays_as_it_is(tmp_path, capsys):
     (tmp_path / "work/mine.txt").write_text("mine")
     said = _fails(capsys, "import", f"--source={tmp_path}/nowhere", f"--workdir={tmp_path}/work")
     assert "work is there already; name a new folder" in said
-    assert "nowhere: there is no such folder" in _fails(
-        capsys, "import", f"--source={tmp_path}/nowhere", f"--workdir={tmp_path}/new"
-    )
+    command = ("import", f"--workdir={tmp_path}/new")
+    assert "nowhere: there is no such folder" in _fails(capsys, *command, f"--source={tmp_path}/nowhere")
+    assert "mine.txt: this is a file; name the folder" in _fails(capsys, *command, f"--source={tmp_path}/work/mine.txt")
 
 
 def test_a_model_that_no_family_says_is_refused(tmp_path, capsys):

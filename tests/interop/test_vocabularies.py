@@ -90,8 +90,11 @@ def test_languages_are_where_each_family_has_them(tmp_path):
 
 
 def test_a_language_must_be_known_and_asked_for(tmp_path):
-    with pytest.raises(InputError, match=r"--target_lang=xx: this model must be told .*: one of ar_AR, .*, sl_SI"):
+    with pytest.raises(InputError, match=r"--target_lang=xx: .* none of the model's 52 languages; they are ar_AR, "):
         _read(tmp_path, "mbart50", ("en_XX", "xx"))
+    assert "he" in files.names(files.pieces(unk_id=0, bos_id=1, eos_id=2)), "which is no language, but a token"
+    with pytest.raises(InputError, match=r"--source_lang=he: this is none of .*; the nearest are he_IL$"):
+        _read(tmp_path, "mbart50", ("he", "en_XX"))
     with pytest.raises(InputError, match="--source_lang=: this model must be told the language of its sources"):
         _read(tmp_path, "mbart50", ("", "en_XX"))
     with pytest.raises(InputError, match="--source_lang=en --target_lang=: this model's tokenizer has no languages"):
@@ -105,7 +108,10 @@ def test_files_that_are_not_of_one_model_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"its tokenizer knows ids up to \d+, .* the model has 99"):
         read_vocabularies(folder, "t5", read_roles(config, {}), (99, 99), Languages("", ""))
     (tmp_path / "spiece.model").write_bytes(b"nonsense")
-    with pytest.raises(InputError, match=r"spiece\.model: cannot be read as a SentencePiece model"):
+    with pytest.raises(InputError, match=r"spiece\.model: cannot be read as a SentencePiece model; download"):
+        read_vocabularies(folder, "t5", read_roles(config, {}), (999, 999), Languages("", ""))
+    (tmp_path / "spiece.model").write_bytes(b"version https://git-lfs and more\n")
+    with pytest.raises(InputError, match=r"spiece\.model: .* only points at the file, .* run `git lfs pull` in "):
         read_vocabularies(folder, "t5", read_roles(config, {}), (999, 999), Languages("", ""))
     (tmp_path / "spiece.model").unlink()
     with pytest.raises(InputError, match="there is no tokenizer: neither a SentencePiece model"):
