@@ -120,6 +120,11 @@ class WorkDir:
           InputError: there is none, or its keys are not those of this version.
         """
         values = self._read(self._config)
+        if "model_type" in values:
+            raise InputError(
+                f"--workdir={self.path} is the folder of a published model; make a work folder of it: "
+                f"flaxformer-lite import --source={self.path} --workdir=FOLDER"
+            )
         try:
             return schema.from_dict(values)
         except InputError as error:

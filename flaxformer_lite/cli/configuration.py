@@ -137,6 +137,11 @@ def _saved_config(path: Path) -> Any:
         raise InputError(f"--config={path}: cannot be read as a work folder's config.json ({error})") from error
     if not isinstance(values, dict):
         raise InputError(f"--config={path}: must be a work folder's config.json, which holds an object")
+    if "model_type" in values:
+        raise InputError(
+            f"--config={path} is of a published model; make a work folder of it with flaxformer-lite import, and name "
+            "the config.json there"
+        )
     return ConfigDict(_with_tuples(values))
 
 

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from flaxformer_lite import memory
 from flaxformer_lite.cli import search_flags
+from flaxformer_lite.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``export``."""
-    search_flags.add_model(parser)
+    parser.add_argument("--workdir", metavar="FOLDER", required=True, help="the work folder of one run")
+    search_flags.add_step(parser)
     parser.add_argument("--target", metavar="FOLDER", required=True, help="the folder to make")
     parser.add_argument(
         "--format",
@@ -50,6 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     workdir, target = Path(arguments.workdir), Path(arguments.target)
     check_free(target)
+    if len(search_flags.folders(arguments.workdir)) > 1:
+        raise InputError(f"--workdir={workdir}: an ensemble is no model of a published family; name one run")
     trained = exporting.load_trained(workdir, arguments.step)
     if arguments.format == "ctranslate2":
         with made_whole(target) as folder:

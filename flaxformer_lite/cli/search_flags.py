@@ -60,6 +60,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir", metavar="FOLDER", required=True, help="the work folder of a training run; A,B,C: an ensemble"
     )
+    add_step(parser)
+
+
+def add_step(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--step``."""
     parser.add_argument(
         "--step",
         type=_step,

@@ -82,11 +82,15 @@ def family_of(trained: Trained) -> str:
     Raises:
       InputError: none can; the message names what does not fit the nearest one.
     """
+    model = trained.config.model
+    recurrent = [f"config.model.{half}='rnn'" for half in ("encoder", "decoder") if getattr(model, half) == "rnn"]
+    if recurrent:
+        raise InputError(f"{', '.join(recurrent)}: published families are Transformers, and none has recurrent parts")
     came_from = _published(trained.work, "config.json").get("model_type")
     reasons = {}
     for name in [came_from] if came_from else list(FAMILIES):
         try:
-            require_expressible(FAMILIES[name], trained.config.model)
+            require_expressible(FAMILIES[name], model)
         except InputError as error:
             reasons[name] = str(error)
         else:

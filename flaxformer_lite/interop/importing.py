@@ -71,6 +71,8 @@ def understand(source: Path, workdir: Path, spoken: Languages) -> Read:
     """
     folder = Folder(source)
     name = folder.config.get("model_type")
+    if name is None and "train" in folder.config:
+        raise InputError(f"--source={source} is a work folder already; decode, train or export it as it is")
     if not isinstance(name, str) or name not in FAMILIES:
         said = f"says model_type={name!r}" if name else "has no model_type"
         raise InputError(f"--source={source}: config.json {said}; supported are {', '.join(sorted(FAMILIES))}")

@@ -171,4 +171,20 @@ def test_a_model_that_no_family_says_is_refused(tmp_path, capsys):
     said = _fails(capsys, "export", f"--workdir={tmp_path}/work", f"--target={tmp_path}/out")
     assert "no published family has such a model; the nearest is" in said
     assert "config.model.norm='around'" in said
+    pair = f"--workdir={tmp_path}/work,{tmp_path}/work"
+    assert "an ensemble is no model of a published family" in _fails(capsys, "export", pair, f"--target={tmp_path}/out")
+    make_folder(tmp_path / "rnn", micro({"model.decoder": "rnn"}))
+    said = _fails(capsys, "export", f"--workdir={tmp_path}/rnn", f"--target={tmp_path}/out")
+    assert "error: config.model.decoder='rnn': published families are Transformers" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_work_folder_and_a_published_one_are_told_apart(tmp_path, capsys):
+    files.write(tmp_path / "published", {"config.json": _CONFIG})
+    there = f"{tmp_path}/published"
+    said = _fails(capsys, "export", f"--workdir={there}", f"--target={tmp_path}/out")
+    assert f"make a work folder of it: flaxformer-lite import --source={there} --workdir=FOLDER" in said
+    said = _fails(capsys, "train", f"--config={there}/config.json", f"--workdir={tmp_path}/work")
+    assert "is of a published model; make a work folder of it" in said
+    files.write(tmp_path / "published", {"config.json": {"train": {}, "model": {}}})
+    assert "is a work folder already" in _fails(capsys, "import", f"--source={there}", f"--workdir={tmp_path}/work")
