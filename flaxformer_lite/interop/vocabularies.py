@@ -79,7 +79,8 @@ def read_vocabularies(
         found = [_bytes(settings)] * 2
     else:
         found = [_tokens(folder, family, kind, settings)] * 2
-    frames = _frames(found, family, roles, settings | {"tokenizer_class": kind}, spoken)
+    around = _around(folder, family, kind, roles)
+    frames = _frames(found, family, roles, settings | {"tokenizer_class": kind, "around": around}, spoken)
     for tokens, size, frame in zip(found, sizes, frames, strict=True):
         named = {roles.pad, roles.end, *roles.ends, roles.start, *frame.opening, *frame.closing}
         last = max(i for token, i in tokens.ids.items() if token != "<mask>")  # of which BART has no vectors
@@ -187,10 +188,11 @@ def _tokenizer_json(folder: Folder, settings: dict[str, Any]) -> _Tokens:
 def _of_merges(folder: Folder, settings: dict[str, Any]) -> dict[str, Any]:
     """The tokenizer.json that says the same as vocab.json and merges.txt: pairs of bytes, as GPT-2 and BART have."""
     table, lines = folder.json("vocab.json"), folder.text("merges.txt").splitlines()
-    listed = _listed(folder, settings) or [
+    listed = _listed(folder, settings)
+    listed += [
         (Added(token, table[token], takes_left=token == "<mask>"), True)
         for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-        if token in table
+        if token in table and token not in [added.text for added, _ in listed]
     ]
     added = [
         {"id": token.id, "content": token.text, "special": special, "single_word": False, "normalized": False,
@@ -208,17 +210,26 @@ def _of_merges(folder: Folder, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _around(folder: Folder, family: str, kind: str, roles: Roles) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What the reference's tokenizer puts before and behind the text of a source, but for languages."""
+    if kind.startswith(("PreTrained", "Tokenizers")) and folder.has("tokenizer.json"):  # which nothing else describes
+        tokenizer = read_tokenizer(folder.text("tokenizer.json"))
+        text, framed = (tokenizer.encode("a", add_special_tokens=added).ids for added in (False, True))
+        start = next(i for i in range(len(framed) + 1) if framed[i : i + len(text)] == text)
+        return tuple(framed[:start]), tuple(framed[start + len(text) :])
+    if family.startswith("t5gemma"):
+        return (roles.begin,), ()
+    return (roles.begin,) * (family == "bart" or kind.startswith("Roberta")), (roles.end,)
+
+
 def _frames(
     sides: Sequence[_Tokens], family: str, roles: Roles, settings: dict[str, Any], spoken: Languages
 ) -> tuple[Frame, Frame]:
     """What surrounds the texts of each side."""
     end = (roles.end,)
-    opening, closing, target_opening, start = (), end, roles.forced, roles.start
-    if family == "bart":
-        opening = target_opening = (roles.begin,)
-    elif family.startswith("t5gemma"):
-        opening, closing = (roles.begin,), ()
-    elif family in ("mbart", "m2m_100"):
+    (opening, closing), start = settings["around"], roles.start
+    target_opening = roles.forced or (opening if opening != (start,) else ())
+    if family in ("mbart", "m2m_100"):
         source, target = (
             _language(tokens, name, side)
             for tokens, name, side in zip(
@@ -265,6 +276,7 @@ def _listed(folder: Folder, settings: dict[str, Any]) -> list[tuple[Added, bool]
     listed = [(int(i), token) for i, token in settings.get("added_tokens_decoder", {}).items()] or [
         (token["id"], token) for token in folder.json("tokenizer.json").get("added_tokens", [])
     ]
+    listed = listed or [(i, {"content": token}) for token, i in folder.json("added_tokens.json").items()]
     return [
         (Added(token["content"], i, token.get("lstrip", False), token.get("rstrip", False)), token.get("special", True))
         for i, token in listed

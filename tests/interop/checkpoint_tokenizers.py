@@ -119,6 +119,18 @@ def bart_pairs(folder: Path) -> Ids:
     return ids
 
 
+def codet5(folder: Path) -> Ids:
+    """Pairs of bytes for a T5, by BART's tokenizer; sentinels in a file of their own."""
+    size = bart_pairs(folder)["size"]
+    table = json.loads((folder / "vocab.json").read_text("utf-8"))
+    table |= {"<pad>": 0, "<s>": 1}
+    sentinels = {name: size + i for i, name in enumerate(_sentinels(5)[::-1])}
+    named = {**_T5, "bos_token": "<s>", "additional_special_tokens": _sentinels(5), "add_prefix_space": False}
+    write(folder, {"vocab.json": table, "added_tokens.json": sentinels})
+    write(folder, {"tokenizer_config.json": named | {"trim_offsets": True, "tokenizer_class": "RobertaTokenizer"}})
+    return {"size": size + 5}
+
+
 _FAIRSEQ = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "sep_token": "</s>"}
 
 

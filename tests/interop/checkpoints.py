@@ -89,6 +89,11 @@ def _flan_t5(ids: Ids) -> dict[str, Any]:
     return _t5_small(ids) | newer
 
 
+def _codet5(ids: Ids) -> dict[str, Any]:
+    own = {"bos_token_id": 1, "eos_token_id": 2, "feed_forward_proj": "relu", "gradient_checkpointing": False}
+    return _t5_small(ids) | own | {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "num_decoder_layers": 2}
+
+
 def _byt5(ids: Ids) -> dict[str, Any]:
     newer = {"feed_forward_proj": "gated-gelu", "num_decoder_layers": 2, "gradient_checkpointing": False}
     newer |= {"tie_word_embeddings": False, "tokenizer_class": "ByT5Tokenizer", "transformers_version": "4.7.0.dev0"}
@@ -307,6 +312,7 @@ CHECKPOINTS = {
         _t5_generation,
         stored=_with_copies("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
     ),
+    "Salesforce/codet5-small": Checkpoint(tokenizers.codet5, _codet5, _none),
     "google/byt5-small": Checkpoint(tokenizers.byt5, _byt5, _t5_generation),
     "google/mt5-small": Checkpoint(tokenizers.mt5, _mt5, _t5_generation),
     "google/umt5-small": Checkpoint(tokenizers.umt5, _umt5, _t5_generation),

@@ -78,7 +78,7 @@ def test_the_same_ids_and_texts(tmp_path, name):
     for text in (*TEXTS, *_AWKWARD):
         said = source.encode(text)
         assert saved.encode(text) == said
-        if text == "x <mask> y" and "bart" in name and family == "bart":
+        if text == "x <mask> y" and (family == "bart" or "codet5" in name):
             assert "<mask>" in source.token(said[1]) or source.token(said[1]) == "<unk>"  # which the model may lack
             continue
         if name in _LOSES_NORMALISATION and source.special.unknown in reference(text).input_ids:
