@@ -10,6 +10,7 @@ import numpy as np
 from flaxformer_lite.config import ModelConfig
 from flaxformer_lite.data.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, require
+from flaxformer_lite.inference.searches import forbidden_ids
 from flaxformer_lite.interop.exporting import Trained
 from flaxformer_lite.models import waves
 from flaxformer_lite.models.attention import NEVER
@@ -121,17 +122,22 @@ def _is_simple(source: Vocabulary) -> bool:
     return len(source.opening) <= 1 and source.closing in ((), (source.special.end,))
 
 
-def _frame(trained: Trained) -> dict[str, list[str]]:
-    """What callers put around a source's tokens, and say first of a target's; CTranslate2 itself asks for none of it.
+def _frame(trained: Trained) -> dict[str, Any]:
+    """What callers put around a source's tokens, and ask of a target's; CTranslate2 itself reads none of it.
 
     Languages are such: mBART's stands behind a source's end, and M2M-100's is what a target begins with.
     """
     source, target = trained.vocabularies
+    decode = trained.config.decode
     around = ((), ()) if _is_simple(source) else (source.opening, source.closing)
-    said = target.opening if trained.config.decode.force_opening else ()
-    names = ("source_prefix", "source_suffix", "target_prefix")
-    sides = (source, source, target)
-    return {name: [side.token(i) for i in ids] for name, side, ids in zip(names, sides, (*around, said), strict=True)}
+    said = target.opening if decode.force_opening else ()
+    names, sides = ("source_prefix", "source_suffix", "target_prefix"), (source, source, target)
+    frame = {name: [side.token(i) for i in ids] for name, side, ids in zip(names, sides, (*around, said), strict=True)}
+    several = [ids for ids in forbidden_ids(decode.forbidden, target) if len(ids) > 1]
+    return frame | {
+        "end_token": [target.token(target.special.end), *decode.end_tokens],
+        "suppress_sequences": [[target.token(i) for i in ids] for ids in several],
+    }
 
 
 def _set_half(spec: Any, side: str, half: Half, trained: Trained) -> None:
@@ -194,11 +200,14 @@ def _set_layer(spec: Any, path: str, half: Half, trained: Trained) -> None:
 
 
 def _set_output(decoder: Any, trained: Trained) -> None:
-    params, size, special = trained.params, trained.vocabularies[1].size, trained.vocabularies[1].special
+    params, target = trained.params, trained.vocabularies[1]
+    size, special = target.size, target.special
     kernel = params.get("output/kernel")
     weight = _array(params["target_embedding/table"]) if kernel is None else _array(kernel).T
     bias = _array(params["output/bias"])[:size].copy() if "output/bias" in params else np.zeros(size, np.float32)
-    bias[[i for i in (special.pad, special.begin) if i != special.end]] = NEVER  # no search of ours says them either
+    never = {special.pad, special.begin} - {special.end}  # no search of ours says them either
+    forbidden = {ids[0] for ids in forbidden_ids(trained.config.decode.forbidden, target) if len(ids) == 1}
+    bias[sorted(never | forbidden - {*target.opening})] = NEVER
     _set_linear(decoder.projection, weight[:size], bias)
     if trained.config.model.output.scale:
         decoder.scale_outputs = float(trained.config.model.decoder_width**-0.5)

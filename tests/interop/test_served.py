@@ -28,7 +28,7 @@ _T5 = {
     **{"model.attention.query_scalar": 1.0, "model.feed_forward.bias": False, "model.feed_forward.gated": True},
     **{"model.feed_forward.activation": "gelu_tanh", "model.embeddings.scale": False, "model.output.scale": True},
     **{"model.head_width": 3, "model.decoder_head_width": 3, "model.position_details.buckets": 8},
-    **{"model.position_details.max_distance": 7},
+    **{"model.position_details.max_distance": 7, "decode.forbidden": ("h", "c d")},
 }
 _BART = {
     **{"model.positions": "learned", "model.position_details.offset": 2, "model.norm": "after"},
@@ -79,6 +79,8 @@ def test_the_same_words_and_scores(tmp_path, kind):
     translator = ctranslate2.Translator(str(tmp_path / "served"), compute_type="float32", intra_threads=1)
     frame = json.loads((tmp_path / "served/config.json").read_text())
     before, behind, first = (frame[key] for key in ("source_prefix", "source_suffix", "target_prefix"))
+    search = {key: frame[key] for key in ("end_token", "suppress_sequences")}
+    assert search["suppress_sequences"] == ([["c", "d"]] if "t5" in kind else [])
     assert (before, behind, first) == _FRAMES.get(kind, ([], [], []))
     predictor = load(tmp_path / "work")
     for beams in (1, 4) if kind == "t5" else (4,):
@@ -87,6 +89,7 @@ def test_the_same_words_and_scores(tmp_path, kind):
         theirs = translator.translate_batch(
             [[*before, *line, *behind] for line in _LINES],
             target_prefix=[first] * len(_LINES),
+            **search,
             beam_size=beams,
             num_hypotheses=beams,
             length_penalty=1.0,
