@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flaxformer_lite.cli import output, processes, search_flags
@@ -130,6 +131,8 @@ def _one_line(text: str) -> str:
 
 
 def _read_prefixes(path: str, count: int) -> list[str]:
+    if not Path(path).expanduser().exists():
+        raise InputError(f"--prefix={path}: there is no such file; give one with a line for each line of the input")
     prefixes = text_files.read_lines(path)
     if len(prefixes) != count:
         raise InputError(f"--prefix={path} has {len(prefixes)} lines, the input {count}: give one for each, or blank")

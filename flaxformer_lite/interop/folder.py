@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ _POINTER = b"version https://git-lfs"  # what lies in the place of large files w
 
 def bring_again(path: Path) -> str:
     """What to do about a file that is there and cannot be read."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        if file.read(len(_POINTER)) == _POINTER:
-            return f"it only points at the file, for git-lfs: run `git lfs pull` in {path.parent}"
+    try:
+        with path.open("rb") as file:
+            pointer = file.read(len(_POINTER)) == _POINTER
+    except PermissionError:
+        return "it is not yours to read"
+    if pointer:
+        return f"it only points at the file, for git-lfs: run `git lfs pull` in {path.parent}"
     return "download it again"
 
 
@@ -37,6 +41,8 @@ class Folder:
                 "model.safetensors and the files of its tokenizer), such as by `hf download MODEL --local-dir FOLDER`, "
                 "and name the folder that they lie in"
             )
+        if not os.access(self.path, os.R_OK | os.X_OK):
+            raise InputError(f"--source={self.path}: this folder is not yours to read")
         if not self.has("config.json"):
             raise InputError(f"--source={self.path}: there is no config.json; is it the folder of a published model?")
         self.config = self.json("config.json")

@@ -13,8 +13,9 @@ from flaxformer_lite.errors import InputError, write_errors_named
 
 def check_free(folder: Path) -> None:
     """Raises ``InputError`` where a folder that shall be made is there, and not empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already; name a new folder")
+    with write_errors_named(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is there already; name a new folder")
 
 
 @contextlib.contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from flaxformer_lite.config import Config
+from flaxformer_lite.config import Config, VocabularyConfig
 from flaxformer_lite.data import pipeline, tasks
+from flaxformer_lite.data.vocabulary import read_saved
 from flaxformer_lite.errors import InputError
 
 
@@ -45,8 +47,8 @@ def given_sizes(config: Config, source_vocabulary: int, target_vocabulary: int) 
       InputError: nobody says how large a vocabulary is.
     """
     data = config.data
-    source = source_vocabulary or data.source_vocabulary.size
-    target = target_vocabulary or data.target_vocabulary.size
+    source = source_vocabulary or _size(data.source_vocabulary)
+    target = target_vocabulary or _size(data.target_vocabulary)
     for side, size in (("source", source), ("target", target)):
         if not size:
             raise InputError(f"how large is the {side} vocabulary? Say --{side}_vocabulary=32000, or such")
@@ -57,6 +59,11 @@ def given_sizes(config: Config, source_vocabulary: int, target_vocabulary: int) 
         )
     origin = "as given; rows as long as config.data allows"
     return Sizes(source, target, data.max_source_length, data.max_target_length, 0.0, 1.0, origin)
+
+
+def _size(config: VocabularyConfig) -> int:
+    """Entries of a vocabulary that need not be made of the data; 0: as many as those give."""
+    return read_saved(Path(config.model).expanduser()).size if config.kind == "saved" else config.size
 
 
 def read_sizes(config: Config) -> Sizes:

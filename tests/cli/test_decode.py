@@ -96,6 +96,7 @@ def test_as_many_prefixes_as_lines(predictor, words, tmp_path, capsys):
     (tmp_path / "prefixes").write_text("p\nq\nr\n")
     message = fails(capsys, words(b"ab\ncd\n"), f"--prefix={tmp_path / 'prefixes'}")
     assert "prefixes has 3 lines, the input 2: give one for each, or blank" in message
+    assert "--prefix=Hallo: there is no such file" in fails(capsys, words(b"ab\n"), "--prefix=Hallo")
     assert predictor.asked == []
 
 

@@ -134,7 +134,7 @@ def test_settings_that_are_not_supported_are_named(tmp_path, capsys, config, sai
     assert said in _fails(capsys, "import", f"--source={tmp_path}/source", f"--workdir={tmp_path}/work")
 
 
-def test_pickled_and_half_precision_and_damaged_weights_are_refused(tmp_path, capsys):
+def test_pickled_and_half_precision_and_damaged_weights_are_refused(tmp_path, capsys, monkeypatch):
     command = ("import", f"--source={tmp_path}/source", f"--workdir={tmp_path}/work")
     _published(tmp_path / "source", dtype=np.float16)
     assert "exceeds the 65504 that float16 reaches to" in _fails(capsys, *command)
@@ -149,6 +149,9 @@ def test_pickled_and_half_precision_and_damaged_weights_are_refused(tmp_path, ca
     assert "there are no weights" in _fails(capsys, *command)
     (tmp_path / "source/model.safetensors.index.json").write_text('{"weight_map": 3}')
     assert "index.json: has no weight_map, which says" in _fails(capsys, *command)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert "this folder is not yours to read" in _fails(capsys, *command)
+    monkeypatch.undo()
     (tmp_path / "source/config.json").unlink()
     assert "there is no config.json; is it the folder of a published model?" in _fails(capsys, *command)
 

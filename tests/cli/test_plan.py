@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from flaxformer_lite.cli import main as cli
+from flaxformer_lite.data.vocabulary import WordVocabulary
 from tests.micro import flags
 
 
@@ -42,8 +43,11 @@ def test_more_devices_than_there_are(repository):
     assert 0 < plan["sizes"]["padding"] < 1
 
 
-def test_sizes_can_be_given_instead_of_read(capsys):
-    words = ["plan", *flags({"data.task": "text"}), "--devices=8", "--source_vocabulary=64", "--target_vocabulary=72"]
+def test_sizes_can_be_given_instead_of_read(tmp_path, capsys):
+    saved = WordVocabulary([str(i) for i in range(68)])
+    (tmp_path / "saved.json").write_text(json.dumps(saved.to_json()))
+    target = {"data.target_vocabulary.kind": "saved", "data.target_vocabulary.model": tmp_path / "saved.json"}
+    words = ["plan", *flags({"data.task": "text"} | target), "--devices=8", "--source_vocabulary=64"]
     assert cli.main([*words, "--mesh=data=2,fsdp=2,tensor=2"]) == 0
     shown = capsys.readouterr().out
     assert "8 h100, data 2 × fsdp 2 × tensor 2" in shown
