@@ -22,7 +22,7 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import search_batch
 from flaxformer_lite.models.build import make_decoding_model
 from flaxformer_lite.say import say
-from flaxformer_lite.types import Tokens
+from flaxformer_lite.types import SpecialIds, Tokens
 
 _LENGTHS = (9, 4, 7)  # of random sources; the last two are padded
 _SAID = 8  # tokens at most
@@ -230,7 +230,7 @@ def _search(model: Any, params: Any, source: Tokens, special: Any, search: Any) 
     return np.asarray(run(params, (source, asked)).ids[:, 0])
 
 
-def _agreement(theirs: Any, ids: Any, mask: Any, special: Any, ours: np.ndarray, beams: int) -> float:
+def _agreement(theirs: Any, ids: Any, mask: Any, special: SpecialIds, ours: np.ndarray, beams: int) -> float:
     """Share of the rows to which both say the same first."""
     import transformers  # pyright: ignore[reportMissingImports]  # of an extra
 
@@ -245,6 +245,11 @@ def _agreement(theirs: Any, ids: Any, mask: Any, special: Any, ours: np.ndarray,
         suppress_tokens=never,
     )
     said = theirs.generate(ids, **mask).numpy()[:, 1:]
-    padded = np.full(ours.shape, special.pad)
-    padded[:, : said.shape[1]] = said
-    return float(np.mean((padded == ours).all(axis=1)))
+    pairs = zip(ours, said, strict=True)
+    return float(np.mean([_ended(one, special) == _ended(other, special) for one, other in pairs]))
+
+
+def _ended(row: np.ndarray, special: SpecialIds) -> list[int]:
+    """What is said before the end; behind it the reference's beam search repeats the end where padding is 0."""
+    ids = row.tolist()
+    return ids[: next((place for place, token in enumerate(ids) if token in (special.end, special.pad)), len(ids))]

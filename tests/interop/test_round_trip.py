@@ -3,6 +3,7 @@
 import dataclasses
 import filecmp
 import json
+import types
 import warnings
 
 import jax
@@ -18,6 +19,7 @@ from flaxformer_lite.interop import exporting, importing, proof
 from flaxformer_lite.interop.vocabularies import Languages
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.train_state import init_params
+from flaxformer_lite.types import SpecialIds
 from tests.interop import tokenizer_files as files
 
 with warnings.catch_warnings():
@@ -222,3 +224,12 @@ def _exported(workdir, target):
     trained = exporting.load_trained(workdir, "best")
     exporting.write_folder(trained, exporting.family_of(trained), target)
     return transformers.AutoModelForSeq2SeqLM.from_pretrained(target).eval()
+
+
+def test_searches_agree_where_they_say_the_same_up_to_the_end():
+    """What the reference's beam search writes behind it (the end again where padding is 0) is not said."""
+    special = SpecialIds(pad=0, end=1, begin=0, unknown=2)
+    said = torch.tensor([[0, 8, 1, 1], [0, 8, 9, 1], [0, 8, 1, 1]])
+    theirs = types.SimpleNamespace(generate=lambda *_: said)
+    ours = np.array([[8, 1, 0], [8, 9, 1], [8, 9, 1]])
+    assert proof._agreement(theirs, None, {}, special, ours, 4) == 2 / 3
