@@ -260,6 +260,12 @@ def _m2m_100(ids: Ids) -> dict[str, Any]:
     return _bart_sizes(ids) | named | own | said | {"decoder_layerdrop": 0.05, "encoder_layerdrop": 0.05}
 
 
+def _m2m_100_stored(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Early files have the waves, though they are computed, and versions."""
+    waves = {f"model.{half}.embed_positions.weights": np.ones((66, 12), np.float32) for half in ("encoder", "decoder")}
+    return tensors | waves | {"model.encoder.version": np.full(1, 3.0, np.float32)}
+
+
 def _m2m_100_generation(ids: Ids) -> dict[str, Any]:
     return {**_OF_MODEL, **_BART_IDS, "early_stopping": True, "max_length": 15, "num_beams": 5}
 
@@ -343,6 +349,7 @@ CHECKPOINTS = {
         _m2m_100,
         _m2m_100_generation,
         ("en", "ro"),
+        _m2m_100_stored,
         asked=lambda ids: {"forced_bos_token_id": ids["__ro__"]},
     ),
     "facebook/nllb-200-distilled-600M": Checkpoint(

@@ -49,6 +49,7 @@ _ALWAYS = {
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "swish": "silu", "silu": "silu"}
 _SHARED, _OUTPUT = "model.shared.weight", "lm_head.weight"
 _SOURCE, _TARGET = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
+_WAVES = ("embed_positions.weight", "embed_positions.weights")
 _PARTS = {
     "self_attention": ("self_attn", "self_attn_layer_norm"),
     "cross_attention": ("encoder_attn", "encoder_attn_layer_norm"),
@@ -132,9 +133,11 @@ def _names(model: ModelConfig) -> Names:
         rows.append(Row(f"model.{half}.embed_positions.weight", f"{half}/positions/vectors/table"))
     of_shared = {"all": (_SOURCE, _TARGET, _OUTPUT), "inputs": (_SOURCE, _TARGET)}.get(model.share_embeddings, ())
     aliases = {_SHARED: of_shared, _TARGET: (_OUTPUT,) if model.share_embeddings == "target" else ()}
-    # Waves are computed, and vectors that both sides would share are not used where each side has its own.
-    waves = [f"model.{half}.embed_positions.weight" for half in ("encoder", "decoder") if model.positions != "learned"]
-    return Names(tuple(rows), aliases, (*waves,) if of_shared else (*waves, _SHARED))
+    # Waves are computed, versions are of early files, and vectors that both sides would share are not used where each
+    # side has its own.
+    ends = ("version",) if model.positions == "learned" else ("version", *_WAVES)
+    unused = [f"model.{half}.{end}" for half in ("encoder", "decoder") for end in ends]
+    return Names(tuple(rows), aliases, (*unused,) if of_shared else (*unused, _SHARED))
 
 
 def _of_norm(theirs: str, ours: str) -> tuple[Row, Row]:
