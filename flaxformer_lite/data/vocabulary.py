@@ -245,7 +245,8 @@ def read_saved(path: Path) -> Vocabulary:
         return from_json(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"model='{path}' cannot be read as a saved vocabulary ({error}); name the .vocabulary.json of a work folder"
+            f"model='{path}' cannot be read as a saved vocabulary ({error}); name the .vocabulary.json of a work "
+            "folder; where that was moved, config.data.source_vocabulary.model and its like must name the new place"
         ) from error
 
 
