@@ -4,6 +4,7 @@ Examples:
   flaxformer-lite evaluate --workdir=runs/g2p --split=test
   flaxformer-lite evaluate --workdir=runs/g2p --split=test --beam_size=5 --length_penalty=0.6 --json
   flaxformer-lite evaluate --workdir=runs/g2p --split=test --beam_size=1 --save_decodes=greedy
+  flaxformer-lite evaluate --workdir=runs/en-de --text=test.en,test.de
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from flaxformer_lite.cli import processes, search_flags
 from flaxformer_lite.compare import decodes
 from flaxformer_lite.compare.decodes import Decodes
-from flaxformer_lite.config import DecodeConfig
+from flaxformer_lite.config import Config, DecodeConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.say import say
 
@@ -27,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search_flags.add_arguments(parser)
     parser.add_argument(
         "--split", choices=["validation", "test", "train"], default="validation", help="(default: validation)"
+    )
+    parser.add_argument(
+        "--text",
+        metavar="FILES",
+        default="",
+        help="measure on SOURCE,TARGET or FILE.tsv in the place of what the run's config names; an imported model's "
+        "config names none",
     )
     parser.add_argument(
         "--max_examples", type=int, default=0, metavar="N", help="only N, spread over it (default: all)"
@@ -57,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     decode = search_flags.checked_decode_config(predictor, arguments)
     if arguments.seed is not None:
         predictor.seed = arguments.seed
+    if arguments.text:
+        predictor.config = _on_text(predictor.config, arguments.split, arguments.text)
     found = evaluate_split(predictor, arguments.split, decode, arguments.max_examples)
     step = "average" if arguments.step == "average" else predictor.step
     settings = {
@@ -67,18 +77,24 @@ def run(arguments: argparse.Namespace) -> int:
         "seed": predictor.seed,
         "decode": dataclasses.asdict(decode),
         "metrics": found.metrics,
-    }
+    } | ({"text": arguments.text} if arguments.text else {})
     if kept:
         decodes.save(Decodes(settings, found.examples.sources, found.examples.references, found.hypotheses), kept)
         say(f"kept what was decoded in {kept}")
     if arguments.json:
         print(json.dumps(settings, indent=2))
     else:
-        print(f"{arguments.split}, step {step}, {_named(decode)}\n")
+        print(f"{arguments.text or arguments.split}, step {step}, {_named(decode)}\n")
         width = max(map(len, found.metrics), default=0)
         for name, value in found.metrics.items():
             print(f"{name:<{width}}  {value:10.4f}")
     return 0
+
+
+def _on_text(config: Config, split: str, files: str) -> Config:
+    """The config of a run, with other text as this split."""
+    text = dataclasses.replace(config.data.text, **{split: tuple(files.split(","))})
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, task="text", text=text))
 
 
 def _place_of_decodes(arguments: argparse.Namespace, folders: Sequence[str]) -> Path | None:
@@ -87,6 +103,8 @@ def _place_of_decodes(arguments: argparse.Namespace, folders: Sequence[str]) -> 
         return None
     if len(folders) > 1:
         raise InputError(f"--save_decodes: belongs to one run, but --workdir={arguments.workdir} names an ensemble")
+    if arguments.text and not arguments.save_decodes:
+        raise InputError(f"--save_decodes: give a name, since --text={arguments.text} is no split: --save_decodes=NAME")
     return decodes.path_of(
         Path(folders[0]), decodes.checked_name(arguments.save_decodes or arguments.split, "--save_decodes")
     )

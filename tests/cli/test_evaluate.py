@@ -37,6 +37,15 @@ def test_table(asked, predictor, capsys):
     assert [line.split() for line in shown.splitlines()[-2:]] == [["loss", "0.5123"], ["wer", "30.2500"]]
 
 
+def test_other_text_takes_the_place_of_a_split(asked, predictor, capsys):
+    assert main(["evaluate", "--workdir=w", "--text=a.en,a.de"]) == 0
+    assert predictor.config.data.task == "text"
+    assert predictor.config.data.text.validation == ("a.en", "a.de")
+    assert "a.en,a.de, step 700" in capsys.readouterr().out
+    assert main(["evaluate", "--workdir=w", "--text=a.en,a.de", "--save_decodes"]) == 2
+    assert "--save_decodes: give a name, since --text=a.en,a.de is no split" in capsys.readouterr().err
+
+
 def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
     assert main(["evaluate", "--workdir=w", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
