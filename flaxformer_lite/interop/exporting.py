@@ -123,11 +123,11 @@ def config_json(trained: Trained, family: str, roles: Roles) -> dict[str, Any]:
         if key not in generation.KEYS and key not in ("torch_dtype", "_name_or_path")
     }
     said = FAMILIES[family].from_model(model)
-    offset = said.get("pad_token_id", roles.pad) + 1
+    pad = said.get("pad_token_id", roles.pad)
     require(
-        offset == roles.pad + 1,
-        f"config.model.position_details.offset={offset}: a model of this family counts positions from behind the id of "
-        f"padding, which is {roles.pad} in its vocabulary: train it with {roles.pad + 1}, or serve it as it is with "
+        pad == roles.pad,
+        f"config.model.position_details.offset={pad + 1}: a model of this family counts positions from behind the id "
+        f"of padding, which is {roles.pad} in its vocabulary: train it with {roles.pad + 1}, or serve it as it is with "
         "--format=ctranslate2",
     )
     ids = {
