@@ -24,13 +24,16 @@ def write_errors_named(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError(f"{path}: cannot be written ({error}); make it yours, or name another place") from error
-        if getattr(error, "errno", None) in (errno.ENOTDIR, errno.ENAMETOOLONG):
-            raise InputError(f"{path}: cannot be written ({error}); name another place") from error
+        kind = getattr(error, "errno", None)
+        if kind in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise InputError(
+                f"{path}: cannot be written ({os.strerror(kind)}); make it yours, or name another place"
+            ) from error
+        if kind in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+            raise InputError(f"{path}: cannot be written ({os.strerror(kind)}); name another place") from error
         # Libraries written in other languages raise errors of their own, in which the system's words stand.
         for number in (errno.ENOSPC, errno.EDQUOT):
-            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+            if kind == number or os.strerror(number) in str(error):
                 raise InputError(
                     f"{path}: the disk is full ({os.strerror(number)}); make room and run the same again"
                 ) from error

@@ -87,10 +87,7 @@ class WorkDir:
             self._await_config()
         if not self._config.exists():
             with write_errors_named(self.path):
-                try:
-                    self.path.mkdir(parents=True, exist_ok=True)
-                except (FileExistsError, NotADirectoryError, PermissionError) as error:
-                    raise InputError(f"--workdir={self.path}: cannot make this folder: {error.strerror}") from error
+                self.path.mkdir(parents=True, exist_ok=True)
             self._take_along(config.train.init_from)
             self._write(self._config, schema.to_dict(config))
             return False

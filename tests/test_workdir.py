@@ -48,7 +48,7 @@ def test_other_vocabularies_are_refused(tmp_path):
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match=rf"--workdir={path}: cannot make this folder"):
+        with pytest.raises(InputError, match=rf"{path}: cannot be written"):
             WorkDir(path).claim(micro())
 
 

@@ -63,11 +63,8 @@ class SweepFolder:
         Raises:
           InputError: there is one at work, or the folder cannot be made.
         """
-        try:
-            with write_errors_named(self.path):
-                self.jobs.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise InputError(f"--workdir={self.path}: cannot make this folder: {error.strerror}") from error
+        with write_errors_named(self.path):
+            self.jobs.mkdir(parents=True, exist_ok=True)
         with locks.held(self.path / ".lock") as other:
             if other:
                 raise InputError(f"--workdir={self.path}: {other} runs this sweep already; wait for it, or stop it")

@@ -158,7 +158,8 @@ def test_settings(flag, message, capfd):
 
 def test_a_work_folder_that_is_a_file(capfd):
     assert (
-        fails(capfd, *training()[:-1], "--workdir=source") == "--workdir=source: cannot make this folder: File exists"
+        fails(capfd, *training()[:-1], "--workdir=source")
+        == "source: cannot be written (File exists); name another place"
     )
     assert "source: there is no config.json" in fails(capfd, "decode", "--workdir=source", "--input=source")
 

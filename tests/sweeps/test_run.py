@@ -239,7 +239,7 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path, monkeypatch):
     with folder.alone(), said, folder.alone():
         pytest.fail("it is not alone")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot make this folder"), SweepFolder(tmp_path / "file").alone():
+    with pytest.raises(InputError, match="file: cannot be written"), SweepFolder(tmp_path / "file").alone():
         pytest.fail("there is no folder")
 
 
