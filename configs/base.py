@@ -108,6 +108,17 @@ def _model() -> ConfigDict:
     model.dropout = 0.1  # rate, of embeddings and layers' outputs; of attention and hidden units unless set there
     model.final_dropout = 0.0  # rate, of what a Transformer's encoder or decoder says at last (T5)
     model.layer_dropout = 0.0  # share of a Transformer's layers that a step of training leaves out (M2M-100)
+    _add_parts(model)
+    model.init = "glorot"  # glorot | fan_in (T5) | small: normal, of standard deviation 0.02 (BART)
+    model.remat = "none"  # what of a layer is computed again for the gradient, which takes less memory and more time:
+    # none | dots: all but matrix products | dots_with_no_batch_dims: all but products with weights | full: all
+    model.scan_layers = False  # a Transformer's layers as one that is compiled once, their weights side by side
+    model.rnn = _rnn()
+    return model
+
+
+def _add_parts(model: ConfigDict) -> None:
+    """What a Transformer is made of."""
     model.positions = "sinusoidal"  # sinusoidal | learned | relative (T5) | relative_per_layer (UMT5) | rotary | none |
     # halves: sines, then cosines (Marian) | fairseq: with its own wavelengths (M2M-100)
     model.position_details = ConfigDict(
@@ -163,12 +174,6 @@ def _model() -> ConfigDict:
             "softcap": 0.0,  # logits stay between this and its negative (Gemma 2); 0: any
         }
     )
-    model.init = "glorot"  # glorot | fan_in (T5) | small: normal, of standard deviation 0.02 (BART)
-    model.remat = "none"  # what of a layer is computed again for the gradient, which takes less memory and more time:
-    # none | dots: all but matrix products | dots_with_no_batch_dims: all but products with weights | full: all
-    model.scan_layers = False  # a Transformer's layers as one that is compiled once, their weights side by side
-    model.rnn = _rnn()
-    return model
 
 
 def _rnn() -> ConfigDict:

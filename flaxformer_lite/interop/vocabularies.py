@@ -40,6 +40,23 @@ class Languages(NamedTuple):
     target: str
 
 
+class _Told(NamedTuple):
+    """What says how to read the files.
+
+    Attributes:
+      family: the model's ``model_type``.
+      kind: the name of its tokenizer's class; "" where the folder says none.
+      settings: its tokenizer_config.json.
+    """
+
+    family: str
+    kind: str
+    settings: dict[str, Any]
+
+
+_Around = tuple[tuple[int, ...], tuple[int, ...]]  # ids before and behind a text
+
+
 class _Tokens(NamedTuple):
     """What is in the files.
 
@@ -73,14 +90,14 @@ def read_vocabularies(
     """
     settings = folder.json("tokenizer_config.json")
     kind = settings.get("tokenizer_class") or folder.config.get("tokenizer_class") or ""
+    told = _Told(family, kind, settings)
     if family == "marian":
         found = [_marian(folder, side) for side in ("source", "target")]
     elif kind.startswith("ByT5"):
         found = [_bytes(settings)] * 2
     else:
-        found = [_tokens(folder, family, kind, settings)] * 2
-    around = _around(folder, family, kind, roles)
-    frames = _frames(found, family, roles, settings | {"tokenizer_class": kind, "around": around}, spoken)
+        found = [_tokens(folder, told)] * 2
+    frames = _frames(found, told, _around(folder, told, roles), roles, spoken)
     for tokens, size, frame in zip(found, sizes, frames, strict=True):
         named = {roles.pad, roles.end, *roles.ends, roles.start, *frame.opening, *frame.closing}
         last = max(i for token, i in tokens.ids.items() if token != "<mask>")  # of which BART has no vectors
@@ -93,8 +110,9 @@ def read_vocabularies(
     return source, target
 
 
-def _tokens(folder: Folder, family: str, kind: str, settings: dict[str, Any]) -> _Tokens:
+def _tokens(folder: Folder, told: _Told) -> _Tokens:
     """Whatever of the usual files there is."""
+    family, kind, settings = told
     models = ("spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "tokenizer.model")
     name = next(filter(folder.has, models), "")
     if not name or family.startswith("t5gemma"):  # whose tokenizer.json says more than its tokenizer.model
@@ -210,8 +228,9 @@ def _of_merges(folder: Folder, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _around(folder: Folder, family: str, kind: str, roles: Roles) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _around(folder: Folder, told: _Told, roles: Roles) -> _Around:
     """What the reference's tokenizer puts before and behind the text of a source, but for languages."""
+    family, kind, _ = told
     if kind.startswith(("PreTrained", "Tokenizers")) and folder.has("tokenizer.json"):  # which nothing else describes
         tokenizer = read_tokenizer(folder.text("tokenizer.json"))
         text, framed = (tokenizer.encode("a", add_special_tokens=added).ids for added in (False, True))
@@ -223,11 +242,11 @@ def _around(folder: Folder, family: str, kind: str, roles: Roles) -> tuple[tuple
 
 
 def _frames(
-    sides: Sequence[_Tokens], family: str, roles: Roles, settings: dict[str, Any], spoken: Languages
+    sides: Sequence[_Tokens], told: _Told, around: _Around, roles: Roles, spoken: Languages
 ) -> tuple[Frame, Frame]:
     """What surrounds the texts of each side."""
-    end = (roles.end,)
-    (opening, closing), start = settings["around"], roles.start
+    family, kind, settings = told
+    (opening, closing), end, start = around, (roles.end,), roles.start
     target_opening = roles.forced or (opening if opening != (start,) else ())
     if family in ("mbart", "m2m_100"):
         source, target = (
@@ -239,7 +258,7 @@ def _frames(
                 strict=True,
             )
         )
-        first = "50" in settings["tokenizer_class"] or family == "m2m_100"
+        first = "50" in kind or family == "m2m_100"
         last = settings.get("legacy_behaviour", False) or not first
         opening, closing = ((), (*end, source)) if last else ((source,), end)
         target_opening, start = ((), target) if last else ((target,), roles.start)

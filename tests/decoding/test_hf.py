@@ -1,6 +1,5 @@
 """The convention ``hf`` against ``generate`` of transformers itself: the same models, the same tokens and scores."""
 
-import warnings
 from typing import NamedTuple, Self
 
 import jax
@@ -21,14 +20,9 @@ from flaxformer_lite.decoding.transforms import (
 )
 from flaxformer_lite.types import SpecialIds
 from tests.decoding.fake_models import SPECIAL, VOCABULARY, Recurrent, search
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
-    transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")
+from tests.reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
-transformers.logging.set_verbosity_error()
 
 VALUES = [False, True, "never"]
 T5_SPECIAL = SpecialIds(pad=0, end=1, begin=0, unknown=2)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from configs import base
 from flaxformer_lite import schema
@@ -22,13 +20,7 @@ from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.models.scanned import layer_by_layer
 from flaxformer_lite.train_state import param_shapes
 from flaxformer_lite.types import Tokens
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
-    transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")
-
-transformers.logging.set_verbosity_error()
+from tests.reference import torch, transformers
 
 
 class Both(NamedTuple):

@@ -1,7 +1,6 @@
 """Folders as they are really published come in: the reference's ids, words and texts, by the folder's own settings."""
 
 import dataclasses
-import warnings
 
 import pytest
 
@@ -16,14 +15,9 @@ from flaxformer_lite.interop.roles import read_roles
 from flaxformer_lite.interop.vocabularies import Languages, read_vocabularies
 from tests.interop.checkpoints import CHECKPOINTS, publish, publish_files
 from tests.interop.tokenizer_files import TEXTS
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
-    transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")
+from tests.reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
-transformers.logging.set_verbosity_error()
 
 _QUICK = ("facebook/bart-base", "facebook/mbart-large-cc25", "google/t5gemma-2b-2b-prefixlm-it")
 _LINES = ("the cat", "dog 7", "jumps")

@@ -8,8 +8,9 @@ import pytest
 
 from flaxformer_lite.models import layers
 from tests.interop import published
-from tests.interop.published import SOURCES, TARGETS, rows, torch
+from tests.interop.published import SOURCES, TARGETS, rows
 from tests.interop.tiny import MODELS
+from tests.reference import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
 

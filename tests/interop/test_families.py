@@ -10,8 +10,9 @@ import pytest
 
 from flaxformer_lite.interop.families.known import FAMILIES
 from tests.interop import published
-from tests.interop.published import SOURCES, TARGETS, Both, rows, transformers
+from tests.interop.published import SOURCES, TARGETS, Both, rows
 from tests.interop.tiny import MODELS
+from tests.reference import transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
 

@@ -1,7 +1,6 @@
 """Vocabularies that training makes, as others open them: the same ids and the same text, and the same words said."""
 
 import dataclasses
-import warnings
 
 import pytest
 
@@ -16,14 +15,9 @@ from flaxformer_lite.models import families
 from tests.folders import make_folder
 from tests.interop.tokenizer_files import TEXTS, write
 from tests.micro import micro
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
-    transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")
+from tests.reference import transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
-transformers.logging.set_verbosity_error()
 
 _AWKWARD = (
     *("a  b", " leading", "trailing ", "日本 語", "🎉🎉", "e\u0301 cafe\u0301", "the</s>cat", "<s>x", "\t", " ", "Ж щ"),

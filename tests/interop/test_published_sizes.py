@@ -10,7 +10,7 @@ from flaxformer_lite.interop.families.tensors import is_unused, pairs
 from flaxformer_lite.models import families
 from flaxformer_lite.models.scanned import layer_by_layer
 from flaxformer_lite.train_state import param_shapes
-from tests.interop.published import torch, transformers
+from tests.reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
 

@@ -4,7 +4,6 @@ import dataclasses
 import filecmp
 import json
 import types
-import warnings
 
 import jax
 import numpy as np
@@ -21,14 +20,9 @@ from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.train_state import init_params
 from flaxformer_lite.types import SpecialIds
 from tests.interop import tokenizer_files as files
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
-    transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")
+from tests.reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
-transformers.logging.set_verbosity_error()
 
 _T5 = {
     **{"d_model": 12, "d_kv": 5, "d_ff": 14, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4},

@@ -15,8 +15,9 @@ from flaxformer_lite.schema import from_dict
 from flaxformer_lite.sharding import MeshLayout
 from flaxformer_lite.train_state import init_params
 from tests.interop import published
-from tests.interop.published import SOURCES, TARGETS, rows, torch
+from tests.interop.published import SOURCES, TARGETS, rows
 from tests.interop.tiny import MODELS
+from tests.reference import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
 

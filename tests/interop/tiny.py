@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tests.interop import published
-from tests.interop.published import Both, transformers
+from tests.interop.published import Both
+from tests.reference import transformers
 
 
 class Tiny(NamedTuple):

@@ -1,0 +1,12 @@
+"""PyTorch and transformers, which many tests compare with; those that import this are skipped where they are absent."""
+
+import warnings
+
+import pytest
+
+with warnings.catch_warnings():  # those of other libraries are not ours to mend
+    warnings.simplefilter("ignore")
+    torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
+    transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")
+
+transformers.logging.set_verbosity_error()
