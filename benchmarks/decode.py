@@ -30,18 +30,18 @@ from measuring import (
     pin,
     random_tokens,
     show,
-    summarise,
+    summarize,
 )
 
-from flaxformer_lite.config import MeshConfig
+from flaxformer_lite.config.dataclasses import MeshConfig
+from flaxformer_lite.decoding.base import query
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.conventions import Google
+from flaxformer_lite.decoding.beam_variants import Google
 from flaxformer_lite.decoding.greedy import Greedy
-from flaxformer_lite.decoding.search import query
 from flaxformer_lite.inference.predict import search_batch
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
-from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.train_state import init_params
+from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.types import SpecialIds, Tokens
 
 
@@ -101,7 +101,7 @@ def measure(case: Case) -> Measured:
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         compile_seconds=compiled_at - start,
         warm_up_seconds=warm_at - compiled_at,
-        **summarise(
+        **summarize(
             taken,
             tokens=case.batch * case.target,
             flops=flops_of(run) + (case.target - 1) * flops_of_step(model, params, batch, case),

@@ -18,6 +18,7 @@ import ast
 import functools
 import importlib.util
 import json
+import logging
 import sys
 import tempfile
 import tokenize
@@ -26,6 +27,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/families.md"
@@ -120,15 +123,14 @@ def model_of(family: str, size: str) -> Any:
 
 def config_of(family: str, size: str, changes: dict[str, Any]) -> tuple[Any, int]:
     """The config of one published size, and how many entries its vocabulary has."""
-    from configs import base
-    from flaxformer_lite import schema
+    from flaxformer_lite.config import defaults, parsing
     from flaxformer_lite.models import families
 
     published = getattr(families, family)(size)
-    values = base.get_config()
+    values = defaults.get_config()
     model = {f"model.{key}": value for key, value in {**published.model, **changes}.items()}
     values.update_from_flattened_dict({"data.share_vocabulary": True, **model})
-    return schema.from_dict(values.to_dict()), published.vocabulary or MARIAN
+    return parsing.from_dict(values.to_dict()), published.vocabulary or MARIAN
 
 
 @functools.cache
@@ -136,7 +138,7 @@ def count(family: str, size: str) -> int:
     """Of parameters, without a bias of logits that the reference does not count."""
     import jax
 
-    from flaxformer_lite.train_state import param_shapes
+    from flaxformer_lite.train_step.state import param_shapes
 
     model = model_of(family, size)
     tied = model.config.share_embeddings in ("all", "target")
@@ -158,12 +160,11 @@ def sizes_table() -> str:
 
 
 def proof_table(names: Sequence[str]) -> str:
-    from flaxformer_lite.say import say
 
     rows, compared = [], {}
     for family in names:
         size = next(size for name, size in PUBLISHED if name == family)
-        say(f"comparing {family} {size} …")
+        logger.info(f"comparing {family} {size} …")
         with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:  # memory is each one's own
             report = fresh.submit(compare, family, size).result()
         worst = max(off / max(largest, 1) for off, largest in report.layers.values())
@@ -179,14 +180,14 @@ def compare(family: str, size: str) -> Any:
     """Exports a model with random weights and compares it with what the reference opens."""
     import jax
 
-    from flaxformer_lite.data.published import Frame, OffsetByteVocabulary
+    from flaxformer_lite.checkpoints.work_dir import WorkDir
+    from flaxformer_lite.data.vocabularies.pretrained import Frame, OffsetByteVocabulary
     from flaxformer_lite.interop import exporting, proof
     from flaxformer_lite.interop.paths import flat
     from flaxformer_lite.models import families
     from flaxformer_lite.models.scanned import layer_by_layer
-    from flaxformer_lite.train_state import init_params
+    from flaxformer_lite.train_step.state import init_params
     from flaxformer_lite.types import SpecialIds
-    from flaxformer_lite.workdir import WorkDir
 
     config, entries = config_of(family, size, {"scan_layers": False})
     pad, end, start = getattr(families, family)(size).special

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -23,11 +24,12 @@ import time
 from pathlib import Path
 
 import flaxformer_lite
-from flaxformer_lite import metrics
-from flaxformer_lite.config import CmudictConfig
+from flaxformer_lite.config.dataclasses import CmudictConfig
 from flaxformer_lite.data import cmudict
 from flaxformer_lite.data.tasks import Examples
-from flaxformer_lite.say import say
+from flaxformer_lite.metrics import scorers
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -56,11 +58,11 @@ def phonetisaurus(python: str, train: Examples, words: list[str]) -> list[str]:
         lexicon, model = Path(name) / "train.dict", Path(name) / "g2p.fst"
         lexicon.write_text("".join(f"{word}\t{phones}\n" for word, phones in zip(*train.pairs(), strict=True)), "utf-8")
         command = [python, "-m", "phonetisaurus"]
-        say(f"Phonetisaurus learns {len(train):,} words …")
+        logger.info(f"Phonetisaurus learns {len(train):,} words …")
         done = subprocess.run([*command, "train", "--model", str(model), str(lexicon)], capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"Phonetisaurus could not be trained:\n{done.stderr}")
-        say(f"Phonetisaurus says {len(words):,} words …")
+        logger.info(f"Phonetisaurus says {len(words):,} words …")
         said = subprocess.run(
             [*command, "predict", "--model", str(model)],
             input="\n".join(words),
@@ -75,7 +77,7 @@ def phonetisaurus(python: str, train: Examples, words: list[str]) -> list[str]:
 
 def scores(hypotheses: list[str], asked: Examples, start: float) -> dict[str, float]:
     """Error rates in percent, how many words got no pronunciation, and the seconds since the start."""
-    found = metrics.compute(("wer", "per"), hypotheses, asked.references)
+    found = scorers.compute(("wer", "per"), hypotheses, asked.references)
     return found | {"unanswered": hypotheses.count(""), "seconds": round(time.monotonic() - start)}
 
 

@@ -1,4 +1,4 @@
-"""Accumulation, rematerialisation and scanned layers side by side: what each costs in compiling, memory and time.
+"""Accumulation, rematerialization and scanned layers side by side: what each costs in compiling, memory and time.
 
 The training step of a Transformer of width 256 (heads 4, feed-forward 1,024, 8k vocabulary) with 6, and with 24 layers
 in each half. The exit code is 1 where 24 scanned layers take longer to compile than 6 one by one.
@@ -19,7 +19,7 @@ from train_step import Case, measure
 
 WAYS: dict[str, dict[str, Any]] = {
     "6 layers": {"model.num_layers": 6},
-    "6 layers, in 4 parts": {"model.num_layers": 6, "train.accumulate": 4},
+    "6 layers, in 4 parts": {"model.num_layers": 6, "train.grad_accum_steps": 4},
     "6 layers, remat dots": {"model.num_layers": 6, "model.remat": "dots"},
     "6 layers, remat full": {"model.num_layers": 6, "model.remat": "full"},
     "6 layers, scanned": {"model.num_layers": 6, "model.scan_layers": True},

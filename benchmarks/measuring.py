@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import resource
 import sys
@@ -17,18 +18,18 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from configs import base
-from flaxformer_lite import schema
-from flaxformer_lite.config import Config
-from flaxformer_lite.say import say
+from flaxformer_lite.config import defaults, parsing
+from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.types import Tokens
+
+logger = logging.getLogger(__name__)
 
 Case = TypeVar("Case")
 
 
 @dataclass(frozen=True)
 class Size:
-    """A model of as many encoder as decoder layers, with the choices of configs/base.py."""
+    """A model of as many encoder as decoder layers, with the choices of flaxformer_lite/config/defaults.py."""
 
     layers: int
     width: int
@@ -38,11 +39,11 @@ class Size:
 
     def config(self, changes: Mapping[str, Any] | None = None) -> Config:
         """The same as the library takes it; ``changes`` go by dotted keys."""
-        values = base.get_config()
+        values = defaults.get_config()
         sizes = {"width": self.width, "num_heads": self.heads, "mlp_width": self.mlp_width, "num_layers": self.layers}
         sizes = {f"model.{name}": size for name, size in sizes.items()}
         values.update_from_flattened_dict(sizes | dict(changes or {}))
-        return schema.from_dict(values.to_dict())
+        return parsing.from_dict(values.to_dict())
 
 
 SIZES = {
@@ -136,13 +137,13 @@ def measure_each(measure: Callable[[Case], Measured], cases: Mapping[str, Case])
     """Measures the cases, by name, each in a process of its own, so that memory is each one's own."""
     found = []
     for name, case in cases.items():
-        say(f"measuring {name} …")
+        logger.info(f"measuring {name} …")
         with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
             found.append(fresh.submit(measure, case).result())
     return found
 
 
-def summarise(taken: Sequence[float], *, tokens: int, flops: float, compiled: jax.stages.Compiled) -> dict[str, Any]:
+def summarize(taken: Sequence[float], *, tokens: int, flops: float, compiled: jax.stages.Compiled) -> dict[str, Any]:
     """The fields of ``Measured`` that come from the clock and from the compiler.
 
     Args:

@@ -15,6 +15,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import resource
 import statistics
@@ -33,9 +34,10 @@ from measuring import SIZES, Size, pin
 from train_step import Case, Clock, random_batch
 
 from flaxformer_lite.models.build import make_model
-from flaxformer_lite.say import say
-from flaxformer_lite.sharding import SeedsLayout, make_layout
-from flaxformer_lite.training import make_training
+from flaxformer_lite.sharding.layout import SeedsLayout, make_layout
+from flaxformer_lite.training.setup import make_training
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 7
@@ -141,7 +143,7 @@ def compare_runs(flags: Sequence[str], seeds: int) -> str:
         apart = []
         for seed in range(first, first + seeds):
             apart.append(run([*flags, f"--config.seed={seed}"], folder / f"{seed}", folder / "compiled apart"))
-            say(f"seed {seed} alone: {apart[-1]:.1f} s")
+            logger.info(f"seed {seed} alone: {apart[-1]:.1f} s")
         together = run(
             [*flags, f"--config.train.vmap_seeds={seeds}"], folder / "together", folder / "compiled together"
         )

@@ -27,12 +27,12 @@ from measuring import (
     pin,
     random_tokens,
     show,
-    summarise,
+    summarize,
 )
 
 from flaxformer_lite.models.build import make_model
-from flaxformer_lite.sharding import make_layout
-from flaxformer_lite.training import make_training
+from flaxformer_lite.sharding.layout import make_layout
+from flaxformer_lite.training.setup import make_training
 from flaxformer_lite.types import Batch
 
 
@@ -86,7 +86,7 @@ def measure(case: Case) -> Measured:
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         compile_seconds=compiled_at - start,
         warm_up_seconds=warm_at - compiled_at,
-        **summarise(case.clock.time(update), tokens=case.batch * case.target, flops=flops_of(run), compiled=run),
+        **summarize(case.clock.time(update), tokens=case.batch * case.target, flops=flops_of(run), compiled=run),
     )
 
 

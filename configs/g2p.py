@@ -16,12 +16,12 @@ Vary     with stress: --config.data.cmudict.keep_stress=True
 
 from ml_collections import ConfigDict
 
-from configs import base
+from flaxformer_lite.config import defaults
 
 
 def get_config() -> ConfigDict:
     """What differs from the base."""
-    config = base.get_config()
+    config = defaults.get_config()
 
     config.data.task = "cmudict"
     config.data.source_vocabulary.kind = "character"

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     """What differs from configs/g2p.py."""
     config = g2p.get_config()
 
-    config.data.buckets = 6
+    config.data.num_buckets = 6
 
     config.model.dropout = 0.05
 

@@ -9,18 +9,18 @@ Fine-tune an imported model on your own text (two parallel files a split, or one
 The learning rate and the number of steps are a beginning, not a recipe; see --config.optim and --config.train.
 """
 
-from configs import base
+from flaxformer_lite.config import defaults
 
 
 def get_config():
     """Base, and what suits weights that are trained already."""
-    config = base.get_config()
+    config = defaults.get_config()
     config.data.task = "text"
     config.data.source_vocabulary.kind = "saved"
     config.data.target_vocabulary.kind = "saved"
     config.data.max_source_length = 256
     config.data.max_target_length = 256
-    config.data.overlong = "truncate"
+    config.data.overlength = "truncate"
     config.model.embeddings.multiple = 1
     config.optim.learning_rate = 1e-4
     config.optim.schedule = "linear"

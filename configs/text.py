@@ -12,13 +12,13 @@ Vary     a test split for flaxformer-lite evaluate --split=test: --config.data.t
 
 from ml_collections import ConfigDict
 
-from configs import base
+from flaxformer_lite.config import defaults
 from flaxformer_lite.models.families import Published
 
 
 def get_config() -> ConfigDict:
     """What differs from the base."""
-    config = base.get_config()
+    config = defaults.get_config()
 
     config.data.task = "text"
     config.data.source_vocabulary.kind = "sentencepiece"

@@ -10,12 +10,12 @@ Vary     longer strings: --config.data.reverse.max_length=20 (and more steps: --
 
 from ml_collections import ConfigDict
 
-from configs import base
+from flaxformer_lite.config import defaults
 
 
 def get_config() -> ConfigDict:
     """What differs from the base."""
-    config = base.get_config()
+    config = defaults.get_config()
 
     config.data.task = "reverse"
     config.data.max_source_length = 32  # room for longer strings than the base's 10 characters

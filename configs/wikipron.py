@@ -13,20 +13,20 @@ Vary     other models on the same: configs/wikipron_lstm_attention.py, wikipron_
 
 from ml_collections import ConfigDict
 
-from configs import base
+from flaxformer_lite.config import defaults
 
 
 def get_config() -> ConfigDict:
     """What differs from the base."""
-    config = base.get_config()
+    config = defaults.get_config()
 
     config.data.task = "text"
     config.data.source_vocabulary.kind = "character"
     config.data.target_vocabulary.kind = "word"  # phones are written with spaces between them
     config.data.max_source_length = 40
     config.data.max_target_length = 40
-    config.data.overlong = "truncate"
-    config.data.buckets = 3
+    config.data.overlength = "truncate"
+    config.data.num_buckets = 3
 
     config.model.width = 128
     config.model.mlp_width = 512

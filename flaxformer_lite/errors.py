@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""The exception for invalid input, and its use for errors of the file system."""
 
 from __future__ import annotations
 
@@ -10,10 +10,24 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """What the user gave cannot work. The message names the thing, shows its value and says what to do.
+    """Invalid input: names the thing with its value, gives the reason, and says what to do.
 
-    Commands print the message and end with exit code 2; nobody sees a traceback for it.
+    Commands print the message and exit with code 2, without a traceback.
+
+    Attributes:
+      subject: what is invalid, as the caller names it: a path, or a config key with its value.
+      reason: why it is invalid.
+      remedy: what to do about it; "" where the reason says it.
     """
+
+    def __init__(self, subject: str, reason: str = "", remedy: str = ""):
+        self.subject, self.reason, self.remedy = subject, reason, remedy
+        message = f"{subject}: {reason}" if reason else subject
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+
+    def with_subject(self, subject: str) -> InputError:
+        """The same error about ``subject``, such as the flag that the value came from."""
+        return InputError(subject, self.reason or self.subject, self.remedy)
 
 
 @contextlib.contextmanager
@@ -40,7 +54,7 @@ def write_errors_named(path: Path) -> Iterator[None]:
         raise
 
 
-def require(condition: bool, message: str) -> None:
-    """Raises ``InputError(message)`` unless the condition holds."""
+def require(condition: bool, subject: str, reason: str = "", remedy: str = "") -> None:
+    """Raises ``InputError(subject, reason, remedy)`` unless the condition holds."""
     if not condition:
-        raise InputError(message)
+        raise InputError(subject, reason, remedy)

@@ -23,7 +23,7 @@ def index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
 _FACTOR = 0xADB4A92D  # of a linear congruential generator modulo 2³² that Steele & Vigna (2022) found good
 
 
-def place(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+def position_hash(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """A number for each element, made of its indices alone: the same whatever an axis is padded to.
 
     ``Σ indexᵢ · factor^(rank - 1 - i)`` modulo 2³². That the factor passes the spectral test means that two elements
@@ -36,8 +36,8 @@ def place(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     return numbers
 
 
-def mix(bits: UInt32[Array, "*b"]) -> UInt32[Array, "*b"]:
-    """The finaliser of murmur3 (Appleby 2011), which makes other bits of other bits."""
+def murmur3_finalizer(bits: UInt32[Array, "*b"]) -> UInt32[Array, "*b"]:
+    """The finalizer of murmur3 (Appleby 2011), which makes other bits of other bits."""
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
     bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
     return bits ^ (bits >> 16)
@@ -93,4 +93,6 @@ def _sum_from(array: Array, first: Array) -> UInt32[Array, ""]:
         array = array.astype(jnp.uint8)
     words = array.view(f"uint{8 * min(array.dtype.itemsize, 4)}").astype(jnp.uint32)
     first = first * jnp.uint32(words.size // max(array.size, 1))
-    return mix(mix(index(words.shape) + first + jnp.uint32(1)) ^ words).sum(dtype=jnp.uint32)
+    return murmur3_finalizer(murmur3_finalizer(index(words.shape) + first + jnp.uint32(1)) ^ words).sum(
+        dtype=jnp.uint32
+    )

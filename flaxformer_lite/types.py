@@ -95,7 +95,7 @@ class Hypotheses(NamedTuple):
 
     Attributes:
       ids: token ids without the begin token; the end token is kept where it was reached; pad after it.
-      scores: by what they are ranked (a log-probability, normalised where the search says so).
+      scores: by what they are ranked (a log-probability, normalized where the search says so).
       lengths: number of tokens, the end token included.
     """
 

@@ -40,3 +40,11 @@ def real_data() -> Path:
     if not Path(folder).is_dir() or not folder:
         pytest.skip(f"FLAXFORMER_LITE_DATA={folder!r} names no folder with multi30k/ and the like")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def messages_on_stderr() -> None:
+    """The package's messages go to standard error, as the command line configures it."""
+    from flaxformer_lite.system.console import configure_logging
+
+    configure_logging()

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxformer_lite.checkpoints.format import quiet_orbax
 from flaxformer_lite.checkpoints.records import Evaluation
 from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
-from flaxformer_lite.checkpoints.stored import quiet_orbax
-from flaxformer_lite.config import Config
-from flaxformer_lite.data.vocabulary import CharacterVocabulary, Vocabulary
+from flaxformer_lite.checkpoints.work_dir import WorkDir
+from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.data.vocabularies.vocabulary import CharacterVocabulary, Vocabulary
 from flaxformer_lite.models.build import make_model
-from flaxformer_lite.train_state import TrainState, param_shapes
-from flaxformer_lite.workdir import WorkDir
+from flaxformer_lite.train_step.state import TrainState, param_shapes
 
 LETTERS = CharacterVocabulary("abcdefghij")
 

@@ -10,13 +10,13 @@ import jax
 import pytest
 
 from configs import tiny
-from flaxformer_lite import schema
-from flaxformer_lite.config import Config
+from flaxformer_lite.config import parsing
+from flaxformer_lite.config.dataclasses import Config
 
 _SMALL = {
     "data.reverse.examples": 200,
     "data.reverse.max_length": 5,
-    "data.buckets": 1,
+    "data.num_buckets": 1,
     "model.width": 16,
     "model.num_heads": 2,
     "model.mlp_width": 24,
@@ -37,7 +37,7 @@ def micro(changes: Mapping[str, Any] | None = None) -> Config:
     """``configs/tiny.py`` made smaller still; ``changes`` go by dotted keys."""
     values = tiny.get_config()
     values.update_from_flattened_dict(_SMALL | dict(changes or {}))
-    return schema.from_dict(values.to_dict())
+    return parsing.from_dict(values.to_dict())
 
 
 def flags(changes: Mapping[str, Any] | None = None) -> list[str]:

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite import loop, run, teachers
 from flaxformer_lite.checkpoints.saving import Checkpoints
-from flaxformer_lite.evaluator import Evaluator
 from flaxformer_lite.inference import predict
-from flaxformer_lite.sharding import MeshLayout, PmapLayout
+from flaxformer_lite.sharding.layout import MeshLayout, PmapLayout
+from flaxformer_lite.training import distillation, loop, run_state
+from flaxformer_lite.training.evaluator import Evaluator
 from tests.micro import micro
 from tests.pairs import Pairs
 
@@ -63,8 +63,8 @@ class Runs:
         for layout in (MeshLayout, PmapLayout):
             self._compile_and_init_once(layout)
         monkeypatch.setattr(loop, "Evaluator", PlainEvaluator)
-        monkeypatch.setattr(run, "make_model", make_brief)
-        for module in (predict, teachers):
+        monkeypatch.setattr(run_state, "make_model", make_brief)
+        for module in (predict, distillation):
             monkeypatch.setattr(module, "make_decoding_model", make_brief)
         save = Checkpoints.save
 
@@ -91,7 +91,7 @@ class Runs:
         what_is_learned = ("steps", "z_loss", "r_drop", "distill", "ema_decay")
         train = tuple(getattr(config.train, name) for name in what_is_learned)
         where = (config.mesh, config.parallel, jax.device_count())
-        self._program = (config.seed, config.data, config.model, config.optim, train, where, run.make_model)
+        self._program = (config.seed, config.data, config.model, config.optim, train, where, run_state.make_model)
         return loop.train(config, self.folder / name)
 
     def break_off(self, name, place, at, config=None):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flaxformer_lite.hashing import checksum, index, place
+from flaxformer_lite.hashing import checksum, index, position_hash
 
 TYPES = ("float32", "bfloat16", "float16", "int32", "int8", "uint32", "bool")
 
@@ -22,7 +22,7 @@ def test_indices_number_the_elements():
 @pytest.mark.slow
 def test_places_are_all_different():
     for shape in ((512, 8_000), (64, 128, 500), (64, 8, 100, 80)):
-        assert len(np.unique(place(shape))) == np.prod(shape)
+        assert len(np.unique(position_hash(shape))) == np.prod(shape)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -1,95 +1,79 @@
-"""Who may import whom: leaves the foundation, the spine also leaves and what stands to its left, the edge all."""
+"""The import order of all folders: a stage imports itself and the stages before it, never a later one."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
-_FOUNDATION = (
-    "errors",
-    "drafts",
-    "cache",
-    "types",
-    "config",
-    "ranges",
-    "checks",
-    "schema",
-    "hashing",
-    "processes",
-    "say",
-    "locks",
+_STAGES = (
+    ("types", "errors", "hashing"),
+    ("config", "system"),
+    ("data", "metrics", "models", "decoding", "sharding"),
+    ("train_step",),
+    ("checkpoints",),
+    ("inference", "monitoring"),
+    ("training",),
+    ("plan", "compare", "sweeps", "interop"),
+    ("__init__", "cli"),
 )
-_LEAVES = ("data", "models", "decoding", "losses", "metrics", "optim", "sharding", "memory")
-_SPINE = (
-    *("announced", "workdir", "provenance", "train_state", "objective", "steps", "training", "plan"),
-    *(
-        "checkpoints",
-        "teachers",
-        "beginning",
-        "inference",
-        "watch",
-        "compare",
-        "run",
-        "evaluator",
-        "course",
-        "loop",
-        "seeds",
-    ),
-)
-_EDGE = ("__init__", "cli", "interop", "sweeps")
+_NUMBER = {folder: number for number, stage in enumerate(_STAGES) for folder in stage}
 _FILES = sorted(path.relative_to(_PACKAGE).as_posix() for path in _PACKAGE.rglob("*.py"))
 
 
-def _part(file: str) -> str:
-    """The module or subpackage a file belongs to: ``data`` of data/pipeline.py, ``losses`` of losses.py."""
+def _folder(file: str) -> str:
+    """``data`` of data/pipeline.py, ``types`` of types.py."""
     return Path(file).with_suffix("").parts[0]
 
 
 def _imports(file: str) -> Iterator[str]:
-    """Dotted names of all that a file imports, inside functions too."""
-    for node in ast.walk(_tree(file)):
+    """Dotted names of everything that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse((_PACKAGE / file).read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{file}:{node.lineno} imports relatively; write the whole name"
+            assert not node.level, f"{file}:{node.lineno} imports relatively; use the absolute name"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _tree(file: str) -> ast.Module:
-    return ast.parse((_PACKAGE / file).read_text("utf-8"))
-
-
-def _may_import(part: str) -> set[str]:
-    if part in _FOUNDATION:
-        return set(_FOUNDATION[: _FOUNDATION.index(part)])
-    if part in _LEAVES:
-        return {part, *_FOUNDATION}
-    if part in _SPINE:
-        return {part, *_FOUNDATION, *_LEAVES, *_SPINE[: _SPINE.index(part)]}
-    return {*_FOUNDATION, *_LEAVES, *_SPINE, *_EDGE}
+def test_the_top_level_has_at_most_six_modules():
+    assert len([file for file in _FILES if "/" not in file]) <= 6
 
 
 @pytest.mark.parametrize("file", _FILES)
-def test_imports_go_one_way(file):
-    part = _part(file)
-    assert part in (*_FOUNDATION, *_LEAVES, *_SPINE, *_EDGE), f"{file}: say above where it belongs"
-    ours = {name.split(".")[1] for name in _imports(file) if name.startswith("flaxformer_lite.")}
-    assert ours <= _may_import(part), f"{file} imports {sorted(ours - _may_import(part))}"
+def test_imports_follow_the_order_of_stages(file):
+    folder = _folder(file)
+    assert folder in _NUMBER, f"{file}: add its folder to a stage above"
+    imported = {name.split(".")[1] for name in _imports(file) if name.startswith("flaxformer_lite.")}
+    later = {name for name in imported if _NUMBER.get(name, 0) > _NUMBER[folder]}
+    assert not later, f"{file} imports later stages: {sorted(later)}"
 
 
-@pytest.mark.parametrize("file", [file for file in _FILES if _part(file) == "data"])
-def test_data_is_numpy(file):
-    assert not {name.split(".")[0] for name in _imports(file)} & {"jax", "flax", "optax", "orbax"}
+@pytest.mark.parametrize("folder", ["errors", "types", "config", "system", "data"])
+def test_numpy_stages_do_not_import_jax(folder):
+    path = _PACKAGE / folder
+    files = path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]
+    names = [".".join(("flaxformer_lite", *file.relative_to(_PACKAGE).with_suffix("").parts)) for file in files]
+    names = [name.removesuffix(".__init__") for name in names if name != "flaxformer_lite.data.pipeline"]
+    imports = "; ".join(f"import {name}" for name in sorted(names))
+    code = f"import sys; {imports}; print({{'jax', 'grain'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("file", [file for file in _FILES if _part(file) not in _EDGE])
-def test_only_the_edge_knows_flags(file):
-    assert not [name for name in _imports(file) if name.startswith(("absl.flags", "ml_collections", "argparse"))]
+@pytest.mark.parametrize("file", [file for file in _FILES if _folder(file) != "cli"])
+def test_only_the_cli_parses_flags(file):
+    assert not [name for name in _imports(file) if name.startswith("argparse")]
 
 
-@pytest.mark.parametrize("file", [file for file in _FILES if _part(file) not in ("sharding", "config")])
+@pytest.mark.parametrize("file", [file for file in _FILES if _folder(file) not in ("sharding", "config")])
 def test_mesh_axes_are_named_in_one_place(file):
-    words = [node.value for node in ast.walk(_tree(file)) if isinstance(node, ast.Constant)]
-    assert not {"fsdp", "tensor"}.intersection(word for word in words if isinstance(word, str))
+    constants = [
+        node.value
+        for node in ast.walk(ast.parse((_PACKAGE / file).read_text("utf-8")))
+        if isinstance(node, ast.Constant)
+    ]
+    assert not {"fsdp", "tensor"}.intersection(word for word in constants if isinstance(word, str))

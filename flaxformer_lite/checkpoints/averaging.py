@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from flaxformer_lite.checkpoints.format import first_sound, quiet_orbax, read, reading, write
 from flaxformer_lite.checkpoints.records import AVERAGE, steps_in
 from flaxformer_lite.checkpoints.restoring import refuse
-from flaxformer_lite.checkpoints.stored import first_sound, quiet_orbax, read, reading, write
-from flaxformer_lite.config import TrainConfig
+from flaxformer_lite.config.dataclasses import TrainConfig
 from flaxformer_lite.errors import InputError, write_errors_named
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.stored import quiet_orbax, write
+from flaxformer_lite.checkpoints.format import quiet_orbax, write
 from flaxformer_lite.errors import write_errors_named
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from flaxformer_lite import processes
+from flaxformer_lite.checkpoints.format import Stored, first_sound, read, reading, steps_of
 from flaxformer_lite.checkpoints.records import AVERAGE, best_first, check_folder, read_history, read_record
-from flaxformer_lite.checkpoints.stored import Stored, first_sound, read, reading, steps_of
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.say import say
+from flaxformer_lite.system import multihost
+
+logger = logging.getLogger(__name__)
 
 
 def find(folder: Path, which: str | int, metric: str) -> tuple[Path, int]:
@@ -52,7 +54,7 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
         def pass_over(step: int, why: str) -> None:
             if step == which:
                 refuse(folder, step, why)
-            say(f"checkpoint {folder / str(step)} is damaged ({why}); passed over")
+            logger.info(f"checkpoint {folder / str(step)} is damaged ({why}); passed over")
 
         steps = _order(folder, which, metric)
         found = first_sound(steps, partial(_read_served, manager, like), pass_over)
@@ -78,7 +80,7 @@ def _restore_average(folder: Path, like: Any) -> tuple[int, Any]:
     if not found:
         raise InputError(f"{folder}: there is no average of checkpoints; flaxformer-lite average makes one")
     parts, run, *_ = found[1]
-    say(f"the average of the checkpoints of steps {', '.join(map(str, run['steps']))}")
+    logger.info(f"the average of the checkpoints of steps {', '.join(map(str, run['steps']))}")
     return run["steps"][-1], parts["params"]
 
 
@@ -112,4 +114,4 @@ def _order(folder: Path, which: str | int, metric: str) -> list[int]:
         return [which]
     if which == "latest":
         return steps
-    return processes.exchange(best_first(steps, read_history(folder, steps), metric))[0]
+    return multihost.all_gather_json(best_first(steps, read_history(folder, steps), metric))[0]

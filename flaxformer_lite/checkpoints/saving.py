@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,14 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from flaxformer_lite import processes
+from flaxformer_lite.checkpoints.format import first_sound, read, reading, steps_of, write
 from flaxformer_lite.checkpoints.records import Evaluation, ranked, steps_in
-from flaxformer_lite.checkpoints.stored import first_sound, read, reading, steps_of, write
-from flaxformer_lite.config import TrainConfig
+from flaxformer_lite.config.dataclasses import TrainConfig
 from flaxformer_lite.errors import InputError, write_errors_named
-from flaxformer_lite.say import say
-from flaxformer_lite.train_state import TrainState
+from flaxformer_lite.system import multihost
+from flaxformer_lite.train_step.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 
 class Saved(NamedTuple):
@@ -50,10 +52,10 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             # Told which processes there are, Orbax has them wait for one another through jax's coordinator; otherwise
             # by sums over all devices, which know no time limit. It makes no folder then.
-            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=processes.everybody()),
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=multihost.process_indices()),
             create=False,
         )
-        with write_errors_named(folder), processes.first_ahead():
+        with write_errors_named(folder), multihost.primary_first():
             folder.mkdir(parents=True, exist_ok=True)
         with write_errors_named(folder):
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
@@ -63,7 +65,7 @@ class Checkpoints:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Closes, except after a failure of one of several processes: the others may never come to do so too."""
-        if kind is None or processes.alone():
+        if kind is None or multihost.is_single_process():
             self.close()
 
     def save(self, saved: Saved) -> None:
@@ -124,8 +126,8 @@ class Checkpoints:
         return next(iter(steps_in(self._folder)), 0)
 
     def _set_aside(self, step: int, why: str) -> None:
-        with processes.first_ahead():
-            if processes.first():
+        with multihost.primary_first():
+            if multihost.is_primary():
                 self._rename(step, "damaged", f"is damaged ({why})")
         self._manager.reload()
 
@@ -133,7 +135,7 @@ class Checkpoints:
         names = (f"{as_what}.{step}" + ".again" * times for times in itertools.count())
         aside = next(place for name in names if not (place := self._folder / name).exists())
         checkpoint = self._folder / str(step)
-        say(f"checkpoint {checkpoint} {why}; set aside as {aside.name}")
+        logger.info(f"checkpoint {checkpoint} {why}; set aside as {aside.name}")
         checkpoint.rename(aside)
 
 

@@ -25,14 +25,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Averages; returns the exit code."""
     if arguments.last < 1:
         raise InputError(f"--last={arguments.last}: must be at least 1")
-    from flaxformer_lite.checkpoints.averaging import (
-        save_average,  # here, because what it needs takes seconds to import
-    )
-    from flaxformer_lite.config import MeshConfig
+    from flaxformer_lite.checkpoints.averaging import save_average
+    from flaxformer_lite.checkpoints.work_dir import WorkDir
+    from flaxformer_lite.config.dataclasses import MeshConfig
     from flaxformer_lite.models.build import make_decoding_model
-    from flaxformer_lite.sharding import MeshLayout
-    from flaxformer_lite.train_state import param_shapes
-    from flaxformer_lite.workdir import WorkDir
+    from flaxformer_lite.sharding.layout import MeshLayout
+    from flaxformer_lite.train_step.state import param_shapes
 
     folder = WorkDir(arguments.workdir)
     config = folder.config()
@@ -42,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder.checkpoints,
         arguments.last,
         config.train,
-        layout.replicated(param_shapes(model, config.precision.weights)),
+        layout.replicated(param_shapes(model, config.precision.param_dtype)),
     )
     print(f"averaged the checkpoints of steps {', '.join(map(str, steps))}; use it as --step=average")
     return 0

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.say import format_duration, format_size, say, table
-from flaxformer_lite.watch import report
+from flaxformer_lite.monitoring import metric_writer
+from flaxformer_lite.system.console import format_duration, format_size, table
 
 if TYPE_CHECKING:
     from flaxformer_lite.checkpoints.listing import Evaluations
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +70,7 @@ def _ls(arguments: argparse.Namespace) -> None:
 
     rows = list_checkpoints(_evaluations(arguments.workdir))
     if arguments.json:
-        values = [row._asdict() | {"path": str(row.path), "metrics": report.finite(row.metrics)} for row in rows]
+        values = [row._asdict() | {"path": str(row.path), "metrics": metric_writer.finite(row.metrics)} for row in rows]
         print(json.dumps(values, indent=1))
         return
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
@@ -89,7 +92,7 @@ def _best(arguments: argparse.Namespace) -> None:
     metric = arguments.metric.removeprefix("eval/") or found.main
     step = found.best(metric)
     if metric not in found.of(step):
-        say(f"no checkpoint there was evaluated by {metric}; the latest counts as the best")
+        logger.info(f"no checkpoint there was evaluated by {metric}; the latest counts as the best")
     print(found.folder / str(step) if arguments.path else step)
 
 
@@ -99,13 +102,13 @@ def _diff(arguments: argparse.Namespace) -> None:
     import jax  # here, because ls and best answer without it
 
     jax.config.update("jax_platforms", "cpu")  # a run may be at work on what else there is
-    from flaxformer_lite.checkpoints.changes import compare
+    from flaxformer_lite.checkpoints.diff import compare
 
     before, after = _two_checkpoints(arguments.workdir.split(","), arguments.steps.split(","))
     found = compare(before, after)
     if arguments.json:
-        changes = [change._asdict() | report.finite({"relative": change.relative}) for change in found.changes]
-        values = report.finite({"relative": found.relative}) | {"changes": changes, "unlike": found.unlike}
+        changes = [change._asdict() | metric_writer.finite({"relative": change.relative}) for change in found.changes]
+        values = metric_writer.finite({"relative": found.relative}) | {"changes": changes, "unlike": found.unlike}
         print(json.dumps(values, indent=1))
         return
     print(f"{before[0] / str(before[1])} → {after[0] / str(after[1])}:")
@@ -129,7 +132,7 @@ def _two_checkpoints(folders: list[str], steps: list[str]) -> list[tuple[Path, i
             "(--steps=100,best) or one each of two (--workdir=runs/a,runs/b)"
         )
     from flaxformer_lite.checkpoints.restoring import find
-    from flaxformer_lite.workdir import WorkDir
+    from flaxformer_lite.checkpoints.work_dir import WorkDir
 
     found = []
     for folder, step in zip(folders * (2 // len(folders)), steps * (2 // len(steps)), strict=True):
@@ -144,8 +147,10 @@ def _two_checkpoints(folders: list[str], steps: list[str]) -> list[tuple[Path, i
 
 def _evaluations(workdir: str) -> Evaluations:
     from flaxformer_lite.checkpoints.listing import Evaluations
-    from flaxformer_lite.workdir import WorkDir
+    from flaxformer_lite.checkpoints.work_dir import WorkDir
 
     work = WorkDir(workdir)
     work.check_one_run()
-    return Evaluations(work.checkpoints, report.read(Path(workdir) / "metrics.jsonl"), work.config().eval.best_metric)
+    return Evaluations(
+        work.checkpoints, metric_writer.read(Path(workdir) / "metrics.jsonl"), work.config().eval.best_metric
+    )

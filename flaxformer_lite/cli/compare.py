@@ -16,12 +16,14 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 from pathlib import Path
 
 from flaxformer_lite.cli import output
 from flaxformer_lite.compare import decodes
-from flaxformer_lite.say import say
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,16 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
     from flaxformer_lite.compare import export, table  # here, because numpy takes longer to import than --help may
     from flaxformer_lite.compare.reading import read_runs
     from flaxformer_lite.compare.runs import choose_metric, compare
-    from flaxformer_lite.compare.trial import hold_trial
+    from flaxformer_lite.compare.significance_table import hold_trial
 
     found = read_runs(arguments.folders)
     comparison = compare(found.runs, choose_metric(found.runs, arguments.metric))
     trial = hold_trial(found.runs, names) if names else None
     for line in (*found.left_out, *([trial.missing] if trial and trial.missing else [])):
-        say(f"left out: {line}")
+        logger.info(f"left out: {line}")
     if repeated := comparison.repeated:
         names = ", ".join(run.name for run in repeated)
-        say(f"{names}: of these some are the same run, seed and all; a mean over seeds counts each; name each run once")
+        logger.info(
+            f"{names}: of these some are the same run, seed and all; a mean over seeds counts each; name each run once"
+        )
     if "-" not in (arguments.csv, arguments.json, arguments.html):
         width = max(shutil.get_terminal_size().columns, 80)
         print(table.render(comparison, width) + (f"\n{trial.render(width)}" if trial else ""), end="")
@@ -78,5 +82,5 @@ def run(arguments: argparse.Namespace) -> int:
         from flaxformer_lite.compare import pictures  # here, because matplotlib takes half a second to import
 
         for path in pictures.draw(comparison, Path(arguments.png)):
-            say(f"drew {path}")
+            logger.info(f"drew {path}")
     return 0

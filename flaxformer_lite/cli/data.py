@@ -14,16 +14,17 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
-from flaxformer_lite.cli import configuration
+from flaxformer_lite.cli import config_flags
+from flaxformer_lite.config import overrides
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.say import table
+from flaxformer_lite.system.console import table
 
 if TYPE_CHECKING:
-    from flaxformer_lite.config import Config, DataConfig
+    from flaxformer_lite.config.dataclasses import Config, DataConfig
     from flaxformer_lite.data.features import FitCounts
     from flaxformer_lite.data.pipeline import Dataset
     from flaxformer_lite.data.tasks import Examples
-    from flaxformer_lite.data.vocabulary import Vocabulary
+    from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 
 _WIDTH = 100  # characters of a line of arrays; longer ones are broken
 _QUANTILES = {"shortest": 0.0, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "longest": 1.0}
@@ -44,7 +45,7 @@ class _Vocabularies(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``data``."""
-    configuration.add_arguments(parser)
+    config_flags.add_arguments(parser)
     parser.add_argument(
         "--examples", type=int, default=3, metavar="N", help="training examples to show (default: %(default)s)"
     )
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints what the model will see; returns the exit code."""
     if arguments.examples < 0:
         raise InputError(f"--examples={arguments.examples}: give 0 or more")
-    config = configuration.load(arguments.config, arguments.overrides)
+    config = overrides.load(arguments.config, arguments.overrides)
     for line in _describe(config, arguments.examples):
         print(line)
     return 0
@@ -67,7 +68,7 @@ def _describe(config: Config, examples: int) -> Iterator[str]:
     validation_examples = tasks.load(data, "validation", config.seed)
     train_examples = tasks.load(data, "train", config.seed)
     vocabularies = _Vocabularies(*pipeline.build_vocabularies(data, train_examples))
-    train = _Split(train_examples, *pipeline.make_dataset(train_examples, *vocabularies, data, data.overlong))
+    train = _Split(train_examples, *pipeline.make_dataset(train_examples, *vocabularies, data, data.overlength))
     validation = _Split(
         validation_examples, *pipeline.make_dataset(validation_examples, *vocabularies, data, "truncate")
     )
@@ -95,7 +96,7 @@ def _splits(data: DataConfig, train: _Split, validation: _Split) -> Iterator[str
             for name, split in (("train", train), ("validation", validation))
         ],
     )
-    yield f"  Too long for training: {data.overlong} (config.data.overlong). Validation truncates for its loss only,"
+    yield f"  Too long for training: {data.overlength} (config.data.overlength). Validation truncates for its loss,"
     yield "  and decodes everything whole."
 
 
@@ -170,11 +171,11 @@ def _example(source: str, target: str, vocabularies: _Vocabularies, train: Datas
     yield ""
     yield f"Source  {source!r}"
     yield f"Target  {target!r}"
-    sources = features.tokenise(vocabularies.source, [source])
-    targets = features.tokenise(vocabularies.target, [target])
+    sources = features.tokenize(vocabularies.source, [source])
+    targets = features.tokenize(vocabularies.target, [target])
     if sources.lengths[0] > data.max_source_length or targets.lengths[0] > data.max_target_length:
-        yield f"  too long with {sources.lengths[0]} and {targets.lengths[0]} tokens: {data.overlong}"
-        if data.overlong == "drop":
+        yield f"  too long with {sources.lengths[0]} and {targets.lengths[0]} tokens: {data.overlength}"
+        if data.overlength == "drop":
             return
     sources, targets, _, _ = features.fit(sources, targets, data.max_source_length, data.max_target_length, "truncate")
     # The first shape that holds a pair is its bucket's: earlier buckets are for pairs whose longer side is shorter.

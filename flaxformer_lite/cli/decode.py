@@ -6,7 +6,7 @@ Examples:
   echo "flaxformer" | flaxformer-lite decode --workdir=runs/g2p
   flaxformer-lite decode --workdir=runs/g2p --input=words.txt --output=phones.txt --beam_size=5
   flaxformer-lite decode --workdir=runs/g2p --input=words.txt --beam_size=5 --n_best=3 --format=jsonl --attention
-  flaxformer-lite decode --workdir=runs/g2p --input=words.txt --method=sample --samples=20 --top_p=0.9
+  flaxformer-lite decode --workdir=runs/g2p --input=words.txt --method=sample --num_samples=20 --top_p=0.9
   flaxformer-lite decode --workdir=runs/a,runs/b,runs/c --input=words.txt --method=mbr --utility=chrf
 """
 
@@ -14,27 +14,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flaxformer_lite.cli import output, processes, search_flags
+from flaxformer_lite.cli import decode_flags, multihost_flags, output
 from flaxformer_lite.cli.score import as_json
-from flaxformer_lite.data import text_files
+from flaxformer_lite.data import readers
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.say import say
 
 if TYPE_CHECKING:
     from flaxformer_lite.inference.predict import Prediction, Predictor
     from flaxformer_lite.inference.scoring import Scorer
+
+logger = logging.getLogger(__name__)
 
 _BATCHES_A_TIME = 16  # decoded before their lines are written: many enough to sort by length, few enough to see go by
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``decode``."""
-    search_flags.add_arguments(parser)
+    decode_flags.add_arguments(parser)
     parser.add_argument("--input", metavar="FILE", default="-", help="UTF-8 text, may be .gz (default: standard input)")
     parser.add_argument("--output", metavar="FILE", default="-", help="where to write (default: standard output)")
     parser.add_argument("--n_best", type=int, metavar="N", help="write the N best outputs for each line, best first")
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "tokens come the end token's",
     )
     parser.add_argument("--scores", action="store_true", help="text: each line is its score, a tab and the text")
-    processes.add_arguments(parser)
+    multihost_flags.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,16 +67,16 @@ def run(arguments: argparse.Namespace) -> int:
     output.check_writable(arguments.output)
     if arguments.attention and arguments.format != "jsonl":
         raise InputError(f"--attention needs --format=jsonl, not {arguments.format}")
-    processes.join(arguments)
+    multihost_flags.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.inference.scoring import Scorer
 
-    predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
-    decode = search_flags.checked_decode_config(predictor, arguments)
+    predictor = flaxformer_lite.load(decode_flags.folders(arguments.workdir), step=arguments.step)
+    decode = decode_flags.checked_decode_config(predictor, arguments)
     if arguments.seed is not None:
         predictor.seed = arguments.seed
     scorer = Scorer(predictor, decode) if arguments.attention else None
-    predictor.tokenise_prefixes(prefixes)  # names what cannot be said before the first line is decoded
+    predictor.tokenize_prefixes(prefixes)  # names what cannot be said before the first line is decoded
     size = decode.batch_size * _BATCHES_A_TIME
 
     def chunks() -> Iterator[str]:
@@ -133,7 +135,7 @@ def _one_line(text: str) -> str:
 def _read_prefixes(path: str, count: int) -> list[str]:
     if not Path(path).expanduser().exists():
         raise InputError(f"--prefix={path}: there is no such file; give one with a line for each line of the input")
-    prefixes = text_files.read_lines(path)
+    prefixes = readers.read_lines(path)
     if len(prefixes) != count:
         raise InputError(f"--prefix={path} has {len(prefixes)} lines, the input {count}: give one for each, or blank")
     return prefixes
@@ -142,7 +144,7 @@ def _read_prefixes(path: str, count: int) -> list[str]:
 def _read_lines(path: str) -> list[str]:
     """All lines of a file, or of standard input for ``-``."""
     if path != "-":
-        return text_files.read_lines(path)
+        return readers.read_lines(path)
     if sys.stdin.isatty():
-        say("reading lines from the keyboard; Ctrl-D ends them")
-    return text_files.split_lines(sys.stdin.buffer.read(), "standard input")
+        logger.info("reading lines from the keyboard; Ctrl-D ends them")
+    return readers.split_lines(sys.stdin.buffer.read(), "standard input")

@@ -12,20 +12,22 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxformer_lite.cli import processes, search_flags
+from flaxformer_lite.cli import decode_flags, multihost_flags
 from flaxformer_lite.compare import decodes
 from flaxformer_lite.compare.decodes import Decodes
-from flaxformer_lite.config import Config, DecodeConfig
+from flaxformer_lite.config.dataclasses import Config, DecodeConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.say import say
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``evaluate``."""
-    search_flags.add_arguments(parser)
+    decode_flags.add_arguments(parser)
     parser.add_argument(
         "--split", choices=["validation", "test", "train"], default="validation", help="(default: validation)"
     )
@@ -48,21 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep sources, references and hypotheses as decodes/NAME.jsonl in the work folder, for compare\n"
         "--significance=NAME (default: the split's name)",
     )
-    processes.add_arguments(parser)
+    multihost_flags.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates; returns the exit code."""
     if arguments.max_examples < 0:
         raise InputError(f"--max_examples={arguments.max_examples}: must be at least 0 (all)")
-    folders = search_flags.folders(arguments.workdir)
+    folders = decode_flags.folders(arguments.workdir)
     kept = _place_of_decodes(arguments, folders)
-    processes.join(arguments)
+    multihost_flags.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.inference.evaluate import evaluate_split
 
     predictor = flaxformer_lite.load(folders, step=arguments.step)
-    decode = search_flags.checked_decode_config(predictor, arguments)
+    decode = decode_flags.checked_decode_config(predictor, arguments)
     if arguments.seed is not None:
         predictor.seed = arguments.seed
     if arguments.text:
@@ -80,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     } | ({"text": arguments.text} if arguments.text else {})
     if kept:
         decodes.save(Decodes(settings, found.examples.sources, found.examples.references, found.hypotheses), kept)
-        say(f"kept what was decoded in {kept}")
+        logger.info(f"kept what was decoded in {kept}")
     if arguments.json:
         print(json.dumps(settings, indent=2))
     else:
@@ -113,10 +115,10 @@ def _place_of_decodes(arguments: argparse.Namespace, folders: Sequence[str]) -> 
 def _named(decode: DecodeConfig) -> str:
     match decode.method:
         case "beam":
-            return f"beam {decode.beam_size}, length penalty {decode.length_penalty} ({decode.convention})"
+            return f"beam {decode.beam_size}, length penalty {decode.length_penalty} ({decode.beam_variant})"
         case "sample":
-            return f"the likeliest of {decode.samples} samples" if decode.samples > 1 else "one sample"
+            return f"the likeliest of {decode.num_samples} samples" if decode.num_samples > 1 else "one sample"
         case "mbr":
-            return f"minimum Bayes risk by {decode.utility} over {decode.samples} samples"
+            return f"minimum Bayes risk by {decode.utility} over {decode.num_samples} samples"
         case _:
             return "greedy"

@@ -13,17 +13,20 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
-from flaxformer_lite import memory
-from flaxformer_lite.cli import search_flags
+from flaxformer_lite.cli import decode_flags
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.system import malloc
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``export``."""
     parser.add_argument("--workdir", metavar="FOLDER", required=True, help="the work folder of one run")
-    search_flags.add_step(parser)
+    decode_flags.add_step(parser)
     parser.add_argument("--target", metavar="FOLDER", required=True, help="the folder to make")
     parser.add_argument(
         "--format",
@@ -41,28 +44,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Exports."""
-    memory.share_one_heap()
-    memory.give_back_at_once()
+    malloc.use_single_arena()
+    malloc.return_large_arrays()
     from flaxformer_lite.interop import exporting  # here, because jax takes seconds to import
     from flaxformer_lite.interop.made import check_free, made_whole
     from flaxformer_lite.interop.paths import nested
     from flaxformer_lite.interop.proof import prove
     from flaxformer_lite.interop.served import write_served
-    from flaxformer_lite.say import say
 
     workdir, target = Path(arguments.workdir), Path(arguments.target)
     check_free(target)
-    if len(search_flags.folders(arguments.workdir)) > 1:
+    if len(decode_flags.folders(arguments.workdir)) > 1:
         raise InputError(f"--workdir={workdir}: an ensemble is no model of a published family; name one run")
     trained = exporting.load_trained(workdir, arguments.step)
     if arguments.format == "ctranslate2":
         with made_whole(target) as folder:
             write_served(trained, folder)
-        say(f"step {trained.step:,} of {workdir} for CTranslate2; all in {target}")
+        logger.info(f"step {trained.step:,} of {workdir} for CTranslate2; all in {target}")
         return
     family = exporting.family_of(trained)
     with made_whole(target) as folder:
         exporting.write_folder(trained, family, folder)
         if arguments.proof == "yes":
             prove(folder, trained.config, trained.vocabularies, nested(trained.params), folder / "conversion.json")
-    say(f"step {trained.step:,} of {workdir} as {family}; all in {target}")
+    logger.info(f"step {trained.step:,} of {workdir} as {family}; all in {target}")

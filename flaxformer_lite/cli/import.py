@@ -17,10 +17,13 @@ To train it on text of your own, into a folder of its own:
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 from pathlib import Path
 
-from flaxformer_lite import memory
+from flaxformer_lite.system import malloc
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Imports."""
-    memory.share_one_heap()
-    memory.give_back_at_once()
+    malloc.use_single_arena()
+    malloc.return_large_arrays()
     from flaxformer_lite.interop import importing  # here, because jax takes seconds to import
     from flaxformer_lite.interop.made import check_free, made_whole
     from flaxformer_lite.interop.proof import prove
     from flaxformer_lite.interop.vocabularies import Languages
-    from flaxformer_lite.say import say
 
     workdir = Path(arguments.workdir)
     check_free(workdir)
@@ -64,5 +66,5 @@ def run(arguments: argparse.Namespace) -> None:
             prove(read.folder.path, read.config, read.vocabularies, params, folder / "conversion.json")
     count = sum(math.prod(pair.shape) for pair, _ in read.found)
     if hint := importing.unheeded(read):
-        say(hint)
-    say(f"{count:,} parameters in {read.config.precision.weights}; all in {workdir}")
+        logger.info(hint)
+    logger.info(f"{count:,} parameters in {read.config.precision.param_dtype}; all in {workdir}")

@@ -15,10 +15,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from flaxformer_lite import processes
-from flaxformer_lite.cache import keep_compiled
-from flaxformer_lite.cli import configuration
+from flaxformer_lite.cli import config_flags
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.system import multihost
+from flaxformer_lite.system.cache_dir import enable_compilation_cache
+from flaxformer_lite.system.console import configure_logging
 
 _COMMANDS = {
     "train": "train a model, or go on where a run stopped",
@@ -61,24 +62,25 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 2 for bad input, 128 + signal where one ended it."""
+    configure_logging()
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # here, so that a reader who has gone away is noticed inside the try
         return code
     except InputError as error:
-        print(f"flaxformer-lite: error{processes.label()}: {error}", file=sys.stderr)
-        return processes.leave(2)
+        print(f"flaxformer-lite: error{multihost.process_label()}: {error}", file=sys.stderr)
+        return multihost.exit_process(2)
     except KeyboardInterrupt:
-        return processes.leave(130)
+        return multihost.exit_process(130)
     except BrokenPipeError:
         # `flaxformer-lite decode … | head` is no error. Python flushes standard output once more as it ends; let that
         # go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return processes.leave(141)
+        return multihost.exit_process(141)
     except Exception as error:
-        if processes.alone():
+        if multihost.is_single_process():
             raise
-        processes.fail(error)
+        multihost.fail(error)
 
 
 def _run(argv: list[str]) -> int:
@@ -98,13 +100,13 @@ def _run(argv: list[str]) -> int:
         allow_abbrev=False,  # a flag that a later version adds must not change what an abbreviation means
     )
     command.add_arguments(parser)
-    ordinary, overrides = configuration.separate(rest)
+    ordinary, overrides = config_flags.separate(rest)
     _check_flags(ordinary, parser)
     arguments = parser.parse_args(ordinary)
     if overrides and "config" not in arguments:
         raise InputError(f"{overrides[0]}: {name} reads its settings from the work folder; see {parser.prog} --help")
     arguments.overrides = overrides
-    keep_compiled()
+    enable_compilation_cache()
     return command.run(arguments) or 0
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-from flaxformer_lite import processes
-from flaxformer_lite.drafts import draft_of
 from flaxformer_lite.errors import InputError, write_errors_named
+from flaxformer_lite.system import multihost
+from flaxformer_lite.system.atomic import atomic_write
 
 
 def check_writable(path: str, flag: str = "--output") -> None:
@@ -42,9 +42,9 @@ def write(path: str, texts: Iterable[str]) -> None:
                 sys.stdout.buffer.write(text.encode())
                 sys.stdout.buffer.flush()
         return
-    place = Path(path if processes.first() else os.devnull).resolve()  # through a link, which stays one
+    place = Path(path if multihost.is_primary() else os.devnull).resolve()  # through a link, which stays one
     content = "".join(texts).encode()
-    with write_errors_named(place), nullcontext(place) if _is_special(place) else draft_of(place) as draft:
+    with write_errors_named(place), nullcontext(place) if _is_special(place) else atomic_write(place) as draft:
         draft.write_bytes(content)
 
 

@@ -15,20 +15,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 from typing import TYPE_CHECKING
 
-from flaxformer_lite.cli import configuration
+from flaxformer_lite.cli import config_flags
+from flaxformer_lite.config import overrides
 from flaxformer_lite.errors import InputError
 
 if TYPE_CHECKING:
-    from flaxformer_lite.config import Config
+    from flaxformer_lite.config.dataclasses import Config
     from flaxformer_lite.plan.sizes import Sizes
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``plan``."""
-    configuration.add_arguments(parser)
+    config_flags.add_arguments(parser)
     parser.add_argument("--devices", type=int, default=8, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument(
         "--mesh",
@@ -55,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the plan; returns the exit code."""
     if arguments.devices < 1:
         raise InputError(f"--devices={arguments.devices}: give 1 or more")
-    config = _with_mesh(configuration.load(arguments.config, arguments.overrides), arguments.mesh)
+    config = _with_mesh(overrides.load(arguments.config, arguments.overrides), arguments.mesh)
     if arguments.fit and config.parallel.mode == "pmap":
         raise InputError("--fit looks for a mesh, and config.parallel.mode='pmap' has none; use parallel.mode=jit")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the compiler's own warnings; the plan says what follows
@@ -65,16 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
     jax.config.update("jax_platforms", "cpu")
     with contextlib.suppress(RuntimeError):  # somebody has asked: those that there are must do
         jax.config.update("jax_num_cpu_devices", arguments.devices)
-    from flaxformer_lite.plan import chips, fit, prediction, programs, tables
-    from flaxformer_lite.say import say
+    from flaxformer_lite.plan import chips, fit, programs, report, tables
 
     chip, devices = chips.find_chip(arguments.chip), jax.devices()[: arguments.devices]
     if not arguments.fit:
         programs.make_plan_layout(config, devices)  # names what is amiss with the mesh before the data is read
     if teachers := config.train.distill.teachers:
-        say(f"without the {len(teachers)} teachers of config.train.distill: their weights and work come on top")
+        logger.info(f"without the {len(teachers)} teachers of config.train.distill: their weights and work come on top")
     if len(config.seeds) > 1:
-        say(
+        logger.info(
             f"of one of the {len(config.seeds)} seeds of config.train.vmap_seeds: a device holds and computes its share"
         )
     sizes = _sizes(config, arguments.source_vocabulary, arguments.target_vocabulary)
@@ -82,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = fit.find_fit(config, sizes, chip, devices, say)
         values, lines = tables.fit_as_json(found), tables.fit_as_text(found)
     else:
-        plan = prediction.make_plan(config, sizes, chip, devices)
+        plan = report.make_plan(config, sizes, chip, devices)
         values, lines = tables.as_json(plan), tables.as_text(plan)
     print(json.dumps(values, indent=1) if arguments.json else "\n".join(lines))
     return 0
@@ -92,7 +95,7 @@ def _with_mesh(config: Config, mesh: str) -> Config:
     """The config with ``--mesh=data=4,fsdp=8`` in place of its own mesh; axes not named have the size 1."""
     from dataclasses import asdict, replace
 
-    from flaxformer_lite import schema
+    from flaxformer_lite.config import parsing
 
     if not mesh:
         return config
@@ -105,18 +108,17 @@ def _with_mesh(config: Config, mesh: str) -> Config:
                 f"some of these"
             )
         sizes[axis] = int(size)
-    return schema.from_dict(schema.to_dict(replace(config, mesh=replace(config.mesh, **sizes))))
+    return parsing.from_dict(parsing.to_dict(replace(config, mesh=replace(config.mesh, **sizes))))
 
 
 def _sizes(config: Config, source_vocabulary: int, target_vocabulary: int) -> Sizes:
     """What the data is like: read, if it is there and nobody says what vocabularies it gives."""
     from flaxformer_lite.plan.sizes import given_sizes, read_sizes
-    from flaxformer_lite.say import say
 
     if source_vocabulary or target_vocabulary:
         return given_sizes(config, source_vocabulary, target_vocabulary)
     try:
         return read_sizes(config)
     except InputError as error:
-        say(f"the data cannot be read, so its sizes are taken from the config: {error}")
+        logger.info(f"the data cannot be read, so its sizes are taken from the config: {error}")
         return given_sizes(config, 0, 0)

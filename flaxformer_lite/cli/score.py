@@ -1,6 +1,6 @@
 """Say how likely given targets are: log P(target | source) of each pair of lines, by a trained model.
 
-Nothing is normalised by length; the end token counts. In nats. Of several work folders between commas, as an ensemble.
+Nothing is normalized by length; the end token counts. In nats. Of several work folders between commas, as an ensemble.
 
 Examples:
   flaxformer-lite score --workdir=runs/mine --source=test.de --target=test.en
@@ -14,8 +14,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from flaxformer_lite.cli import output, processes, search_flags
-from flaxformer_lite.data import text_files
+from flaxformer_lite.cli import decode_flags, multihost_flags, output
+from flaxformer_lite.data import readers
 from flaxformer_lite.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``score``."""
-    search_flags.add_model(parser)
+    decode_flags.add_model(parser)
     parser.add_argument("--source", metavar="FILE", required=True, help="UTF-8 text, one source a line, may be .gz")
     parser.add_argument("--target", metavar="FILE", required=True, help="line i is a target of source i")
     parser.add_argument("--output", metavar="FILE", default="-", help="where to write (default: standard output)")
@@ -35,23 +35,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text: a log-probability a line (default); tsv: log-probability, tokens, source, target; jsonl: an object "
         "a line, with each token's log-probability and attention",
     )
-    processes.add_arguments(parser)
+    multihost_flags.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Scores; returns the exit code."""
-    sources, targets = text_files.read_lines(arguments.source), text_files.read_lines(arguments.target)
+    sources, targets = readers.read_lines(arguments.source), readers.read_lines(arguments.target)
     if len(sources) != len(targets):
         raise InputError(
             f"--source={arguments.source} has {len(sources)} lines and --target={arguments.target} {len(targets)}: "
             "line i of one must belong to line i of the other"
         )
     output.check_writable(arguments.output)
-    processes.join(arguments)
+    multihost_flags.join(arguments)
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.inference.scoring import Scorer
 
-    predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
+    predictor = flaxformer_lite.load(decode_flags.folders(arguments.workdir), step=arguments.step)
     found = Scorer(predictor, predictor.config.decode).texts(sources, targets)
     lines = (_line(arguments.format, *these) for these in zip(sources, targets, found, strict=True))
     output.write(arguments.output, lines)

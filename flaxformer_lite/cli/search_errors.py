@@ -13,15 +13,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 
-from flaxformer_lite.cli import search_flags
+from flaxformer_lite.cli import decode_flags
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.say import say
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``search-errors``."""
-    search_flags.add_model(parser)
+    decode_flags.add_model(parser)
     parser.add_argument("--beam_size", type=int, metavar="N", help="hypotheses followed at a time (default: the run's)")
     parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="default: test")
     parser.add_argument("--max_examples", type=int, default=100, metavar="N", help="spread over the split; 0: all")
@@ -39,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{flag}={value}: must be at least {least}")
     import flaxformer_lite  # here, because the model's libraries take seconds to import
     from flaxformer_lite.data import tasks
-    from flaxformer_lite.inference.search_errors import compare, summarise
+    from flaxformer_lite.inference.search_errors import compare, summarize
 
-    predictor = flaxformer_lite.load(search_flags.folders(arguments.workdir), step=arguments.step)
+    predictor = flaxformer_lite.load(decode_flags.folders(arguments.workdir), step=arguments.step)
     decode = predictor.config.decode
     decode = dataclasses.replace(decode, beam_size=arguments.beam_size or decode.beam_size)
     examples = tasks.load(predictor.config.data, arguments.split, predictor.config.seed).sample(arguments.max_examples)
@@ -51,11 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         found.append(comparison)
         if comparison.missed:
             beam, exact = comparison.found, comparison.exact
-            say(
+            logger.info(
                 f"{comparison.source}: beam {beam.text!r} {beam.score:.3f}, exact {comparison.text!r} "
                 f"{exact.log_prob:.3f}"
             )
-    values = summarise(found)
+    values = summarize(found)
     if arguments.json:
         misses = [
             {"source": c.source, "found": c.found.text, "found_log_prob": c.found.score, "exact": c.text,

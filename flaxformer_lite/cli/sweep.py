@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import logging
 import shutil
 import sys
 import tempfile
@@ -27,19 +28,21 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flaxformer_lite.cli import configuration
+from flaxformer_lite.cli import config_flags
+from flaxformer_lite.config import overrides
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.say import say
 
 if TYPE_CHECKING:
-    from flaxformer_lite.sweeps.folder import SweepFolder
     from flaxformer_lite.sweeps.launchers import Launcher
-    from flaxformer_lite.sweeps.sources import Source, Standings
+    from flaxformer_lite.sweeps.suggesters import Source, Standings
+    from flaxformer_lite.sweeps.sweep_dir import SweepFolder
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``sweep``."""
-    configuration.add_arguments(parser)
+    config_flags.add_arguments(parser)
     parser.add_argument(
         "--sweep", metavar="FILE", help="a Python file whose sweep() yields the points (or see --search)"
     )
@@ -87,10 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
     for flag in ("parallel", "trials"):
         if (value := getattr(arguments, flag)) is not None and value < 1:
             raise InputError(f"--{flag}={value}: must be at least 1")
-    from flaxformer_lite.sweeps.folder import SweepFolder
+    from flaxformer_lite.sweeps.sweep_dir import SweepFolder
 
-    base = configuration.read(arguments.config, arguments.overrides)
-    given = set(map(configuration.key_of, arguments.overrides))
+    base = overrides.read(arguments.config, arguments.overrides)
+    given = set(map(overrides.key_of, arguments.overrides))
     return (_search if arguments.search else _sweep)(arguments, base, given, SweepFolder(Path(arguments.workdir)))
 
 
@@ -99,8 +102,8 @@ def _sweep(arguments: argparse.Namespace, base: Any, given: Collection[str], fol
     for flag in ("trials", "pruner"):
         if value := getattr(arguments, flag):
             raise InputError(f"--{flag}={value}: goes with --search=optuna")
-    from flaxformer_lite.sweeps.points import read_points
-    from flaxformer_lite.sweeps.sources import Listed
+    from flaxformer_lite.sweeps.suggesters import Listed
+    from flaxformer_lite.sweeps.trials import read_points
 
     points = read_points(arguments.sweep, base, given)
     folder.check(points)
@@ -137,7 +140,7 @@ def _search(arguments: argparse.Namespace, base: Any, given: Collection[str], fo
         source.take_up()
         code = _run(source, folder, launcher)
     for refused in source.refused:
-        say(refused)
+        logger.info(refused)
     return code or bool(source.refused)
 
 
@@ -151,7 +154,7 @@ def _copied(folder: SweepFolder, place: Path) -> SweepFolder:
 
 def _launcher(arguments: argparse.Namespace, jobs: Path, points: int) -> Launcher:
     from flaxformer_lite.sweeps import launchers
-    from flaxformer_lite.sweeps.shares import visible_gpus
+    from flaxformer_lite.sweeps.resources import visible_gpus
 
     settings = dict(map(_setting, arguments.slurm))
     if arguments.launcher == "slurm":
@@ -173,7 +176,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def _show(source: Source, folder: SweepFolder, launcher: Launcher) -> int:
     """Prints the points and what would become of them."""
-    from flaxformer_lite.sweeps.standing import Phase, stand
+    from flaxformer_lite.sweeps.status import Phase, stand
     from flaxformer_lite.sweeps.table import count
 
     would = {
@@ -193,7 +196,7 @@ def _show(source: Source, folder: SweepFolder, launcher: Launcher) -> int:
         step = f"  (step {standing.progress.step:,} of {point.config.train.steps:,})" if standing.progress.step else ""
         print(f"{would[standing.phase]:<{width}}  {folder.path / point.name}{step}")
     at_once = min(len(launcher.shares), len(points) + source.to_come)
-    say(f"{count(source, standings)}; {at_once} at once; nothing was started")
+    logger.info(f"{count(source, standings)}; {at_once} at once; nothing was started")
     return 0
 
 
@@ -204,7 +207,7 @@ def _run(source: Source, folder: SweepFolder, launcher: Launcher) -> int:
     standings, stop = run(source, Jobs(folder, launcher), LiveTable() if sys.stderr.isatty() else Lines())
     _say_end(source, folder, standings)
     if stop:
-        say("stopped; the same command goes on from what is saved")
+        logger.info("stopped; the same command goes on from what is saved")
         return 128 + stop
     return 0 if all(standing.phase.settled for standing in standings.values()) else 1
 
@@ -214,7 +217,7 @@ def _say_end(source: Source, folder: SweepFolder, standings: Standings) -> None:
 
     for point in source.points:
         if standings[point.name].phase == "failed":
-            say(f"{point.label} failed: {standings[point.name].said}\n  its log: {folder.of(point).log}")
+            logger.info(f"{point.label} failed: {standings[point.name].said}\n  its log: {folder.of(point).log}")
     for line in best(source.points, standings):
-        say(line)
-    say(f"{count(source, standings)}; all in {folder.path}")
+        logger.info(line)
+    logger.info(f"{count(source, standings)}; all in {folder.path}")

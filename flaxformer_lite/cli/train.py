@@ -19,15 +19,16 @@ import argparse
 import re
 from pathlib import Path
 
-from flaxformer_lite import memory, schema
-from flaxformer_lite.cli import configuration, processes
-from flaxformer_lite.config import Config
+from flaxformer_lite.cli import config_flags, multihost_flags
+from flaxformer_lite.config import overrides, parsing
+from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.system import malloc
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``train``."""
-    configuration.add_arguments(parser)
+    config_flags.add_arguments(parser)
     parser.add_argument(
         "--workdir",
         metavar="FOLDER",
@@ -46,12 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="trace these steps into FOLDER/profile, as xprof and TensorBoard's profile plugin open it; such as 10:15",
     )
-    processes.add_arguments(parser)
+    multihost_flags.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains; returns the exit code."""
-    memory.share_one_heap()
+    malloc.use_single_arena()
     config = _load_config(arguments)
     if not arguments.workdir:
         raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
@@ -61,15 +62,17 @@ def run(arguments: argparse.Namespace) -> int:
             "give --config to go on with it"
         )
     traced = _first_and_last(arguments.profile_steps)
-    processes.join(arguments)
-    from flaxformer_lite import seeds  # here, because it takes jax seconds to import and --help needs none of it
+    multihost_flags.join(arguments)
+    from flaxformer_lite.training import (
+        vmap_seeds,  # here, because it takes jax seconds to import and --help needs none of it
+    )
 
-    return seeds.start(config, Path(arguments.workdir), traced, Path(arguments.reproduce or arguments.workdir))
+    return vmap_seeds.start(config, Path(arguments.workdir), traced, Path(arguments.reproduce or arguments.workdir))
 
 
 def _load_config(arguments: argparse.Namespace) -> Config:
     if not arguments.reproduce:
-        return configuration.load(arguments.config, arguments.overrides)
+        return overrides.load(arguments.config, arguments.overrides)
     if arguments.config:
         raise InputError(
             f"--config={arguments.config}: --reproduce takes the settings of {arguments.reproduce}; leave one of the "
@@ -77,20 +80,20 @@ def _load_config(arguments: argparse.Namespace) -> Config:
         )
     from ml_collections import ConfigDict  # here, because --help needs none of it
 
-    from flaxformer_lite.workdir import WHERE, WorkDir
+    from flaxformer_lite.checkpoints.work_dir import RESUMABLE_KEYS, WorkDir
 
     for override in arguments.overrides:
-        key = configuration.key_of(override)
-        if not any(f"{key}.".startswith(f"{group}.") for group in WHERE):
+        key = overrides.key_of(override)
+        if not any(f"{key}.".startswith(f"{group}.") for group in RESUMABLE_KEYS):
             raise InputError(
                 f"{override}: --reproduce takes this setting from {arguments.reproduce}; only where a run is computed "
-                f"may change ({', '.join(WHERE)}); for another run leave --reproduce out"
+                f"may change ({', '.join(RESUMABLE_KEYS)}); for another run leave --reproduce out"
             )
     try:
         found = WorkDir(arguments.reproduce).config()
     except InputError as error:
         raise InputError(str(error).replace("--workdir", "--reproduce", 1)) from error
-    return configuration.overridden(ConfigDict(schema.to_dict(found)), arguments.overrides, arguments.reproduce)
+    return overrides.overridden(ConfigDict(parsing.to_dict(found)), arguments.overrides, arguments.reproduce)
 
 
 def _first_and_last(steps: str) -> tuple[int, int]:

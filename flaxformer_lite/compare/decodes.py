@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flaxformer_lite import processes
-from flaxformer_lite.drafts import draft_of
 from flaxformer_lite.errors import InputError, write_errors_named
+from flaxformer_lite.system import multihost
+from flaxformer_lite.system.atomic import atomic_write
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ def path_of(folder: Path, name: str) -> Path:
 
 def save(decodes: Decodes, path: Path) -> None:
     """Writes them whole or not at all: a line of settings, then a line for each source."""
-    if not processes.first():  # which writes for all
+    if not multihost.is_primary():  # which writes for all
         return
     rows = zip(decodes.sources, decodes.references, decodes.hypotheses, strict=True)
     lines = [decodes.settings, *({"source": s, "references": list(r), "hypothesis": h} for s, r, h in rows)]
     with write_errors_named(path):
         path.parent.mkdir(exist_ok=True)
-    with draft_of(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
 
 

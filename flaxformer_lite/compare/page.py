@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 
 from flaxformer_lite.compare.runs import Comparison, Curve, Run, best, final, known_direction
 
-_SCRIPTS = ("data.js", "scales.js", "colours.js", "axes.js", "curves.js", "panels.js", "table.js", "main.js")
+_SCRIPTS = ("data.js", "scales.js", "colors.js", "axes.js", "curves.js", "panels.js", "table.js", "main.js")
 _MOST_BYTES = 4_500_000  # of all points as text; the rest of a page of 100 runs is under a tenth of that
 _FEWEST_POINTS = 32  # of a curve; it is thinned no further
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flaxformer_lite.compare.runs import SEED, Comparison, Run
-from flaxformer_lite.drafts import draft_of
 from flaxformer_lite.errors import write_errors_named
+from flaxformer_lite.system.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ _WIDTH = 5.2  # inches; of a page's text, about
 _DPI = 220
 _MOST_NAMES = 8  # of runs in a legend
 
-Colours = Callable[[Run], Any]
+Colors = Callable[[Run], Any]
 
 
 def draw(comparison: Comparison, folder: Path) -> list[Path]:
@@ -53,7 +53,7 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    with draft_of(path) as draft:
+    with atomic_write(path) as draft:
         figure.savefig(draft, format="png")
     return path
 
@@ -65,13 +65,13 @@ def _curves(comparison: Comparison, keys: Sequence[str]) -> Figure:
     named = len(shown) <= _MOST_NAMES
     figure, axes = _figure(height=3.2 + 0.12 * len(shown) * named)
     telling = max(keys, key=lambda key: len(_values(comparison.runs, key)), default="")
-    colours = _by_setting(comparison, telling, figure, axes) if telling and not named else _by_kind(shown)
+    colors = _by_setting(comparison, telling, figure, axes) if telling and not named else _by_kind(shown)
     for run in reversed(shown):  # the best one last, above the others
         steps, values = run.curves[comparison.metric]
         axes.plot(
             steps,
             np.where(np.isfinite(values), values, np.nan),
-            color=colours(run),
+            color=colors(run),
             linewidth=1.4 if named else 0.8,
             alpha=1 if named else 0.75,
             marker="o" if len(steps) <= 25 else "",
@@ -90,7 +90,7 @@ def _curves(comparison: Comparison, keys: Sequence[str]) -> Figure:
     return figure
 
 
-def _by_kind(runs: Sequence[Run]) -> Colours:
+def _by_kind(runs: Sequence[Run]) -> Colors:
     places = {id(run): i for i, run in enumerate(runs)}
     if len(runs) <= len(_KINDS):
         return lambda run: _KINDS[places[id(run)]]
@@ -98,8 +98,8 @@ def _by_kind(runs: Sequence[Run]) -> Colours:
     return lambda run: ramp(places[id(run)] / (len(runs) - 1))
 
 
-def _by_setting(comparison: Comparison, key: str, figure: Figure, axes: Axes) -> Colours:
-    """Colours by the value of a setting, and their legend, or a scale where there are many values."""
+def _by_setting(comparison: Comparison, key: str, figure: Figure, axes: Axes) -> Colors:
+    """Colors by the value of a setting, and their legend, or a scale where there are many values."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.lines import Line2D

@@ -14,7 +14,7 @@ import numpy as np
 
 from flaxformer_lite.compare.runs import Curve, Run, best_of, lower_is_better
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.watch import report
+from flaxformer_lite.monitoring import metric_writer
 
 
 class Found(NamedTuple):
@@ -71,7 +71,7 @@ def _read(folder: Path) -> Run | str:
     """The run of a work folder, named by it, or why there is none to compare."""
     try:
         values = json.loads((folder / "config.json").read_text("utf-8"))
-        lines = report.read(folder / "metrics.jsonl")
+        lines = metric_writer.read(folder / "metrics.jsonl")
     except FileNotFoundError:
         return "has no config.json; restore it from a copy"
     except (OSError, ValueError) as error:

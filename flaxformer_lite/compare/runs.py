@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from flaxformer_lite import metrics
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.metrics import scorers
 
 SEED = "seed"  # the key in which runs of one group differ
 _COSTS = ("objective", "gradient_norm", "data_wait", "peak_memory", "skipped")  # what metrics.py does not compute
@@ -179,7 +179,7 @@ def known_direction(metric: str) -> bool | None:
     """Whether less of a metric is better; None where neither end is known to be, as of a learning rate."""
     name = metric.rpartition("/")[2]
     try:
-        return name in _COSTS or metrics.lower_is_better(name)
+        return name in _COSTS or scorers.lower_is_better(name)
     except ValueError:
         return None
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from flaxformer_lite import metrics
+from flaxformer_lite.metrics import scorers
 
 RESAMPLES = 1000
 _SEED = 12345  # sacreBLEU's own
@@ -34,12 +34,12 @@ class Verdict(NamedTuple):
 
 
 def paired_bootstrap(
-    metric: str, systems: Sequence[Sequence[str]], references: metrics.References, resamples: int = RESAMPLES
+    metric: str, systems: Sequence[Sequence[str]], references: scorers.References, resamples: int = RESAMPLES
 ) -> list[Verdict]:
     """Tests each system against the first; BLEU and chrF by sacreBLEU's own test.
 
     Args:
-      metric: one that ``metrics.compute`` knows.
+      metric: one that ``scorers.compute`` knows.
       systems: the hypotheses of each, one for each source.
       references: for each source one or more.
       resamples: how often as many sources as there are are drawn, with replacement, the same for all systems.
@@ -52,12 +52,12 @@ def paired_bootstrap(
 
 
 def _by_sacrebleu(
-    metric: str, systems: Sequence[Sequence[str]], references: metrics.References, resamples: int
+    metric: str, systems: Sequence[Sequence[str]], references: scorers.References, resamples: int
 ) -> list[Verdict]:
     from sacrebleu.significance import PairedTest  # here, because sacreBLEU takes 0.2 s to import
 
     named: Any = [(str(i), list(hypotheses)) for i, hypotheses in enumerate(systems)]
-    scorer, ranked = {metric: metrics.corpus_metric(metric)}, metrics.by_rank(references)
+    scorer, ranked = {metric: scorers.corpus_metric(metric)}, scorers.by_rank(references)
     _, found = PairedTest(named, scorer, ranked, test_type="bs", n_samples=resamples)()
     results: list[Any] = next(column for heading, column in found.items() if heading != "System")
     p_values = [math.nan, *(result.p_value for result in results[1:])]
@@ -65,11 +65,11 @@ def _by_sacrebleu(
 
 
 def _by_counts(
-    metric: str, systems: Sequence[Sequence[str]], references: metrics.References, resamples: int
+    metric: str, systems: Sequence[Sequence[str]], references: scorers.References, resamples: int
 ) -> list[Verdict]:
     from sacrebleu.significance import estimate_ci  # here, because sacreBLEU takes 0.2 s to import
 
-    counts = np.array([metrics.counts(metric, hypotheses, references) for hypotheses in systems], np.float64)
+    counts = np.array([scorers.counts(metric, hypotheses, references) for hypotheses in systems], np.float64)
     scores = _scores(counts.sum(axis=1))
     drawn = _resampled(counts, resamples)
     gaps = np.abs(drawn - drawn[:, :1])

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from flaxformer_lite import schema
 from flaxformer_lite.compare.runs import SEED, Comparison, Group, Run, Spread
+from flaxformer_lite.config import parsing
 
 _LONGEST = 28  # characters of a setting; what is longer loses its middle
 _GAP = "  "
@@ -106,7 +106,7 @@ def _members(group: Group, comparison: Comparison) -> str:
 
 def _setting_columns(comparison: Comparison, keys: Sequence[str], runs: Sequence[Run]) -> list[Column]:
     known = sorted({key for run in comparison.runs for key in run.settings})
-    return [_setting_column(schema.short_name(key, known), key, runs) for key in keys]
+    return [_setting_column(parsing.short_name(key, known), key, runs) for key in keys]
 
 
 def _setting_column(name: str, key: str, runs: Sequence[Run]) -> Column:

@@ -60,7 +60,7 @@ def _maximum_of_each(group: Int[np.ndarray, " n"], values: Int[np.ndarray, " n"]
 def _cheapest_cuts(
     examples: Int[np.ndarray, " g"], source: Int[np.ndarray, " g"], target: Int[np.ndarray, " g"], count: int
 ) -> list[int]:
-    """Where each bucket starts, for buckets of neighbouring groups whose padded tokens sum up to the least.
+    """Where each bucket starts, for buckets of neighboring groups whose padded tokens sum up to the least.
 
     Args:
       examples: how many examples each group has.

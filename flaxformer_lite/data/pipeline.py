@@ -11,18 +11,19 @@ import grain
 import numpy as np
 from jaxtyping import Int64
 
-from flaxformer_lite.config import DataConfig
-from flaxformer_lite.data import tasks, vocabulary
+from flaxformer_lite.config.dataclasses import DataConfig
+from flaxformer_lite.data import tasks
 from flaxformer_lite.data.buckets import Buckets, choose_buckets
-from flaxformer_lite.data.features import FitCounts, Ragged, cut_batch, fit, tokenise
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.data.features import FitCounts, Ragged, cut_batch, fit, tokenize
+from flaxformer_lite.data.vocabularies import vocabulary
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.types import Batch, SpecialIds
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Tokenised examples, sorted into buckets of one padded shape each.
+    """Tokenized examples, sorted into buckets of one padded shape each.
 
     Attributes:
       source: the sources, each closed by the end token.
@@ -133,7 +134,7 @@ def eval_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TrainingData:
     """All that training needs of the data.
 
     Attributes:
@@ -155,7 +156,7 @@ class Prepared:
     validation_counts: FitCounts
 
 
-def load_training(config: DataConfig, seed: int) -> Prepared:
+def load_training(config: DataConfig, seed: int) -> TrainingData:
     """Reads the training and validation splits and makes vocabularies and datasets of them.
 
     Raises:
@@ -164,12 +165,12 @@ def load_training(config: DataConfig, seed: int) -> Prepared:
     validation_examples = tasks.load(config, "validation", seed)  # first: its errors should not wait for training's
     examples = tasks.load(config, "train", seed)
     source, target = build_vocabularies(config, examples)
-    train, train_counts = make_dataset(examples, source, target, config, config.overlong)
+    train, train_counts = make_dataset(examples, source, target, config, config.overlength)
     validation, validation_counts = make_dataset(validation_examples, source, target, config, "truncate")
-    return Prepared(train, validation, validation_examples, source, target, train_counts, validation_counts)
+    return TrainingData(train, validation, validation_examples, source, target, train_counts, validation_counts)
 
 
-def load_trainings(config: DataConfig, seeds: Sequence[int]) -> list[Prepared]:
+def load_trainings(config: DataConfig, seeds: Sequence[int]) -> list[TrainingData]:
     """The same for each seed; read once where no seed has a part in it.
 
     Raises:
@@ -216,16 +217,16 @@ def make_dataset(
     source_vocabulary: Vocabulary,
     target_vocabulary: Vocabulary,
     config: DataConfig,
-    overlong: Literal["drop", "truncate"],
+    overlength: Literal["drop", "truncate"],
 ) -> tuple[Dataset, FitCounts]:
-    """Tokenises examples, each source with each of its references, and sorts them into buckets."""
+    """Tokenizes examples, each source with each of its references, and sorts them into buckets."""
     sources, targets = examples.pairs()
     source, target, _, counts = fit(
-        tokenise(source_vocabulary, sources),
-        tokenise(target_vocabulary, targets),
+        tokenize(source_vocabulary, sources),
+        tokenize(target_vocabulary, targets),
         config.max_source_length,
         config.max_target_length,
-        overlong,
+        overlength,
     )
-    buckets = choose_buckets(source.lengths, target.lengths, config.buckets)
+    buckets = choose_buckets(source.lengths, target.lengths, config.num_buckets)
     return Dataset(source, target, buckets, target_vocabulary.special), counts

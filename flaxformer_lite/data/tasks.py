@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from flaxformer_lite.config import DataConfig, ReverseConfig, TextConfig, TfdsConfig
-from flaxformer_lite.data import text_files
+from flaxformer_lite.config.dataclasses import DataConfig, ReverseConfig, TextConfig, TfdsConfig
+from flaxformer_lite.data import readers
 from flaxformer_lite.errors import InputError
 
 Split = Literal["train", "validation", "test"]
@@ -74,14 +74,14 @@ def _text(config: TextConfig, split: Split) -> Examples:
         raise InputError(f"{key}={files} is not set: give ('source file', 'target file') or ('file.tsv',)")
     if len(files) > 2:
         raise InputError(f"{key}={files}: two parallel files, or one of tab-separated columns, not {len(files)}")
-    examples = _grouped(text_files.read_tsv(files[0])) if len(files) == 1 else _parallel(*files)
+    examples = _grouped(readers.read_tsv(files[0])) if len(files) == 1 else _parallel(*files)
     if not examples.sources:
         raise InputError(f"{key}={files} is empty")
     return examples
 
 
 def _parallel(source_file: str, target_file: str) -> Examples:
-    sources, targets = text_files.read_lines(source_file), text_files.read_lines(target_file)
+    sources, targets = readers.read_lines(source_file), readers.read_lines(target_file)
     if len(sources) != len(targets):
         raise InputError(
             f"{source_file} has {len(sources)} lines and {target_file} {len(targets)}: line i of one must be the "
@@ -99,11 +99,11 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> Examples:
 
 
 def _tfds(config: TfdsConfig, split: Split) -> Examples:
-    from flaxformer_lite.data import records  # TFDS takes a second to import
+    from flaxformer_lite.data import tfds  # TFDS takes a second to import
 
-    builder = records.open_builder(config.name, config.data_dir)
+    builder = tfds.open_builder(config.name, config.data_dir)
     features = (config.source_feature, config.target_feature)
-    sources, targets = records.read_texts(builder, split, features)
+    sources, targets = tfds.read_texts(builder, split, features)
     if not sources:
         raise InputError(f"config.data.tfds.name={config.name!r}: its {split} split is empty")
     for i, (source, references) in enumerate(zip(sources, targets, strict=True)):

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.decoding.conventions import Convention, Progress
-from flaxformer_lite.decoding.search import NEVER, History, Query, Rules, Transform, lengths_of, top_k
+from flaxformer_lite.decoding.base import NEVER, History, Query, Rules, Transform, lengths_of, top_k
+from flaxformer_lite.decoding.beam_variants import Convention, Progress
 from flaxformer_lite.types import Cache, Hypotheses, SpecialIds, Step
 
 

@@ -19,7 +19,7 @@ class Exact(NamedTuple):
 
     Attributes:
       ids: its tokens, the end token included.
-      log_prob: log P(Y|X), nothing normalised.
+      log_prob: log P(Y|X), nothing normalized.
       read: number of beginnings that the model has read.
       proven: whether all others are less likely; if not, the budget was spent before that was known.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flaxformer_lite.decoding.search import Query, Rules, Transform, top_k
-from flaxformer_lite.decoding.walk import walk
+from flaxformer_lite.decoding.base import Query, Rules, Transform, top_k
+from flaxformer_lite.decoding.decode_loop import walk
 from flaxformer_lite.types import Cache, Hypotheses, SpecialIds, Step
 
 

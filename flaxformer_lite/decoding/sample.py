@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
-from flaxformer_lite.decoding.search import Query, Rules, Transform, top_k
-from flaxformer_lite.decoding.walk import walk
+from flaxformer_lite.decoding.base import Query, Rules, Transform, top_k
+from flaxformer_lite.decoding.decode_loop import walk
 from flaxformer_lite.types import AnyArray, Cache, Hypotheses, SpecialIds, Step
 
 

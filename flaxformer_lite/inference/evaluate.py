@@ -9,16 +9,16 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from flaxformer_lite import metrics
-from flaxformer_lite.announced import Announced
-from flaxformer_lite.config import DecodeConfig, TrainConfig
+from flaxformer_lite.config.dataclasses import DecodeConfig, TrainConfig
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.inference.predict import Predictor
-from flaxformer_lite.objective import Sums, label_criterion
-from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.steps import evaluation_step
+from flaxformer_lite.metrics import scorers
+from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.system.compile_log import LoggedJit
+from flaxformer_lite.train_step.objective import Sums, label_criterion
+from flaxformer_lite.train_step.step import evaluation_step
 
 
 class TeacherForced:
@@ -28,7 +28,7 @@ class TeacherForced:
         self._layout = layout
         self._rows = layout.rows(config.batch_size)
         run = jax.jit(partial(evaluation_step, model, label_criterion(config)))
-        self._step = Announced(run, "evaluation")
+        self._step = LoggedJit(run, "evaluation")
 
     def __call__(self, params: object, dataset: Dataset) -> dict[str, float]:
         """``loss`` per target token, in nats, and ``token_accuracy`` in percent."""
@@ -49,7 +49,7 @@ class Decoded(NamedTuple):
 def decode_examples(predictor: Predictor, examples: Examples, decode: DecodeConfig) -> Decoded:
     """Decodes sources and scores them with the metrics that the run's config names."""
     hypotheses = predictor.decode(examples.sources, decode)
-    return Decoded(metrics.compute(predictor.config.eval.metrics, hypotheses, examples.references), hypotheses)
+    return Decoded(scorers.compute(predictor.config.eval.metrics, hypotheses, examples.references), hypotheses)
 
 
 class Evaluated(NamedTuple):

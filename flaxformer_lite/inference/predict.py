@@ -1,9 +1,10 @@
-"""From lines of text to hypotheses: tokenise, bucket, search on the device, detokenise."""
+"""From lines of text to hypotheses: tokenize, bucket, search on the device, detokenize."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,24 +14,25 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from flaxformer_lite import metrics
-from flaxformer_lite.announced import Announced
 from flaxformer_lite.checkpoints.restoring import restore_params
-from flaxformer_lite.config import Config, DecodeConfig, MeshConfig
+from flaxformer_lite.checkpoints.work_dir import WorkDir
+from flaxformer_lite.config.dataclasses import Config, DecodeConfig, MeshConfig
 from flaxformer_lite.data.buckets import doubling
-from flaxformer_lite.data.features import Ragged, pad, ragged, tokenise, truncate
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.data.features import Ragged, pad, ragged, tokenize, truncate
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.decoding.base import Query, Search
 from flaxformer_lite.decoding.mbr import by_expected_utility
-from flaxformer_lite.decoding.search import Query, Search
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.inference.searches import make_search
+from flaxformer_lite.inference.search_from_config import make_search
+from flaxformer_lite.metrics import scorers
 from flaxformer_lite.models.build import make_decoding_model
 from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities
-from flaxformer_lite.say import say
-from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.train_state import param_shapes
+from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.system.compile_log import LoggedJit
+from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Hypotheses, SpecialIds, Tokens
-from flaxformer_lite.workdir import WorkDir
+
+logger = logging.getLogger(__name__)
 
 _USUAL_BEAMS = 5  # hypotheses a line with which a batch has as many lines as the config says
 _MEANS = {"probability": mean_of_probabilities, "log_probability": mean_of_log_probabilities}
@@ -120,8 +122,8 @@ class Predictor:
         """
         decode = decode or self.config.decode
         found = [[Prediction("", 0.0)] for _ in lines]
-        sources = self.fit(tokenise(self._source, lines))
-        begun = self.tokenise_prefixes(prefixes or [""] * len(lines), decode.force_opening)
+        sources = self.fit(tokenize(self._source, lines))
+        begun = self.tokenize_prefixes(prefixes or [""] * len(lines), decode.forced_bos)
         if len(begun.lengths) != len(lines):
             raise InputError(f"{len(prefixes)} prefixes for {len(lines)} lines: give one for each, blank for none")
         spoken = np.array([bool(line.strip()) for line in lines], bool)
@@ -146,11 +148,11 @@ class Predictor:
         too_long = sources.lengths > self.reach
         if not too_long.any():
             return sources
-        say(f"{too_long.sum()} lines have more than the {self.reach} tokens that this model's learned "
+        logger.info(f"{too_long.sum()} lines have more than the {self.reach} tokens that this model's learned "
             f"positions reach to; the rest of them is not read")  # fmt: skip
         return truncate(sources, int(self.reach))
 
-    def tokenise_prefixes(self, prefixes: Sequence[str], opened: bool = True) -> Ragged:
+    def tokenize_prefixes(self, prefixes: Sequence[str], opened: bool = True) -> Ragged:
         """The tokens of prefixes; without an end.
 
         Args:
@@ -178,7 +180,7 @@ class Predictor:
         """
         lines = decode.batch_size
         if decode.method in ("sample", "mbr"):
-            lines = min(lines, max(lines * _USUAL_BEAMS // decode.samples, 1))
+            lines = min(lines, max(lines * _USUAL_BEAMS // decode.num_samples, 1))
         return self.layout.rows(lines)
 
     def _search(
@@ -191,7 +193,7 @@ class Predictor:
         limits[: len(batch)] = np.maximum(self.limits(sources.lengths[batch], decode), begun.lengths[batch] + 1)
         seeds[: len(batch)] = [_seed(self.seed, sources.ids[slice(*sources.offsets[i : i + 2])]) for i in batch]
         prefix = pad(begun, filled, prefix_length, self._target.special).ids
-        free, free_end = np.full(rows, len(self._target.opening), np.int32), np.full(rows, decode.force_end)
+        free, free_end = np.full(rows, len(self._target.opening), np.int32), np.full(rows, decode.forced_eos)
         query = Query(limits, prefix, seeds, free, free_end)
         arguments = self.layout.share_out((pad(sources, filled, length, self._source.special), query))
         return self.layout.gather(self._searcher(shape, decode)(self.params, arguments))
@@ -208,7 +210,7 @@ class Predictor:
             _, length, prefix_length = shape
             longest = max(int(self.limits(np.array([length]), decode)[0]), prefix_length + 1)
             run = jax.jit(partial(search_batch, self.model_of(decode), search, longest, self._target.special))
-            self._compiled[shape, decode, search] = Announced(run, f"{decode.method} search")
+            self._compiled[shape, decode, search] = LoggedJit(run, f"{decode.method} search")
         return self._compiled[shape, decode, search]
 
     def _predictions(self, hypotheses: Hypotheses, row: int, decode: DecodeConfig) -> list[Prediction]:
@@ -219,7 +221,7 @@ class Predictor:
         ]
         if decode.method == "mbr":
             by_text = {prediction.text: prediction for prediction in found}
-            ranked = by_expected_utility([prediction.text for prediction in found], metrics.UTILITIES[decode.utility])
+            ranked = by_expected_utility([prediction.text for prediction in found], scorers.UTILITIES[decode.utility])
             found = [by_text[text]._replace(score=utility) for text, utility in ranked]
         return found[: decode.n_best]
 
@@ -269,7 +271,7 @@ def load(workdir: str | Path | Sequence[str | Path], step: str | int = "best") -
     found = []
     for folder, config in zip(folders, configs, strict=True):
         model = make_decoding_model(config, *(vocabulary.size for vocabulary in vocabularies))
-        shapes = layout.replicated(param_shapes(model, config.precision.weights))
+        shapes = layout.replicated(param_shapes(model, config.precision.param_dtype))
         found.append(restore_params(folder.checkpoints, step, config.eval.best_metric, shapes))
     steps, params = zip(*found, strict=True)
     whole = params[0] if len(params) == 1 else {f"members_{i}": member for i, member in enumerate(params)}

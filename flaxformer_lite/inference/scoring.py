@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,15 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from flaxformer_lite.announced import Announced
-from flaxformer_lite.config import DecodeConfig
+from flaxformer_lite.config.dataclasses import DecodeConfig
 from flaxformer_lite.data.buckets import doubling
-from flaxformer_lite.data.features import Ragged, cut_batch, ragged, tokenise
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.data.features import Ragged, cut_batch, ragged, tokenize
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Predictor
-from flaxformer_lite.say import say
+from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.types import Batch
+
+logger = logging.getLogger(__name__)
 
 
 class Scored(NamedTuple):
@@ -40,7 +42,7 @@ class Scored(NamedTuple):
 
     @property
     def log_prob(self) -> float:
-        """The whole target's log-probability, with nothing normalised."""
+        """The whole target's log-probability, with nothing normalized."""
         return float(self.log_probs.sum(dtype=np.float64))
 
 
@@ -55,7 +57,7 @@ class Scorer:
     def __init__(self, predictor: Predictor, decode: DecodeConfig):
         self._predictor = predictor
         self._rows = predictor.layout.rows(decode.batch_size)
-        self._run = Announced(jax.jit(partial(_read, predictor.model_of(decode))), "scoring")
+        self._run = LoggedJit(jax.jit(partial(_read, predictor.model_of(decode))), "scoring")
 
     def texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
         """Scores ``targets[i]``, closed by the end token, as the target of ``sources[i]``.
@@ -68,11 +70,11 @@ class Scorer:
         if len(sources) != len(targets):
             raise InputError(f"{len(sources)} sources and {len(targets)} targets: give one target for each source")
         source, target = self._predictor.vocabularies
-        tokens = tokenise(source, sources), tokenise(target, targets)
+        tokens = tokenize(source, sources), tokenize(target, targets)
         for side, these in zip(("source", "target"), tokens, strict=True):
             self._check_reach(side, these)
         if unknown := int((tokens[1].ids == target.special.unknown).sum()):
-            say(f"{unknown} tokens of the targets are not in the vocabulary and scored as the unknown token")
+            logger.info(f"{unknown} tokens of the targets are not in the vocabulary and scored as the unknown token")
         return self._score_all(*tokens)
 
     def hypotheses(self, sources: Sequence[str], targets: Sequence[Sequence[int]]) -> list[Scored]:
@@ -80,7 +82,7 @@ class Scorer:
 
         A target that was cut at its limit is scored without an end token.
         """
-        return self._score_all(self._predictor.fit(tokenise(self._predictor.vocabularies[0], sources)), ragged(targets))
+        return self._score_all(self._predictor.fit(tokenize(self._predictor.vocabularies[0], sources)), ragged(targets))
 
     def _score_all(self, sources: Ragged, targets: Ragged) -> list[Scored]:
         shapes = np.stack([doubling(side.lengths, self._predictor.reach) for side in (sources, targets)], axis=1)

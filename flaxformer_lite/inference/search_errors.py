@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.announced import Announced
-from flaxformer_lite.config import DecodeConfig
+from flaxformer_lite.config.dataclasses import DecodeConfig
 from flaxformer_lite.data.buckets import doubling
-from flaxformer_lite.data.features import pad, tokenise
+from flaxformer_lite.data.features import pad, tokenize
+from flaxformer_lite.decoding.base import next_log_probs
 from flaxformer_lite.decoding.exact import Exact, exact_search
-from flaxformer_lite.decoding.search import next_log_probs
 from flaxformer_lite.inference.predict import Prediction, Predictor
+from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.types import SpecialIds, Tokens
 
 _ROWS = 64  # beginnings read together
@@ -62,10 +62,10 @@ def compare(predictor: Predictor, lines: Sequence[str], decode: DecodeConfig, bu
       budget: beginnings that may be read for one line; beyond it the result is not proven.
     """
     source, target = predictor.vocabularies
-    run = Announced(jax.jit(partial(_read, predictor.model_of(decode), target.special)), "exact search")
+    run = LoggedJit(jax.jit(partial(_read, predictor.model_of(decode), target.special)), "exact search")
     opening = target.opening
     for line, (found, *_) in zip(lines, predictor.n_best(lines, _plain(decode)), strict=True):
-        tokens = predictor.fit(tokenise(source, [line]))
+        tokens = predictor.fit(tokenize(source, [line]))
         row = pad(tokens, np.array([0]), int(doubling(tokens.lengths, predictor.reach)[0]), source.special)
         predict = partial(_predict, partial(run, predictor.params), row, (target.special.begin, *opening))
         limit = int(predictor.limits(tokens.lengths, decode)[0]) - len(opening)
@@ -74,7 +74,7 @@ def compare(predictor: Predictor, lines: Sequence[str], decode: DecodeConfig, bu
         yield Comparison(line, found, exact, target.decode(exact.ids))
 
 
-def summarise(comparisons: Sequence[Comparison]) -> dict[str, float]:
+def summarize(comparisons: Sequence[Comparison]) -> dict[str, float]:
     """Percentages of the lines, and the mean number of beginnings read for one."""
     return {
         "search_errors": 100 * float(np.mean([c.missed for c in comparisons])),
@@ -89,18 +89,18 @@ def _plain(decode: DecodeConfig) -> DecodeConfig:
     return dataclasses.replace(
         decode,
         method="beam",
-        convention="google",
+        beam_variant="google",
         length_penalty=0.0,
         early_stopping="false",
-        beam_groups=1,
+        num_beam_groups=1,
         repetition_penalty=1.0,
-        no_repeat_ngram=0,
+        no_repeat_ngram_size=0,
         min_length=0,
-        forbidden=(),
+        suppress_tokens=(),
         end_tokens=(),
-        renormalise=False,
-        force_opening=True,
-        force_end=False,
+        renormalize_logits=False,
+        forced_bos=True,
+        forced_eos=False,
         n_best=1,
     )
 

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flaxformer_lite.checkpoints.restoring import restore_params
-from flaxformer_lite.config import Config, MeshConfig
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.checkpoints.work_dir import WorkDir
+from flaxformer_lite.config.dataclasses import Config, MeshConfig
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, require
-from flaxformer_lite.inference.searches import end_ids
+from flaxformer_lite.inference.search_from_config import end_ids
 from flaxformer_lite.interop import generation, weights
 from flaxformer_lite.interop.families.known import FAMILIES
 from flaxformer_lite.interop.families.settings import flat as flat_model
@@ -24,9 +25,8 @@ from flaxformer_lite.interop.paths import flat
 from flaxformer_lite.interop.roles import Roles
 from flaxformer_lite.interop.tokenizer_files import write_tokenizer
 from flaxformer_lite.models.build import make_decoding_model
-from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.train_state import param_shapes
-from flaxformer_lite.workdir import WorkDir
+from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.train_step.state import param_shapes
 
 _ARCHITECTURES = {
     "t5": "T5ForConditionalGeneration",
@@ -71,7 +71,7 @@ def load_trained(workdir: Path, step: str | int) -> Trained:
     config, vocabularies = work.config(), work.vocabularies()
     model = make_decoding_model(config, *(own.size for own in vocabularies))
     layout = MeshLayout(MeshConfig(data=1, fsdp=1, tensor=1), devices=_first_device())
-    shapes = layout.replicated(param_shapes(model, config.precision.weights))
+    shapes = layout.replicated(param_shapes(model, config.precision.param_dtype))
     found, params = restore_params(work.checkpoints, step, config.eval.best_metric, shapes)
     return Trained(work, config, vocabularies, found, flat(params))
 
@@ -138,7 +138,7 @@ def config_json(trained: Trained, family: str, roles: Roles) -> dict[str, Any]:
     }
     source, target = (own.size for own in trained.vocabularies)
     named = {"model_type": family, "architectures": [_ARCHITECTURES[family]], "is_encoder_decoder": True}
-    values = before | named | said | ids | {"dtype": trained.config.precision.weights, "vocab_size": source}
+    values = before | named | said | ids | {"dtype": trained.config.precision.param_dtype, "vocab_size": source}
     if family == "marian":
         values["decoder_vocab_size"] = target
     for side, size in (("encoder", source), ("decoder", target)):
@@ -154,7 +154,7 @@ def roles_of(trained: Trained) -> Roles:
     before = _published(trained.work, "config.json").get("bos_token_id")
     begin = before if isinstance(before, int) else (*opening, special.begin)[0]
     decode = trained.config.decode
-    forced = target.opening[:1] if decode.force_opening else ()
+    forced = target.opening[:1] if decode.forced_bos else ()
     return Roles(special.pad, special.end, special.begin, begin, forced, end_ids(decode.end_tokens, target))
 
 

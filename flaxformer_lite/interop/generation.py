@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.inference.searches import forbidden_ids
+from flaxformer_lite.inference.search_from_config import forbidden_ids
 from flaxformer_lite.interop.roles import Roles
 
 # What does nothing at these values (None besides), and is not supported at others.
@@ -59,22 +59,29 @@ def read_decode(generation: Mapping[str, Any], roles: Roles, target: Vocabulary)
     said = {key: value for key, value in generation.items() if value is not None}
     _require_types(said, target.size)
     refused = [f"{key}={value!r}" for key, value in said.items() if _is_refused(key, value)]
-    found: dict[str, Any] = {"convention": "hf", "length_penalty": said.get("length_penalty", 1.0), "beam_size": 1}
+    found: dict[str, Any] = {"beam_variant": "hf", "length_penalty": said.get("length_penalty", 1.0), "beam_size": 1}
     # A language that the user names opens what is said in any case.
     opened = bool(roles.forced) or target.opening != (roles.begin,)
-    found |= {"renormalise": said.get("renormalize_logits", False), "force_opening": opened}
+    found |= {"renormalize_logits": said.get("renormalize_logits", False), "forced_bos": opened}
     found["end_tokens"] = tuple(target.token(i) for i in roles.ends)
     if said.get("do_sample"):
-        found |= {"method": "sample", "samples": said.get("num_return_sequences", 1), "top_k": said.get("top_k", 50)}
+        found |= {
+            "method": "sample",
+            "num_samples": said.get("num_return_sequences", 1),
+            "top_k": said.get("top_k", 50),
+        }
         found |= {key: said[key] for key in ("temperature", "top_p", "min_p") if key in said}
-        found["n_best"] = found["samples"]
+        found["n_best"] = found["num_samples"]
         refused += ["num_beams with do_sample"] * (said.get("num_beams", 1) > 1)
     elif said.get("num_beams", 1) > 1:
         found |= {"method": "beam", "beam_size": said["num_beams"], "n_best": said.get("num_return_sequences", 1)}
         stopping = said.get("early_stopping", False)
         found["early_stopping"] = _STOPPING.get(stopping, "false")
         refused += [f"early_stopping={stopping!r}"] * (stopping not in _STOPPING)
-        found |= {"beam_groups": said.get("num_beam_groups", 1), "diversity_penalty": said.get("diversity_penalty", 0)}
+        found |= {
+            "num_beam_groups": said.get("num_beam_groups", 1),
+            "diversity_penalty": said.get("diversity_penalty", 0),
+        }
     else:
         found["method"] = "greedy"
     if said.get("repetition_penalty", 1) != 1:
@@ -89,8 +96,8 @@ def read_decode(generation: Mapping[str, Any], roles: Roles, target: Vocabulary)
             "generation_config.json asks for what is not supported here: " + ", ".join(refused) + "; take out what "
             "shall not matter"
         )
-    found |= {"force_end": "forced_eos_token_id" in said, "forbidden": forbidden}
-    found |= {"no_repeat_ngram": said.get("no_repeat_ngram_size", 0), "min_length": _min_length(said)}
+    found |= {"forced_eos": "forced_eos_token_id" in said, "suppress_tokens": forbidden}
+    found |= {"no_repeat_ngram_size": said.get("no_repeat_ngram_size", 0), "min_length": _min_length(said)}
     return found | _limits(said)
 
 
@@ -104,7 +111,7 @@ def write_generation(decode: Mapping[str, Any], roles: Roles, target: Vocabulary
     }
     if roles.forced:
         said["forced_bos_token_id"] = roles.forced[0]
-    if decode["force_end"]:
+    if decode["forced_eos"]:
         said["forced_eos_token_id"] = roles.end
     if decode["method"] == "beam":
         said |= {"num_beams": decode["beam_size"], "length_penalty": decode["length_penalty"]}
@@ -115,13 +122,13 @@ def write_generation(decode: Mapping[str, Any], roles: Roles, target: Vocabulary
         }
     if decode["repetition_penalty"] != 1:
         said["repetition_penalty"] = decode["repetition_penalty"]
-    if decode["no_repeat_ngram"]:
-        said["no_repeat_ngram_size"] = decode["no_repeat_ngram"]
+    if decode["no_repeat_ngram_size"]:
+        said["no_repeat_ngram_size"] = decode["no_repeat_ngram_size"]
     if decode["min_length"]:
         said["min_length"] = decode["min_length"] + 1
-    if decode["renormalise"]:
+    if decode["renormalize_logits"]:
         said["renormalize_logits"] = True
-    forbidden = forbidden_ids(decode["forbidden"], target)
+    forbidden = forbidden_ids(decode["suppress_tokens"], target)
     said["suppress_tokens"] = sorted({roles.pad} - {roles.end}) + [ids[0] for ids in forbidden if len(ids) == 1]
     if sequences := [list(ids) for ids in forbidden if len(ids) > 1]:
         said["bad_words_ids"] = sequences
@@ -151,7 +158,7 @@ def _require_types(said: Mapping[str, Any], size: int) -> None:
 
 
 def _forbidden(said: Mapping[str, Any], roles: Roles, target: Vocabulary) -> tuple[tuple[str, ...], list[str]]:
-    """What is never said, as ``config.decode.forbidden`` has it, and what cannot be forbidden."""
+    """What is never said, as ``config.decode.suppress_tokens`` has it, and what cannot be forbidden."""
     ends = {roles.end, *roles.ends}
     words = [list(word) for word in said.get("bad_words_ids", []) if len(word) != 1 or word[0] not in ends]
     silenced = set(said.get("suppress_tokens", []))

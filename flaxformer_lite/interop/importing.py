@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite import schema
 from flaxformer_lite.checkpoints.given import save_params
-from flaxformer_lite.cli import python_files
-from flaxformer_lite.config import Config
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.checkpoints.work_dir import WorkDir
+from flaxformer_lite.config import parsing, python_files
+from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop import generation
 from flaxformer_lite.interop.families.known import FAMILIES
@@ -27,8 +27,7 @@ from flaxformer_lite.interop.roles import read_roles
 from flaxformer_lite.interop.vocabularies import Languages, read_vocabularies
 from flaxformer_lite.interop.weights import Weights
 from flaxformer_lite.models.build import make_decoding_model
-from flaxformer_lite.train_state import param_shapes
-from flaxformer_lite.workdir import WorkDir
+from flaxformer_lite.train_step.state import param_shapes
 
 # Tensors that the reference makes of zeros where a file has none.
 _ZERO = ("final_logits_bias",)
@@ -122,7 +121,7 @@ def unheeded(read: Read) -> str:
 
 def read_params(read: Read) -> Any:
     """The parameter tree, tensor by tensor, the largest first: no more is held than it and one tensor twice."""
-    dtype = np.dtype(jnp.dtype(read.config.precision.weights))
+    dtype = np.dtype(jnp.dtype(read.config.precision.param_dtype))
     leaves = {pair.ours: jnp.zeros(pair.shape, dtype) for pair in read.zeros}
     for pair, name in sorted(read.found, key=lambda found: -np.prod(found[0].shape, dtype=np.int64)):
         ours = pair.layout.ours(read.weights.read(name), pair.shape)
@@ -216,5 +215,5 @@ def _config(model: Mapping[str, Any], decode: Mapping[str, Any], share: str, wor
         longest = values.model.position_details.longest
         values.data.max_source_length = min(values.data.max_source_length, longest)
         values.data.max_target_length = min(values.data.max_target_length, longest)
-    values.precision.weights = dtype
-    return schema.from_dict(values.to_dict())
+    values.precision.param_dtype = dtype
+    return parsing.from_dict(values.to_dict())

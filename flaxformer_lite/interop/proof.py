@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,17 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.config import Config
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.decoding.base import query
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.conventions import HuggingFace
+from flaxformer_lite.decoding.beam_variants import HuggingFace
 from flaxformer_lite.decoding.greedy import Greedy
-from flaxformer_lite.decoding.search import query
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import search_batch
 from flaxformer_lite.models.build import make_decoding_model
-from flaxformer_lite.say import say
 from flaxformer_lite.types import SpecialIds, Tokens
+
+logger = logging.getLogger(__name__)
 
 _LENGTHS = (9, 4, 7)  # of random sources; the last two are padded
 _SAID = 8  # tokens at most
@@ -80,7 +82,9 @@ def prove(folder: Path, config: Config, vocabularies: tuple[Vocabulary, Vocabula
       InputError: there are differences above tolerance.
     """
     if not all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
-        say("nothing was proved: with transformers and PyTorch (extra `hf`) the conversion would be compared with them")
+        logger.info(
+            "nothing was proved: with transformers and PyTorch (extra `hf`) the conversion would be compared with them"
+        )
         return
     report = compare(folder, config, vocabularies, params)
     if report.failures:
@@ -89,7 +93,7 @@ def prove(folder: Path, config: Config, vocabularies: tuple[Vocabulary, Vocabula
         )
     note.write_text(json.dumps(report.to_json(), indent=1) + "\n", "utf-8")
     worst = max((off for off, _ in report.layers.values()), default=0.0)
-    say(
+    logger.info(
         f"compared with transformers on random input: layers differ by at most {worst:.2g}, logits by "
         f"{report.logits[0]:.2g}; greedy search says the same to {report.greedy:.0%}, beam search to {report.beam:.0%}"
     )
@@ -127,10 +131,10 @@ def compare(folder: Path, config: Config, vocabularies: tuple[Vocabulary, Vocabu
         logits=_difference(np.asarray(logits), expected),
         greedy=said[0],
         beam=said[1],
-        tolerance=_TOLERANCE[config.precision.compute],
+        tolerance=_TOLERANCE[config.precision.dtype],
         compared={
             "reference": f"transformers {transformers.__version__}, torch {torch.__version__}, in float32",
-            "ours": f"jax {jax.__version__}, {config.precision.weights} weights, in {config.precision.compute}",
+            "ours": f"jax {jax.__version__}, {config.precision.param_dtype} weights, in {config.precision.dtype}",
         },
     )
 

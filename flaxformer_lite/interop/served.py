@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from flaxformer_lite.config import ModelConfig
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, require
-from flaxformer_lite.inference.searches import forbidden_ids
+from flaxformer_lite.inference.search_from_config import forbidden_ids
 from flaxformer_lite.interop.exporting import Trained
 from flaxformer_lite.models import waves
 from flaxformer_lite.models.attention import NEVER
@@ -130,10 +130,10 @@ def _frame(trained: Trained) -> dict[str, Any]:
     source, target = trained.vocabularies
     decode = trained.config.decode
     around = ((), ()) if _is_simple(source) else (source.opening, source.closing)
-    said = target.opening if decode.force_opening else ()
+    said = target.opening if decode.forced_bos else ()
     names, sides = ("source_prefix", "source_suffix", "target_prefix"), (source, source, target)
     frame = {name: [side.token(i) for i in ids] for name, side, ids in zip(names, sides, (*around, said), strict=True)}
-    several = [ids for ids in forbidden_ids(decode.forbidden, target) if len(ids) > 1]
+    several = [ids for ids in forbidden_ids(decode.suppress_tokens, target) if len(ids) > 1]
     return frame | {
         "end_token": [target.token(target.special.end), *decode.end_tokens],
         "suppress_sequences": [[target.token(i) for i in ids] for ids in several],
@@ -206,7 +206,7 @@ def _set_output(decoder: Any, trained: Trained) -> None:
     weight = _array(params["target_embedding/table"]) if kernel is None else _array(kernel).T
     bias = _array(params["output/bias"])[:size].copy() if "output/bias" in params else np.zeros(size, np.float32)
     never = {special.pad, special.begin} - {special.end}  # no search of ours says them either
-    forbidden = {ids[0] for ids in forbidden_ids(trained.config.decode.forbidden, target) if len(ids) == 1}
+    forbidden = {ids[0] for ids in forbidden_ids(trained.config.decode.suppress_tokens, target) if len(ids) == 1}
     bias[sorted(never | forbidden - {*target.opening})] = NEVER
     _set_linear(decoder.projection, weight[:size], bias)
     if trained.config.model.output.scale:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
-from flaxformer_lite.data.vocabulary import (
+from flaxformer_lite.data.vocabularies.vocabulary import (
     UNKNOWN_SIGN,
     ByteVocabulary,
     CharacterVocabulary,
@@ -15,8 +16,9 @@ from flaxformer_lite.data.vocabulary import (
     WordVocabulary,
 )
 from flaxformer_lite.interop.roles import Roles
-from flaxformer_lite.say import say
 from flaxformer_lite.types import SpecialIds
+
+logger = logging.getLogger(__name__)
 
 _FIRST_BLANK = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
@@ -27,7 +29,7 @@ def write_tokenizer(vocabularies: tuple[Vocabulary, Vocabulary], roles: Roles, t
     described = describe(source)
     if source.to_json() != other.to_json() or not described:
         why = "sources and targets have two vocabularies" if described else "this vocabulary is of another kind"
-        say(f"no tokenizer is written: a tokenizer.json is one vocabulary made by training, and {why}")
+        logger.info(f"no tokenizer is written: a tokenizer.json is one vocabulary made by training, and {why}")
         return
     names = dict(zip(("pad_token", "eos_token", "bos_token"), _special(source), strict=True))
     # In text their names are text.

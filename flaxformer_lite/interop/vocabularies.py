@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import sentencepiece
 
-from flaxformer_lite.data.published import (
+from flaxformer_lite.data.vocabularies.pretrained import (
     Added,
     CodedVocabulary,
     Frame,
@@ -21,7 +21,7 @@ from flaxformer_lite.data.published import (
     TokenizerVocabulary,
     read_tokenizer,
 )
-from flaxformer_lite.data.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.interop import languages
 from flaxformer_lite.interop.folder import Folder, bring_again

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models import initial
 from flaxformer_lite.models.halves import Half
 from flaxformer_lite.models.layers import Dropout, bias, capped, named, placed, plus, product
@@ -71,16 +71,16 @@ class MultiHeadAttention(nn.Module):
 
         def inwards(name: str, width: int, heads: tuple[int, int], factor: float = 1.0) -> Any:
             kernel = initial.kernel(self.config, ins=0, outs=(1, 2), factor=factor)
-            return self.param(name, named(kernel, "embed", "heads", "head_width"), (width, *heads))
+            return self.param(name, named(kernel, "embed", "heads", "head_dim"), (width, *heads))
 
         # Whatever they are divided by later, queries are of one scale then.
         self.query = inwards("query", half.width, heads, (divisor / half.head_width) ** 0.5)
         self.key, self.value = (inwards(name, self.attended_width, key_heads) for name in ("key", "value"))
         self.query_bias, self.key_bias, self.value_bias = (
-            bias(self, f"{name}_bias", biased, shape, ("heads", "head_width"))
+            bias(self, f"{name}_bias", biased, shape, ("heads", "head_dim"))
             for name, shape in (("query", heads), ("key", key_heads), ("value", key_heads))
         )
-        out = named(initial.kernel(self.config, ins=(0, 1), outs=2), "heads", "head_width", "embed")
+        out = named(initial.kernel(self.config, ins=(0, 1), outs=2), "heads", "head_dim", "embed")
         self.out = self.param("out", out, (*heads, half.width))
         self.out_bias = bias(self, "out_bias", biased, (half.width,), ("embed",))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from flaxformer_lite.config import Config
+from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 
 
 def make_model(config: Config, source_size: int, target_size: int) -> EncoderDecoder:
     """The model for vocabularies of these sizes."""
     longest = config.model.position_details.longest or max(config.data.max_source_length, config.data.max_target_length)
-    return EncoderDecoder(config.model, source_size, target_size, longest, config.precision.compute)
+    return EncoderDecoder(config.model, source_size, target_size, longest, config.precision.dtype)
 
 
 def make_decoding_model(config: Config, source_size: int, target_size: int) -> EncoderDecoder:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models.layers import Dropout, named, product
 from flaxformer_lite.models.remat import rematerialised
 

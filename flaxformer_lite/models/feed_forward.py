@@ -7,7 +7,7 @@ from functools import partial
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models import initial
 from flaxformer_lite.models.halves import Half
 from flaxformer_lite.models.layers import Dense, Dropout

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 
 _SMALL = 0.02  # standard deviation; that of BERT, GPT-2 and BART
 Axes = int | Sequence[int]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models.cells import CELLS, Carry, Recurrence, over_time
 from flaxformer_lite.models.interface import Memory
 from flaxformer_lite.models.layers import Dense, Dropout

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models.cells import Carry, Recurrence, over_time
 from flaxformer_lite.models.interface import Memory
 from flaxformer_lite.types import Tokens

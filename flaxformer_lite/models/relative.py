@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from flaxformer_lite.config import PositionDetailsConfig
+from flaxformer_lite.config.dataclasses import PositionDetailsConfig
 
 
 def distances(queries: Int[Array, "*b q"], keys: Int[Array, " l"]) -> Int[Array, "*b q l"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models.layers import Dropout, placed
 from flaxformer_lite.models.norms import make_norm
 

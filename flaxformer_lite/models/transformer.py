@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models.attention import KeyValue, Sight, causal, same_segment
 from flaxformer_lite.models.halves import Half, decoder_half, encoder_half
 from flaxformer_lite.models.interface import Memory

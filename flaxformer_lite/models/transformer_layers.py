@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models.attention import KeyValue, MultiHeadAttention, Sight
 from flaxformer_lite.models.feed_forward import make_feed_forward
 from flaxformer_lite.models.halves import Half

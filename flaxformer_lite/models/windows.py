@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models.attention import Sight
 from flaxformer_lite.models.halves import Half
 

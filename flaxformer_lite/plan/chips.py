@@ -18,7 +18,7 @@ class Chip(NamedTuple):
         bfloat16 on a TPU.
       memory: bytes.
       bandwidth: of the memory, bytes/s.
-      link: bytes/s that a device sends to its neighbours in a collective within a node. A GPU's node is the eight on
+      link: bytes/s that a device sends to its neighbors in a collective within a node. A GPU's node is the eight on
         one NVSwitch; a TPU's is the pod, and a collective goes around one axis of its torus, in both directions.
       node: devices that ``link`` joins.
       network: bytes/s that a device sends to another node.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flaxformer_lite.plan.flow import all_become, bytes_read, bytes_written, slices
+from flaxformer_lite.plan.dataflow import all_become, bytes_read, bytes_written, slices
 from flaxformer_lite.plan.hlo import Computation, Instruction, Program, read_groups
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")

@@ -1,4 +1,4 @@
-"""Looks for the mesh, the rematerialisation and the parts of a batch that fit in memory and train fastest.
+"""Looks for the mesh, the rematerialization and the parts of a batch that fit in memory and train fastest.
 
 There are hundreds of settings and a program takes seconds to compile, so most are ranked by formulas: memory and time
 on the chip are scaled from one compiled program of each policy, and exchanges are counted from sizes. The best are then
@@ -8,17 +8,20 @@ compiled, and their own plans decide.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from flaxformer_lite.config import Config, MeshConfig, ModelConfig
+from flaxformer_lite.config.dataclasses import Config, MeshConfig, ModelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.plan.chips import Chip
 from flaxformer_lite.plan.collectives import Collective
-from flaxformer_lite.plan.prediction import USABLE, Plan, make_plan
+from flaxformer_lite.plan.report import USABLE, Plan, make_plan
 from flaxformer_lite.plan.roofline import rate
 from flaxformer_lite.plan.sizes import Sizes
+
+logger = logging.getLogger(__name__)
 
 _POLICIES = ("none", "dots_with_no_batch_dims", "full")
 _TRIALS = 4  # programs compiled of the best that formulas find, beside one of each policy
@@ -59,7 +62,7 @@ def find_fit(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any], s
     def compiled(mesh: MeshConfig, remat: str, accumulate: int) -> Plan:
         key = (mesh, remat, accumulate)
         if key not in found:
-            say(f"compiling {_named(mesh)}, remat {remat}, {accumulate} parts …")
+            logger.info(f"compiling {_named(mesh)}, remat {remat}, {accumulate} parts …")
             found[key] = make_plan(with_setting(config, mesh, remat, accumulate), sizes, chip, devices)
         return found[key]
 
@@ -97,7 +100,7 @@ def with_setting(config: Config, mesh: MeshConfig, remat: Any, accumulate: int) 
         config,
         mesh=mesh,
         model=dataclasses.replace(config.model, remat=remat),
-        train=dataclasses.replace(config.train, accumulate=accumulate),
+        train=dataclasses.replace(config.train, grad_accum_steps=accumulate),
     )
 
 
@@ -106,7 +109,7 @@ def flags_of(plan: Plan) -> list[str]:
     return [
         *(f"--config.mesh.{axis}={size}" for axis, size in plan.mesh.items()),
         f"--config.model.remat={plan.remat}",
-        f"--config.train.accumulate={plan.accumulate}",
+        f"--config.train.grad_accum_steps={plan.accumulate}",
     ]
 
 
@@ -115,7 +118,7 @@ def _named(mesh: MeshConfig) -> str:
 
 
 def _meshes(config: Config, devices: int) -> Iterator[MeshConfig]:
-    """Every mesh that shares out the batch, those that divide weights among neighbours first."""
+    """Every mesh that shares out the batch, those that divide weights among neighbors first."""
     divisors = [size for size in range(1, devices + 1) if devices % size == 0]
     heads = _heads(config.model)
     for tensor in divisors:

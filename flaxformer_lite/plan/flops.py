@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jax.extend import core
 
-from flaxformer_lite.plan.flow import bytes_read, bytes_written
+from flaxformer_lite.plan.dataflow import bytes_read, bytes_written
 from flaxformer_lite.plan.hlo import Computation, Instruction, Program
 
 

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flaxformer_lite.config import Config
+from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.plan.flops import Product, count_flops, read_products
 from flaxformer_lite.plan.hlo import Program, read_program
 from flaxformer_lite.plan.sizes import Sizes
-from flaxformer_lite.sharding import MeshLayout, check_batch
-from flaxformer_lite.train_state import TrainState
-from flaxformer_lite.training import Training, make_training
+from flaxformer_lite.sharding.layout import MeshLayout, check_batch
+from flaxformer_lite.train_step.state import TrainState
+from flaxformer_lite.training.setup import Training, make_training
 from flaxformer_lite.types import Batch, Tokens
 
 # Machine code that nobody runs need not be fast. Neither option changes what the program does or where it lies.
@@ -63,7 +63,7 @@ def make_plan_layout(config: Config, devices: Sequence[Any]) -> MeshLayout:
     Raises:
       InputError: the mesh does not fit the devices, or the batch the mesh.
     """
-    layout = MeshLayout(config.mesh, config.rules, devices)
+    layout = MeshLayout(config.mesh, config.logical_axis_rules, devices)
     check_batch(config, layout)
     return layout
 

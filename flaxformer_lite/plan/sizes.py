@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flaxformer_lite.config import Config, VocabularyConfig
+from flaxformer_lite.config.dataclasses import Config, VocabularyConfig
 from flaxformer_lite.data import pipeline, tasks
-from flaxformer_lite.data.vocabulary import read_saved
+from flaxformer_lite.data.vocabularies.vocabulary import read_saved
 from flaxformer_lite.errors import InputError
 
 
@@ -74,7 +74,7 @@ def read_sizes(config: Config) -> Sizes:
     """
     examples = tasks.load(config.data, "train", config.seed)
     source, target = pipeline.build_vocabularies(config.data, examples)
-    dataset, _ = pipeline.make_dataset(examples, source, target, config.data, config.data.overlong)
+    dataset, _ = pipeline.make_dataset(examples, source, target, config.data, config.data.overlength)
     shapes = np.array(dataset.buckets.shapes)
     rows = np.array([len(members) for members in dataset.buckets.members])
     places = int(rows @ shapes.sum(1))

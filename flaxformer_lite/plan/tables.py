@@ -8,11 +8,11 @@ from typing import Any
 
 from flaxformer_lite.plan import roofline
 from flaxformer_lite.plan.arrays import fold_layers
-from flaxformer_lite.plan.cautions import find_cautions
 from flaxformer_lite.plan.collectives import by_axes
 from flaxformer_lite.plan.fit import Fit, flags_of
-from flaxformer_lite.plan.prediction import USABLE, Plan
-from flaxformer_lite.say import format_size, table
+from flaxformer_lite.plan.report import USABLE, Plan
+from flaxformer_lite.plan.warnings import find_cautions
+from flaxformer_lite.system.console import format_size, table
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -7,15 +7,7 @@ from __future__ import annotations
 
 import os
 
-from flaxformer_lite.sweeps.spaces import (
-    Choice,
-    Integers,
-    LogUniform,
-    Uniform,
-    grid,
-    random_draws,
-    zipped,
-)
+from flaxformer_lite.sweeps.distributions import Choice, Integers, LogUniform, Uniform, grid, random_draws, zipped
 
 # submitit, imported after this, would set up logging anew, and close the handlers of all others.
 os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")

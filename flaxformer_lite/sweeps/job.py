@@ -16,11 +16,11 @@ from typing import Any
 from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission
 
-from flaxformer_lite import locks, memory, processes
-from flaxformer_lite.cache import keep_compiled
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.sweeps.point_folder import Failure, PointFolder
-from flaxformer_lite.sweeps.shares import Share
+from flaxformer_lite.sweeps.resources import Share
+from flaxformer_lite.sweeps.trial_dir import Failure, PointFolder
+from flaxformer_lite.system import file_lock, malloc, multihost
+from flaxformer_lite.system.cache_dir import enable_compilation_cache
 
 # What needs jax is imported inside functions: a job first says that it is there, and takes its share of the machine.
 
@@ -49,7 +49,7 @@ class Job:
         environment = JobEnvironment()
         self.folder.mkdir(parents=True, exist_ok=True)
         # Of several processes of one job the first holds the lock for all.
-        lock = nullcontext() if environment.global_rank else locks.held(PointFolder(self.folder).job_lock)
+        lock = nullcontext() if environment.global_rank else file_lock.hold(PointFolder(self.folder).job_lock)
         with lock as other:
             code = 0 if other else self._run(environment.num_tasks)
         preempted.put_back_in_the_queue()
@@ -78,16 +78,17 @@ class Job:
             code, message = 1, f"{type(error).__name__}: {error}"
         with suppress(InputError):  # of a full disk
             folder.save_failure(Failure(code, message))
-        return processes.leave(code)
+        return multihost.exit_process(code)
 
     def _train(self, tasks: int) -> int:
-        memory.share_one_heap()
-        keep_compiled()
+        malloc.use_single_arena()
+        enable_compilation_cache()
         if tasks > 1:
-            processes.join(None, join_timeout=300, heartbeat_timeout=50)
-        from flaxformer_lite import schema, seeds
+            multihost.join(None, join_timeout=300, heartbeat_timeout=50)
+        from flaxformer_lite.config import parsing
+        from flaxformer_lite.training import vmap_seeds
 
-        return seeds.start(schema.from_dict(self.config), self.folder)
+        return vmap_seeds.start(parsing.from_dict(self.config), self.folder)
 
 
 class _Preempted:

@@ -21,8 +21,8 @@ from submitit.slurm.slurm import SlurmJob
 
 from flaxformer_lite.errors import InputError, write_errors_named
 from flaxformer_lite.sweeps.job import Job
-from flaxformer_lite.sweeps.point_folder import PointFolder, Ticket
-from flaxformer_lite.sweeps.shares import Share, shares
+from flaxformer_lite.sweeps.resources import Share, shares
+from flaxformer_lite.sweeps.trial_dir import PointFolder, Ticket
 
 _YEAR = 365 * 24 * 60  # minutes
 _DAY = 24 * 60

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
-from flaxformer_lite import schema
+from flaxformer_lite.config import parsing
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.sweeps.folder import SweepFolder
 from flaxformer_lite.sweeps.job import Job
 from flaxformer_lite.sweeps.launchers import Launcher
-from flaxformer_lite.sweeps.point_folder import Ticket
-from flaxformer_lite.sweeps.points import Point
-from flaxformer_lite.sweeps.sources import Source, Standings
-from flaxformer_lite.sweeps.standing import Phase, Standing, stand
+from flaxformer_lite.sweeps.status import Phase, Standing, stand
+from flaxformer_lite.sweeps.suggesters import Source, Standings
+from flaxformer_lite.sweeps.sweep_dir import SweepFolder
+from flaxformer_lite.sweeps.trial_dir import Ticket
+from flaxformer_lite.sweeps.trials import Point
 
 _NO_WORDS = "its job ended without a word; was it killed?"
 
@@ -70,7 +70,7 @@ class Jobs:
         """Starts a job, with one of the launcher's shares."""
         folder = self._folder.of(point)
         folder.forget_failure()
-        job = Job(folder.path.absolute(), schema.to_dict(point.config), self._launcher.shares[share], sys.argv)
+        job = Job(folder.path.absolute(), parsing.to_dict(point.config), self._launcher.shares[share], sys.argv)
         folder.save_ticket(Ticket(self._launcher.name, self._launcher.submit(job), share))
         self._tried.add(point.name)
 

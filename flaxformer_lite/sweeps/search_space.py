@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flaxformer_lite.cli import python_files
-from flaxformer_lite.config import Config
+from flaxformer_lite.config import python_files
+from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError, require
-from flaxformer_lite.sweeps.points import Point, make_point
-from flaxformer_lite.sweeps.spaces import Choice, Distribution, Integers, LogUniform, Uniform
+from flaxformer_lite.sweeps.distributions import Choice, Distribution, Integers, LogUniform, Uniform
+from flaxformer_lite.sweeps.trials import Point, make_point
 
 _EXAMPLE = "configs/sweeps/space.py"
 

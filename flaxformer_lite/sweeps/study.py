@@ -16,17 +16,17 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from flaxformer_lite import schema
-from flaxformer_lite.config import Config
+from flaxformer_lite.checkpoints.work_dir import what
+from flaxformer_lite.config import parsing
+from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.metrics import lower_is_better
-from flaxformer_lite.sweeps.folder import SweepFolder
-from flaxformer_lite.sweeps.point_folder import Evaluation, Pruned
-from flaxformer_lite.sweeps.points import Point
+from flaxformer_lite.metrics.scorers import lower_is_better
+from flaxformer_lite.sweeps.distributions import Choice, Distribution, Integers, LogUniform, Uniform
 from flaxformer_lite.sweeps.search_space import SearchSpace
-from flaxformer_lite.sweeps.spaces import Choice, Distribution, Integers, LogUniform, Uniform
-from flaxformer_lite.sweeps.standing import Phase, Standing, metric_of
-from flaxformer_lite.workdir import what
+from flaxformer_lite.sweeps.status import Phase, Standing, metric_of
+from flaxformer_lite.sweeps.sweep_dir import SweepFolder
+from flaxformer_lite.sweeps.trial_dir import Evaluation, Pruned
+from flaxformer_lite.sweeps.trials import Point
 
 PrunerName = Literal["none", "median", "halving"]
 
@@ -198,7 +198,7 @@ def _claim(study: optuna.Study, space: SearchSpace, folder: SweepFolder) -> None
     for name, ours in mine.items():
         if name not in study.user_attrs:
             study.set_user_attr(name, ours)
-        elif lines := schema.difference(study.user_attrs[name], ours):
+        elif lines := parsing.difference(study.user_attrs[name], ours):
             raise InputError(
                 f"--workdir={folder.path} holds the search of another {name} (there → here):\n  "
                 + "\n  ".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import time
@@ -9,11 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from flaxformer_lite.metrics import lower_is_better
-from flaxformer_lite.say import format_duration, say
-from flaxformer_lite.sweeps.points import Point
-from flaxformer_lite.sweeps.sources import Source, Standings
-from flaxformer_lite.sweeps.standing import Phase, Standing, metric_of
+from flaxformer_lite.metrics.scorers import lower_is_better
+from flaxformer_lite.sweeps.status import Phase, Standing, metric_of
+from flaxformer_lite.sweeps.suggesters import Source, Standings
+from flaxformer_lite.sweeps.trials import Point
+from flaxformer_lite.system.console import format_duration
+
+logger = logging.getLogger(__name__)
 
 _EVERY = 1.0  # seconds between two drawings
 _STOPPING = "stopping: every run saves first …"
@@ -82,7 +85,7 @@ class Lines:
     def __call__(self, source: Source, standings: Standings, stopping: bool) -> None:
         """Says what is new."""
         if stopping and not self._stopping:
-            say(_STOPPING)
+            logger.info(_STOPPING)
         self._stopping = stopping
         for point in source.points:
             standing, last = standings[point.name], self._last.get(point.name)
@@ -91,7 +94,7 @@ class Lines:
                 standing.phase is not Phase.NEW and (last is None or last.phase is not standing.phase) and not ending
             )
             if begun or (last and _evaluated(standing) and standing.progress.value != last.progress.value):
-                say(f"{point.label}: " + " ".join(filter(None, _cells(point, standing, None))))
+                logger.info(f"{point.label}: " + " ".join(filter(None, _cells(point, standing, None))))
             self._last[point.name] = standing
 
 

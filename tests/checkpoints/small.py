@@ -7,7 +7,7 @@ import numpy as np
 from flaxformer_lite.checkpoints.records import Evaluation
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
-from flaxformer_lite.train_state import TrainState
+from flaxformer_lite.train_step.state import TrainState
 from tests.micro import micro
 
 TRAIN = micro({"train.keep_latest": 3}).train

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.checkpoints.averaging import save_average
+from flaxformer_lite.checkpoints.format import quiet_orbax
 from flaxformer_lite.checkpoints.saving import Checkpoints
-from flaxformer_lite.checkpoints.stored import quiet_orbax
 from flaxformer_lite.errors import InputError
 from tests.checkpoints.small import TRAIN, decode, equal, go_on, largest, make_saved, make_state, shapes, write
 from tests.micro import micro

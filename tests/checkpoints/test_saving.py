@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from flaxformer_lite.checkpoints.format import quiet_orbax
 from flaxformer_lite.checkpoints.records import Evaluation, ranked
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.saving import Checkpoints
-from flaxformer_lite.checkpoints.stored import quiet_orbax
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.sharding import PmapLayout
+from flaxformer_lite.sharding.layout import PmapLayout
 from tests.checkpoints.small import (
     TRAIN,
     decode,

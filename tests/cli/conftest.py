@@ -6,10 +6,9 @@ from typing import NamedTuple
 import pytest
 
 import flaxformer_lite
-from configs import base
-from flaxformer_lite import schema
-from flaxformer_lite.config import Config
-from flaxformer_lite.data.vocabulary import CharacterVocabulary
+from flaxformer_lite.config import defaults, parsing
+from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.data.vocabularies.vocabulary import CharacterVocabulary
 
 LETTERS = CharacterVocabulary("abcd")
 
@@ -37,7 +36,7 @@ class FakePredictor:
     def seed(self, seed):
         self.asked.append(("seed", seed))
 
-    def tokenise_prefixes(self, prefixes):
+    def tokenize_prefixes(self, prefixes):
         pass
 
     def tokens(self, prediction):
@@ -55,7 +54,7 @@ class FakePredictor:
 
 @pytest.fixture
 def config() -> Config:
-    return schema.from_dict(base.get_config().to_dict())
+    return parsing.from_dict(defaults.get_config().to_dict())
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.data.vocabulary import CharacterVocabulary
-from flaxformer_lite.workdir import WorkDir
+from flaxformer_lite.data.vocabularies.vocabulary import CharacterVocabulary
 from tests.micro import flags, micro, small_disk, use_devices
 
 GOOD = b"ab c\nbc\nca b\n"
@@ -98,7 +98,7 @@ def test_a_file_that_breaks_while_it_is_read(capfd, monkeypatch):
 def test_every_example_too_long(capfd):
     message = fails(capfd, *training({"data.max_source_length": 2}))
     assert "every one of 3 examples is too long: sources have 3 to 5 tokens" in message
-    assert "config.data.overlong='truncate'" in message
+    assert "config.data.overlength='truncate'" in message
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.workdir import WorkDir
 from tests.folders import make_folder
 from tests.micro import micro, use_devices
 

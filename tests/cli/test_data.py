@@ -48,7 +48,7 @@ def test_it_shows_examples_as_text_and_arrays(flags, capsys):
 
 def test_it_says_what_becomes_of_an_example_that_is_too_long(flags, capsys):
     arguments = [*flags, "--examples=1", "--config.data.reverse.min_length=10"]
-    arguments += ["--config.data.max_target_length=5", "--config.data.overlong=truncate"]
+    arguments += ["--config.data.max_target_length=5", "--config.data.overlength=truncate"]
     text = "\n".join(_lines(capsys, arguments))
     assert "too long with 11 and 11 tokens: truncate" in text
     source, target = re.search(r"Back to text  '(.*)'\n +'(.*)'", text).groups()

@@ -101,12 +101,12 @@ def test_as_many_prefixes_as_lines(predictor, words, tmp_path, capsys):
 
 
 def test_a_token_that_is_none_is_named_before_anything_is_decoded(predictor, words, capsys):
-    message = fails(capsys, words(b"ab\n"), "--forbidden=a,xyz")
-    assert "error: --forbidden: 'xyz' is no token of the target vocabulary\n" in message
+    message = fails(capsys, words(b"ab\n"), "--suppress_tokens=a,xyz")
+    assert "error: --suppress_tokens: 'xyz' is no token of the target vocabulary\n" in message
     predictor.config = dataclasses.replace(
-        predictor.config, decode=dataclasses.replace(predictor.config.decode, forbidden=("q",))
+        predictor.config, decode=dataclasses.replace(predictor.config.decode, suppress_tokens=("q",))
     )
-    assert "config.decode.forbidden: 'q' is no token" in fails(capsys, words(b"ab\n"))
+    assert "config.decode.suppress_tokens: 'q' is no token" in fails(capsys, words(b"ab\n"))
     assert [asked for asked in predictor.asked if asked != ("w", "best")] == []
 
 

@@ -54,7 +54,7 @@ def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
         "split": "validation",
         "max_examples": 0,
         "seed": 0,
-        "decode": dataclasses.asdict(predictor.config.decode) | {"forbidden": [], "end_tokens": []},
+        "decode": dataclasses.asdict(predictor.config.decode) | {"suppress_tokens": [], "end_tokens": []},
         "metrics": {"loss": 0.51234, "wer": 30.25},
     }
 
@@ -64,7 +64,7 @@ def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
     [
         ("--method=greedy", "greedy"),
         ("--top_p=0.5", "one sample"),
-        ("--samples=7", "the likeliest of 7 samples"),
+        ("--num_samples=7", "the likeliest of 7 samples"),
         ("--utility=bleu", "minimum Bayes risk by bleu over 16 samples"),
     ],
 )

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.sweeps.point_folder import PointFolder
+from flaxformer_lite.sweeps.trial_dir import PointFolder
 from tests.micro import flags, small_disk
 from tests.runs import MEASURED
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from flaxformer_lite import schema
 from flaxformer_lite.compare.runs import Curve, Run
+from flaxformer_lite.config import parsing
 from tests.micro import micro
 
 DEFAULTS = {"train.steps": 100, "eval.best_metric": "wer", "eval.metrics": ("wer", "per")}
@@ -25,7 +25,7 @@ def make_run(name: str, values: Sequence[float], **settings: Any) -> Run:
 def write_run(folder: Path, lines: Sequence[Mapping[str, Any] | str], changes: Mapping[str, Any] | None = None) -> Path:
     """Writes config.json and metrics.jsonl; a line that is text stands as it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(schema.to_dict(micro(DEFAULTS | dict(changes or {})))), "utf-8")
+    (folder / "config.json").write_text(json.dumps(parsing.to_dict(micro(DEFAULTS | dict(changes or {})))), "utf-8")
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     (folder / "metrics.jsonl").write_text("".join(f"{text}\n" for text in texts), "utf-8")
     return folder

@@ -173,19 +173,19 @@ def test_thinning_keeps_ends_and_spikes():
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_stand_out_from_what_lies_behind(theme):
+def test_colors_stand_out_from_what_lies_behind(theme):
     surface = {"light": "#ffffff", "dark": "#1b1e23"}[theme]
     assert f"--surface: {surface}" in page._source("page.css")
-    colours = [re.findall(r"#\w{6}", line) for line in re.findall(rf"{theme}: \[.*\]", page._source("colours.js"))]
-    assert [len(kind) for kind in colours] == [8, 5]
-    for colour in (*colours[0], *colours[1]):
-        dark, light = sorted((_luminance(colour), _luminance(surface)))
-        assert (light + 0.05) / (dark + 0.05) >= 3, colour  # what WCAG 2.1 asks of graphics, 1.4.11
+    colors = [re.findall(r"#\w{6}", line) for line in re.findall(rf"{theme}: \[.*\]", page._source("colors.js"))]
+    assert [len(kind) for kind in colors] == [8, 5]
+    for color in (*colors[0], *colors[1]):
+        dark, light = sorted((_luminance(color), _luminance(surface)))
+        assert (light + 0.05) / (dark + 0.05) >= 3, color  # what WCAG 2.1 asks of graphics, 1.4.11
     if theme == "light":
-        assert colours == [list(pictures._KINDS), list(pictures._RAMP)]
+        assert colors == [list(pictures._KINDS), list(pictures._RAMP)]
 
 
-def _luminance(colour: str) -> float:
+def _luminance(color: str) -> float:
     """Relative luminance as WCAG defines it."""
-    parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    parts = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return float(np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])

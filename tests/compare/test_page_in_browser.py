@@ -36,15 +36,15 @@ const clipped = (node, box) => {
   }
   return box;
 };
-const light = (colour) => {
-  const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map((c) => c / 255)
+const light = (color) => {
+  const [r, g, b] = color.match(/[\\d.]+/g).map(Number).map((c) => c / 255)
     .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 };
 const behind = (node) => {
   for (let host = node; host; host = host.parentElement) {
-    const colour = getComputedStyle(host).backgroundColor;
-    if (!colour.endsWith(", 0)")) return colour;
+    const color = getComputedStyle(host).backgroundColor;
+    if (!color.endsWith(", 0)")) return color;
   }
 };
 const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -54,8 +54,8 @@ while (walker.nextNode()) {
   if (!walker.currentNode.data.trim() || host.closest("script, noscript, select, [hidden], title")) continue;
   const range = document.createRange();
   range.selectNodeContents(walker.currentNode);
-  const colour = host.namespaceURI.endsWith("svg") ? getComputedStyle(host).fill : getComputedStyle(host).color;
-  const [a, b] = [light(colour), light(behind(host))].sort((x, y) => y - x);
+  const color = host.namespaceURI.endsWith("svg") ? getComputedStyle(host).fill : getComputedStyle(host).color;
+  const [a, b] = [light(color), light(behind(host))].sort((x, y) => y - x);
   for (const whole of range.getClientRects()) {
     const box = clipped(host, whole);
     if (box.right - box.left < 1 || box.bottom - box.top < 1) continue;
@@ -239,8 +239,8 @@ def test_axes_smoothing_and_metrics(browser, pages):
     assert len(seen) == 6
     assert len(ticks) >= 5
     assert _texts_of(browser, "#value option") == ["final"]  # a wait for data has no good end
-    _set(browser, "colour-by", "optim.optimizer")
-    assert _texts_of(browser, "#colour-key") == ["optim.optimizeradammuon"]
+    _set(browser, "color-by", "optim.optimizer")
+    assert _texts_of(browser, "#color-key") == ["optim.optimizeradammuon"]
     _assert_no_errors(browser)
 
 

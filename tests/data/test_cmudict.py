@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flaxformer_lite.config import CmudictConfig
+from flaxformer_lite.config.dataclasses import CmudictConfig
 from flaxformer_lite.data import cmudict
 from flaxformer_lite.errors import InputError
 

@@ -5,7 +5,7 @@ import pytest
 
 from flaxformer_lite.data import features
 from flaxformer_lite.data.features import FitCounts, Ragged
-from flaxformer_lite.data.vocabulary import SPECIAL, CharacterVocabulary
+from flaxformer_lite.data.vocabularies.vocabulary import SPECIAL, CharacterVocabulary
 from flaxformer_lite.errors import InputError
 
 
@@ -17,8 +17,8 @@ def _rows(ragged):
     return [ragged.ids[a:b].tolist() for a, b in zip(ragged.offsets[:-1], ragged.offsets[1:], strict=True)]
 
 
-def test_tokenise_closes_each_text():
-    tokens = features.tokenise(CharacterVocabulary(["a", "b"]), ["ab", "", "b"])
+def test_tokenize_closes_each_text():
+    tokens = features.tokenize(CharacterVocabulary(["a", "b"]), ["ab", "", "b"])
     assert tokens.ids.tolist() == [4, 5, 1, 1, 5, 1]
     assert tokens.offsets.tolist() == [0, 3, 4, 6]
     assert tokens.lengths.tolist() == [3, 1, 2]
@@ -44,10 +44,10 @@ def test_fit_truncates_and_closes_with_the_end_token():
     assert counts == FitCounts(examples=3, dropped=0, truncated=2)
 
 
-@pytest.mark.parametrize("overlong", ["drop", "truncate"])
-def test_what_fits_exactly_is_left_alone(overlong):
+@pytest.mark.parametrize("overlength", ["drop", "truncate"])
+def test_what_fits_exactly_is_left_alone(overlength):
     source, target = _ragged([4, 5, 1], [1]), _ragged([6, 1], [7, 1])
-    fitted = features.fit(source, target, 3, 2, overlong)
+    fitted = features.fit(source, target, 3, 2, overlength)
     assert (_rows(fitted[0]), _rows(fitted[1])) == (_rows(source), _rows(target))
     assert fitted[3] == FitCounts(2, 0, 0)
 

@@ -6,22 +6,22 @@ import jax
 import numpy as np
 import pytest
 
-from configs.base import get_config
+from flaxformer_lite.config.defaults import get_config
+from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.data import pipeline
 from flaxformer_lite.data.buckets import choose_buckets
-from flaxformer_lite.data.features import tokenise
+from flaxformer_lite.data.features import tokenize
 from flaxformer_lite.data.pipeline import Dataset
 from flaxformer_lite.data.tasks import Examples
-from flaxformer_lite.data.vocabulary import SPECIAL, ByteVocabulary
+from flaxformer_lite.data.vocabularies.vocabulary import SPECIAL, ByteVocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.schema import from_dict
 
 
 def _dataset(examples, buckets):
     """The target names the example, so that a batch tells which ones it holds."""
     random = np.random.default_rng(examples)
-    sources = tokenise(ByteVocabulary(), ["x" * n for n in random.integers(1, 12, size=examples)])
-    targets = tokenise(ByteVocabulary(), [f"{i:03}" for i in range(examples)])
+    sources = tokenize(ByteVocabulary(), ["x" * n for n in random.integers(1, 12, size=examples)])
+    targets = tokenize(ByteVocabulary(), [f"{i:03}" for i in range(examples)])
     return Dataset(sources, targets, choose_buckets(sources.lengths, targets.lengths, buckets), SPECIAL)
 
 
@@ -120,7 +120,7 @@ def _config(**changes):
 
 
 def test_load_training():
-    config = _config(reverse={"examples": 200}, max_source_length=8, max_target_length=9, buckets=2)
+    config = _config(reverse={"examples": 200}, max_source_length=8, max_target_length=9, num_buckets=2)
     prepared = pipeline.load_training(config, seed=0)
     lengths = prepared.train.source.lengths
     assert len(lengths) == prepared.train_counts.examples - prepared.train_counts.dropped < 200

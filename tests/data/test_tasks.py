@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from configs.base import get_config
+from flaxformer_lite.config.defaults import get_config
+from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.schema import from_dict
 
 
 def _config(task, **changes):

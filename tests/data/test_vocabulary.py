@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from flaxformer_lite.config import VocabularyConfig
-from flaxformer_lite.data import vocabulary
-from flaxformer_lite.data.vocabulary import SPECIAL, UNKNOWN_SIGN
+from flaxformer_lite.config.dataclasses import VocabularyConfig
+from flaxformer_lite.data.vocabularies import vocabulary
+from flaxformer_lite.data.vocabularies.vocabulary import SPECIAL, UNKNOWN_SIGN
 from flaxformer_lite.errors import InputError
 
 _TEXTS = [

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.decoding.search import Query, query
+from flaxformer_lite.decoding.base import Query, query
 from flaxformer_lite.types import Hypotheses, SpecialIds
 
 SPECIAL = SpecialIds(pad=0, end=1, begin=2, unknown=3)

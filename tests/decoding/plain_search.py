@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from flaxformer_lite.decoding.search import NEVER
+from flaxformer_lite.decoding.base import NEVER
 from tests.decoding.fake_models import SPECIAL, VOCABULARY
 
 END = SPECIAL.end

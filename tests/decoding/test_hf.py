@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flaxformer_lite.decoding.base import Query, query
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.conventions import HuggingFace
+from flaxformer_lite.decoding.beam_variants import HuggingFace
 from flaxformer_lite.decoding.greedy import Greedy
-from flaxformer_lite.decoding.search import Query, query
-from flaxformer_lite.decoding.transforms import (
+from flaxformer_lite.decoding.logits_processors import (
     Forbidden,
     ForbiddenSequences,
     MinLength,
@@ -223,7 +223,7 @@ def test_a_real_t5(t5, sentences, beams, early_stopping, alpha):
     expected = by_t5(t5, sentences, beams, 9, length_penalty=alpha, early_stopping=early_stopping)
     method = BeamSearch(beams, HuggingFace(alpha, early_stopping))
     rows = assert_same(ours_by_t5(t5, sentences, method, 9), expected)
-    if alpha <= 0.6:  # higher ones favour what has not ended
+    if alpha <= 0.6:  # higher ones favor what has not ended
         assert_both_ways_to_end(rows)
 
 

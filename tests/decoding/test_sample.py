@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flaxformer_lite.decoding.base import NEVER, Query
+from flaxformer_lite.decoding.logits_processors import Temperature, TopK, TopP
 from flaxformer_lite.decoding.sample import Sample
-from flaxformer_lite.decoding.search import NEVER, Query
-from flaxformer_lite.decoding.transforms import Temperature, TopK, TopP
 from tests.decoding.fake_models import SPECIAL, VOCABULARY, Recurrent, Table, search
 
 END = SPECIAL.end

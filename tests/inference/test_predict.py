@@ -7,24 +7,30 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite.config import MeshConfig
-from flaxformer_lite.data.vocabulary import UNKNOWN_SIGN, CharacterVocabulary
+from flaxformer_lite.checkpoints.work_dir import WorkDir
+from flaxformer_lite.config.dataclasses import MeshConfig
+from flaxformer_lite.data.vocabularies.vocabulary import UNKNOWN_SIGN, CharacterVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Prediction, Predictor, load
-from flaxformer_lite.metrics import sentence_chrf
+from flaxformer_lite.metrics.scorers import sentence_chrf
 from flaxformer_lite.models.build import make_model
-from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.train_state import init_params
-from flaxformer_lite.workdir import WorkDir
+from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.train_step.state import init_params
 from tests.micro import micro
 
 LETTERS = CharacterVocabulary("abcdefghij")
 GREEDY = dataclasses.replace(micro().decode, batch_size=6, max_length_ratio=1.5, max_length_offset=3)
 BEAM = dataclasses.replace(GREEDY, method="beam", beam_size=3, n_best=3)
 DIVERSE = dataclasses.replace(
-    BEAM, convention="hf", beam_size=4, beam_groups=2, no_repeat_ngram=2, repetition_penalty=1.1, min_length=2
+    BEAM,
+    beam_variant="hf",
+    beam_size=4,
+    num_beam_groups=2,
+    no_repeat_ngram_size=2,
+    repetition_penalty=1.1,
+    min_length=2,
 )
-SAMPLE = dataclasses.replace(GREEDY, method="sample", samples=4, n_best=3, temperature=0.7, top_k=6)
+SAMPLE = dataclasses.replace(GREEDY, method="sample", num_samples=4, n_best=3, temperature=0.7, top_k=6)
 MBR = dataclasses.replace(SAMPLE, method="mbr", utility="chrf", n_best=2)
 FAIRSEQ, MARIAN = (dataclasses.replace(BEAM, convention=name) for name in ("fairseq", "marian"))
 RECURRENT = {"model.encoder": "rnn", "model.decoder": "rnn"}
@@ -35,7 +41,7 @@ SEARCHES = {  # of each its model, what is asked, and how long lines are: over 8
     "fairseq": ("transformer", FAIRSEQ, 8),
     "marian": ("transformer", MARIAN, 8),
     "sample": ("transformer", SAMPLE, 8),
-    "mbr": ("transformer", dataclasses.replace(MBR, samples=7), 8),
+    "mbr": ("transformer", dataclasses.replace(MBR, num_samples=7), 8),
     "recurrent": ("recurrent", dataclasses.replace(DIVERSE, min_length=4), 8),
     "ensemble": ("ensemble", dataclasses.replace(BEAM, ensemble="probability"), 8),
 }
@@ -141,7 +147,7 @@ def test_prefixes_begin_the_outputs_of_their_lines(decode, predictor):
 
 
 def test_a_prefix_of_the_greedy_output_leads_to_that_output(predictor):
-    lines, decode = lines_of(9, longest=7), dataclasses.replace(GREEDY, forbidden=("<unknown>",))
+    lines, decode = lines_of(9, longest=7), dataclasses.replace(GREEDY, suppress_tokens=("<unknown>",))
     found = predictor.n_best(lines, decode)
     begun = [predictions[0].text[: i % 5] for i, predictions in enumerate(found)]
     close(predictor.n_best(lines, decode, begun), found)
@@ -164,16 +170,16 @@ def test_forbidden_tokens_are_not_said(decode, predictor):
     said = {letter for line in predictor.n_best(lines, decode) for p in line for letter in p.text}
     some = sorted(said & set("abcdefghij"))[:2]
     assert some
-    forbidden = dataclasses.replace(decode, forbidden=(*some, "<unknown>"))
+    forbidden = dataclasses.replace(decode, suppress_tokens=(*some, "<unknown>"))
     assert not {letter for line in predictor.n_best(lines, forbidden) for p in line for letter in p.text} & set(some)
     with pytest.raises(InputError, match=r"forbidden: 'xyz' is no token of the target vocabulary"):
-        predictor.n_best(lines, dataclasses.replace(decode, forbidden=("a", "xyz")))
+        predictor.n_best(lines, dataclasses.replace(decode, suppress_tokens=("a", "xyz")))
 
 
 def test_many_samples_share_their_batches_with_fewer_lines(predictor, eight_devices):
     for decode, samples, rows in ((SAMPLE, 2, 6), (SAMPLE, 5, 6), (MBR, 12, 2), (SAMPLE, 100, 1), (BEAM, 100, 6)):
-        assert predictor.rows(dataclasses.replace(decode, samples=samples)) == rows
-    assert eight_devices["transformer"].rows(dataclasses.replace(SAMPLE, samples=100)) == 8
+        assert predictor.rows(dataclasses.replace(decode, num_samples=samples)) == rows
+    assert eight_devices["transformer"].rows(dataclasses.replace(SAMPLE, num_samples=100)) == 8
 
 
 def test_tokens_are_as_the_vocabulary_writes_them(predictor):

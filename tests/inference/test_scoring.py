@@ -83,13 +83,13 @@ def next_log_probs(predictor, decode, target):
     return np.reshape([found.log_probs[-1] for found in scored], (len(target), LETTERS.size))
 
 
-def normalised(log_probs):
+def normalized(log_probs):
     return log_probs - np.log(np.exp(log_probs).sum(axis=-1, keepdims=True))
 
 
 _MEANS = {
     "probability": lambda members: np.log(np.exp(members).mean(axis=0)),
-    "log_probability": lambda members: normalised(np.mean(members, axis=0)),
+    "log_probability": lambda members: normalized(np.mean(members, axis=0)),
 }
 
 

@@ -6,9 +6,9 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.data.vocabulary import CharacterVocabulary
+from flaxformer_lite.data.vocabularies.vocabulary import CharacterVocabulary
 from flaxformer_lite.inference.scoring import Scorer
-from flaxformer_lite.inference.search_errors import compare, summarise
+from flaxformer_lite.inference.search_errors import compare, summarize
 from tests.folders import make_folder
 from tests.micro import micro, use_devices
 
@@ -37,7 +37,7 @@ def test_exact_is_the_best_of_all_targets(folder):
         assert comparison.exact.log_prob == pytest.approx(scored[best].log_prob, abs=1e-3)
         assert comparison.exact.proven
         assert comparison.missed == (scored[best].log_prob > comparison.found.score + 1e-4)
-    assert summarise(found)["proven"] == 100
+    assert summarize(found)["proven"] == 100
 
 
 def test_the_command(folder, capfd):

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from flaxformer_lite.config import DecodeConfig
-from flaxformer_lite.data.published import Frame, TokenizerVocabulary
+from flaxformer_lite.config.dataclasses import DecodeConfig
+from flaxformer_lite.data.vocabularies.pretrained import Frame, TokenizerVocabulary
 from flaxformer_lite.interop.families.tensors import HEADS, HEADS_IN, HEADS_OUT, MATRIX, Names, Row
 from flaxformer_lite.types import SpecialIds
 
@@ -139,7 +139,7 @@ def _of_norm(theirs: str, ours: str) -> tuple[Row, Row]:
 
 def searched(decode: DecodeConfig, method: Literal["greedy", "beam"], count: int) -> DecodeConfig:
     """As the package searches: by log-probability alone."""
-    return replace(decode, method=method, convention="hf", length_penalty=0.0, beam_size=count, n_best=count)
+    return replace(decode, method=method, beam_variant="hf", length_penalty=0.0, beam_size=count, n_best=count)
 
 
 def their_code(package: Path) -> Any:

@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
-from flaxformer_lite import schema
+from flaxformer_lite.config import defaults, parsing
 from flaxformer_lite.interop.families.known import FAMILIES
 from flaxformer_lite.interop.families.settings import sharing
 from flaxformer_lite.interop.families.tensors import is_unused, pairs
 from flaxformer_lite.interop.paths import flat, nested
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.models.scanned import layer_by_layer
-from flaxformer_lite.train_state import param_shapes
+from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Tokens
 from tests.reference import torch, transformers
 
@@ -62,10 +61,10 @@ def ours_of(theirs: Any) -> Both:
     family = FAMILIES[settings["model_type"]]
     source, target, output = (next(name for name in names if name in state) for names in family.tables)
     share = sharing((_same(state[source], state[target]), _same(state[output], state[target])))
-    values = base.get_config()
+    values = defaults.get_config()
     values.data.share_vocabulary = share in ("all", "inputs")
     values.model.update_from_flattened_dict(family.to_model(settings, share))
-    model = schema.from_dict(values.to_dict()).model
+    model = parsing.from_dict(values.to_dict()).model
     longest = model.position_details.longest or 64
     ours = EncoderDecoder(model, *family.sizes(settings), longest)
     shapes = {path: x.shape for path, x in flat(param_shapes(ours)).items()}

@@ -5,9 +5,8 @@ import dataclasses
 import pytest
 
 import flaxformer_lite
-from configs import base
-from flaxformer_lite import schema
-from flaxformer_lite.data import vocabulary
+from flaxformer_lite.config import defaults, parsing
+from flaxformer_lite.data.vocabularies import vocabulary
 from flaxformer_lite.interop import generation, importing
 from flaxformer_lite.interop.families.known import FAMILIES
 from flaxformer_lite.interop.folder import Folder
@@ -86,8 +85,8 @@ def test_the_same_ids_and_texts(tmp_path, name):
 
     searched = folder.json("generation_config.json") or folder.config
     read = generation.read_decode({key: searched[key] for key in generation.KEYS if key in searched}, roles, target)
-    defaults = dataclasses.asdict(schema.from_dict(base.get_config().to_dict()).decode)
-    written = generation.write_generation(defaults | read, roles, target)
+    base = dataclasses.asdict(parsing.from_dict(defaults.get_config().to_dict()).decode)
+    written = generation.write_generation(base | read, roles, target)
     assert generation.read_decode(written, read_roles({}, written), target) == read
 
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.checkpoints.given import save_params
+from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.features import pad, tokenise
 from flaxformer_lite.inference.predict import load
 from flaxformer_lite.interop.families.tensors import pairs
 from flaxformer_lite.interop.paths import flat, nested
 from flaxformer_lite.models.build import make_decoding_model
-from flaxformer_lite.train_state import param_shapes
+from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Tokens
-from flaxformer_lite.workdir import WorkDir
 from tests.interop import molecules
 from tests.micro import micro, use_devices
 

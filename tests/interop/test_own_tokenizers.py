@@ -5,9 +5,8 @@ import dataclasses
 import pytest
 
 import flaxformer_lite
-from configs import base
-from flaxformer_lite import schema
-from flaxformer_lite.data.vocabulary import CharacterVocabulary, WordVocabulary, build
+from flaxformer_lite.config import defaults, parsing
+from flaxformer_lite.data.vocabularies.vocabulary import CharacterVocabulary, WordVocabulary, build
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.roles import Roles
 from flaxformer_lite.interop.tokenizer_files import write_tokenizer
@@ -27,7 +26,7 @@ _ROLES = Roles(pad=0, end=1, start=2, begin=2, forced=(), ends=())
 
 
 def _built(kind, size=0):
-    settings = schema.from_dict(base.get_config().to_dict()).data.source_vocabulary
+    settings = parsing.from_dict(defaults.get_config().to_dict()).data.source_vocabulary
     return build(dataclasses.replace(settings, kind=kind, size=size), [text for text in TEXTS if text] * 9)
 
 
@@ -53,7 +52,7 @@ def test_the_same_words_said(tmp_path):
     vocabulary = _built("byte")
     settings = {
         "data.share_vocabulary": True,
-        "decode.convention": "hf",
+        "decode.beam_variant": "hf",
         "decode.method": "beam",
         "decode.beam_size": 3,
     }

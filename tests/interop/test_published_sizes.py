@@ -9,7 +9,7 @@ from flaxformer_lite.interop.families.settings import flat, require_expressible
 from flaxformer_lite.interop.families.tensors import is_unused, pairs
 from flaxformer_lite.models import families
 from flaxformer_lite.models.scanned import layer_by_layer
-from flaxformer_lite.train_state import param_shapes
+from flaxformer_lite.train_step.state import param_shapes
 from tests.reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import flaxformer_lite
-from flaxformer_lite.config import MeshConfig
+from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.data.features import tokenise
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.interop import exporting, importing, proof
 from flaxformer_lite.interop.vocabularies import Languages
-from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.train_state import init_params
+from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.types import SpecialIds
 from tests.interop import tokenizer_files as files
 from tests.reference import torch, transformers
@@ -117,7 +117,7 @@ def _predictor(workdir, divided):
     if not divided:
         return predictor
     config = predictor.config
-    layout = MeshLayout(MeshConfig(2, 2, 2), dataclasses.replace(config.rules, vocab="none"))
+    layout = MeshLayout(MeshConfig(2, 2, 2), dataclasses.replace(config.logical_axis_rules, vocab="none"))
     shapes = layout.shapes(lambda: init_params(predictor.model_of(config.decode), 0))
     params = jax.device_put(predictor.params, jax.tree.map(lambda x: x.sharding, shapes))
     return Predictor(config, predictor.vocabularies, params, predictor.step, layout)
@@ -155,7 +155,7 @@ def test_the_same_words_and_scores_and_bytes(tmp_path, name):
     if isinstance(forced, str):  # which the user says by --target_lang
         model.generation_config.forced_bos_token_id = predictor.vocabularies[1].opening[0]
         predictor.config = dataclasses.replace(
-            predictor.config, decode=dataclasses.replace(predictor.config.decode, force_opening=True)
+            predictor.config, decode=dataclasses.replace(predictor.config.decode, forced_bos=True)
         )
     beam = dataclasses.replace(predictor.config.decode, n_best=4, batch_size=4)
     greedy = dataclasses.replace(beam, method="greedy", n_best=1, repetition_penalty=1.0)
@@ -172,8 +172,8 @@ def test_the_same_words_and_scores_and_bytes(tmp_path, name):
     exported = _exported(tmp_path / "work", tmp_path / "exported")
     state, again = model.state_dict(), exported.state_dict()
     assert state.keys() == again.keys()
-    assert {str(tensor.dtype) for tensor in again.values()} == {f"torch.{predictor.config.precision.weights}"}
-    assert (predictor.config.precision.weights == "bfloat16") == (name in _IN_BFLOAT16)
+    assert {str(tensor.dtype) for tensor in again.values()} == {f"torch.{predictor.config.precision.param_dtype}"}
+    assert (predictor.config.precision.param_dtype == "bfloat16") == (name in _IN_BFLOAT16)
     assert all(torch.equal(state[key], again[key].float()) for key in state)
     exported.generation_config.max_length, exported.generation_config.num_beams = _LIMIT, 4
     if isinstance(forced, str):

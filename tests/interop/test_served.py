@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from flaxformer_lite.data.published import Added, Frame, OffsetByteVocabulary
-from flaxformer_lite.data.vocabulary import WordVocabulary
+from flaxformer_lite.data.vocabularies.pretrained import Added, Frame, OffsetByteVocabulary
+from flaxformer_lite.data.vocabularies.vocabulary import WordVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import load
 from flaxformer_lite.interop import exporting
@@ -28,7 +28,7 @@ _T5 = {
     **{"model.attention.query_scalar": 1.0, "model.feed_forward.bias": False, "model.feed_forward.gated": True},
     **{"model.feed_forward.activation": "gelu_tanh", "model.embeddings.scale": False, "model.output.scale": True},
     **{"model.head_width": 3, "model.decoder_head_width": 3, "model.position_details.buckets": 8},
-    **{"model.position_details.max_distance": 7, "decode.forbidden": ("h", "c d")},
+    **{"model.position_details.max_distance": 7, "decode.suppress_tokens": ("h", "c d")},
 }
 _BART = {
     **{"model.positions": "learned", "model.position_details.offset": 2, "model.norm": "after"},
@@ -43,7 +43,7 @@ _KINDS = {
     "umt5": _T5 | {"model.positions": "relative_per_layer", "model.output.scale": False},
     "bart": _BART,
     "marian": {"model.positions": "halves", "model.norm": "after", "model.output.bias": "always"},
-    "m2m": {"model.positions": "fairseq", "model.position_details.offset": 2, "decode.force_opening": True},
+    "m2m": {"model.positions": "fairseq", "model.position_details.offset": 2, "decode.forced_bos": True},
 }
 _QUICK = ("ours, heads of another width", "t5", "m2m")
 _LINES = ["abc", "dgehfia", "jj", "cbadefgh"]
@@ -67,9 +67,9 @@ _FRAMES = {"m2m": ([], [], ["ro_RO"]), "bart": ([], ["<2>", "en_XX"], [])}
     "kind", [kind if kind in _QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in _KINDS]
 )
 def test_the_same_words_and_scores(tmp_path, kind):
-    search = {"decode.method": "beam", "decode.convention": "hf", "decode.length_penalty": 1.0}
+    search = {"decode.method": "beam", "decode.beam_variant": "hf", "decode.length_penalty": 1.0}
     # It gives what may be said probability 1 together.
-    search |= {"decode.renormalise": True, "decode.early_stopping": "true"}
+    search |= {"decode.renormalize_logits": True, "decode.early_stopping": "true"}
     limits = {"decode.max_length_ratio": 0.0, "decode.max_length_offset": 8, "decode.batch_size": 4}
     config = micro(_WIDE | _KINDS[kind] | search | limits)
     make_folder(tmp_path / "work", config, vocabularies=_VOCABULARIES.get(kind, (LETTERS, LETTERS)))

@@ -3,17 +3,16 @@
 import numpy as np
 import pytest
 
-from configs import base
-from flaxformer_lite import schema
-from flaxformer_lite.cli.python_files import shipped_config
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.checkpoints.work_dir import WorkDir
+from flaxformer_lite.config import defaults, parsing
+from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.python_files import shipped_config
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.families.known import FAMILIES
 from flaxformer_lite.interop.families.settings import flat, require_expressible
 from flaxformer_lite.interop.families.tensors import HEADS, HEADS_IN, HEADS_OUT, MATRIX, ROW, SAME, Names, Row, pairs
 from flaxformer_lite.models import families
-from flaxformer_lite.workdir import WorkDir
 from tests.folders import LETTERS
 
 PUBLISHED = {
@@ -30,22 +29,22 @@ PUBLISHED = {
 
 
 def config_of(model: dict) -> ModelConfig:
-    values = base.get_config()
+    values = defaults.get_config()
     values.data.share_vocabulary = True
     values.model.update_from_flattened_dict(model)
-    return schema.from_dict(values.to_dict()).model
+    return parsing.from_dict(values.to_dict()).model
 
 
 @pytest.mark.parametrize("card", [*PUBLISHED, "t5_1_1", "byt5", "nllb"])
 def test_what_a_run_card_trains_can_be_exported(tmp_path, card):
     values = shipped_config(card)
     values.data.text.train = ("a", "b")
-    trained = exporting.Trained(WorkDir(tmp_path), schema.from_dict(values.to_dict()), (LETTERS, LETTERS), 0, {})
+    trained = exporting.Trained(WorkDir(tmp_path), parsing.from_dict(values.to_dict()), (LETTERS, LETTERS), 0, {})
     said = exporting.config_json(trained, exporting.family_of(trained), exporting.roles_of(trained))
     assert said["pad_token_id"] == LETTERS.special.pad
     if card == "nllb":
         values.model.position_details.offset = 2
-        wrong = trained._replace(config=schema.from_dict(values.to_dict()))
+        wrong = trained._replace(config=parsing.from_dict(values.to_dict()))
         with pytest.raises(InputError, match=r"position_details\.offset=2: .* train it with 1"):
             exporting.config_json(wrong, "m2m_100", exporting.roles_of(wrong))
 

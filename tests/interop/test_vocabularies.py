@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from flaxformer_lite.data import vocabulary
+from flaxformer_lite.data.vocabularies import vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop.folder import Folder
 from flaxformer_lite.interop.roles import read_roles

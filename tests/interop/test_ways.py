@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
-from flaxformer_lite.config import MeshConfig
+from flaxformer_lite.config import defaults
+from flaxformer_lite.config.dataclasses import MeshConfig
+from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.models.scanned import side_by_side
-from flaxformer_lite.schema import from_dict
-from flaxformer_lite.sharding import MeshLayout
-from flaxformer_lite.train_state import init_params
+from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.train_step.state import init_params
 from tests.interop import published
 from tests.interop.published import SOURCES, TARGETS, rows
 from tests.interop.tiny import MODELS
@@ -40,7 +40,9 @@ def test_scanned_layers_on_eight_devices_have_the_references_logits_and_gradient
     source, target = rows(model, SOURCES[:4], model.ours.source_size), rows(model, TARGETS[:4], model.ours.target_size)
     given = source, target, np.roll(target.ids, -1, axis=1)
     scanned = dataclasses.replace(model.ours, config=dataclasses.replace(model.ours.config, scan_layers=True))
-    layout = MeshLayout(MeshConfig(data=2, fsdp=2, tensor=2), from_dict(base.get_config().to_dict()).rules)
+    layout = MeshLayout(
+        MeshConfig(data=2, fsdp=2, tensor=2), from_dict(defaults.get_config().to_dict()).logical_axis_rules
+    )
     shapes = layout.shapes(lambda: _State(jnp.zeros((), jnp.int32), init_params(scanned, 0)))
     state = _State(jnp.zeros((), jnp.int32), side_by_side(model.params))
     state = jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.losses import cross_entropy
+from flaxformer_lite.train_step.losses import cross_entropy
 from flaxformer_lite.types import Cache, Tokens
 
 SOURCE_SIZE, TARGET_SIZE = 11, 13  # entries of the vocabularies

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 
 Parts = Mapping[str, Any]
 State = tuple[np.ndarray, ...]

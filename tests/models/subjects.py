@@ -4,9 +4,8 @@ import dataclasses
 from functools import cache
 from typing import Any
 
-from configs import base
-from flaxformer_lite import schema
-from flaxformer_lite.config import Config, ModelConfig
+from flaxformer_lite.config import defaults, parsing
+from flaxformer_lite.config.dataclasses import Config, ModelConfig
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from tests.models import contract
 
@@ -15,12 +14,12 @@ _TINY = {"width": 8, "num_heads": 2, "mlp_width": 12, "num_layers": 1, "num_deco
 
 def _model(**changes: Any) -> EncoderDecoder:
     """A tiny model; keys are those of ``model``, or else of ``model.rnn``."""
-    config = base.get_config()
+    config = defaults.get_config()
     config.data.share_vocabulary = changes.get("share_embeddings") in ("all", "inputs")
     for key, value in (_TINY | changes).items():
         group = config.model if key.partition(".")[0] in config.model else config.model.rnn
         group.update_from_flattened_dict({key: value})
-    checked: Config = schema.from_dict(config.to_dict())
+    checked: Config = parsing.from_dict(config.to_dict())
     return EncoderDecoder(checked.model, contract.SOURCE_SIZE, contract.TARGET_SIZE, contract.LONGEST)
 
 

@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
-from flaxformer_lite import schema
+from flaxformer_lite.config import defaults, parsing
 from flaxformer_lite.models.attention import KeyValue, MultiHeadAttention, Sight, causal, same_segment
 from flaxformer_lite.models.halves import Half
 from tests.models import transformer_reference as reference
@@ -22,10 +21,10 @@ class _Attended(MultiHeadAttention):
 
 @pytest.fixture(scope="module")
 def attention() -> _Attended:
-    values = base.get_config()
+    values = defaults.get_config()
     values.model.dropout = 0.5
     half = Half(_WIDTH, _HEADS, _HEADS, _WIDTH // _HEADS, mlp_width=5, num_layers=1, causal=False)
-    return _Attended(schema.from_dict(values.to_dict()).model, half, _WIDTH)
+    return _Attended(parsing.from_dict(values.to_dict()).model, half, _WIDTH)
 
 
 @pytest.fixture(scope="module")

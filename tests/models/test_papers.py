@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from tests.models import contract, recurrent_reference, transformer_reference
 from tests.models.subjects import MODELS, subject
 

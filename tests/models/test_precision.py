@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.losses import cross_entropy
+from flaxformer_lite.train_step.losses import cross_entropy
 from tests.models.contract import SOURCE, TARGET, Subject
 from tests.models.subjects import MODELS, with_dropout
 

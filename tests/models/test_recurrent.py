@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.models.cells import Recurrence, over_time
 from flaxformer_lite.models.layers import Dropout
 from tests.micro import micro

@@ -12,7 +12,7 @@ import pytest
 
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.models.scanned import layer_by_layer, side_by_side
-from flaxformer_lite.train_state import init_params
+from flaxformer_lite.train_step.state import init_params
 from tests.models.contract import SOURCE, TARGET, Subject
 from tests.models.subjects import MODELS, with_dropout
 

@@ -6,7 +6,7 @@ import pytest
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.plan import fit, tables
 from flaxformer_lite.plan.chips import CHIPS
-from flaxformer_lite.plan.prediction import Plan, make_plan
+from flaxformer_lite.plan.report import Plan, make_plan
 from tests.micro import micro
 from tests.plan.test_flops import SIZES
 
@@ -22,16 +22,16 @@ def _fake_plan(config, sizes, chip, devices) -> Plan:
         optimizer=0,
         batch=0,
         gradients=0,
-        activations=int(64_000 * again / config.train.accumulate),
+        activations=int(64_000 * again / config.train.grad_accum_steps),
     )
     roofline = dataclasses.replace(
-        base.roofline, products=2 - again, memory=0.0, exchanges=0.1 * config.train.accumulate
+        base.roofline, products=2 - again, memory=0.0, exchanges=0.1 * config.train.grad_accum_steps
     )
     return dataclasses.replace(
         base,
         mesh=mesh,
         chip=chip,
-        accumulate=config.train.accumulate,
+        accumulate=config.train.grad_accum_steps,
         remat=config.model.remat,
         memory=memory,
         roofline=roofline,
@@ -66,7 +66,7 @@ def test_the_fastest_that_fits_is_found(monkeypatch, memory, remat, accumulate):
     assert (best.remat, best.accumulate) == (remat, accumulate)
     assert len(said) == found.compiled <= 3 + 4
     assert found.considered > 50
-    assert f"--config.train.accumulate={accumulate}" in fit.flags_of(best)
+    assert f"--config.train.grad_accum_steps={accumulate}" in fit.flags_of(best)
 
 
 def test_nothing_fits(monkeypatch):

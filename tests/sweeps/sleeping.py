@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sweeps.job import Job
-from flaxformer_lite.sweeps.shares import Share
+from flaxformer_lite.sweeps.resources import Share
 
 
 @dataclass(frozen=True)

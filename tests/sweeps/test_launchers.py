@@ -9,7 +9,7 @@ import pytest
 
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sweeps.launchers import Local, Slurm
-from flaxformer_lite.sweeps.point_folder import PointFolder, Ticket
+from flaxformer_lite.sweeps.trial_dir import PointFolder, Ticket
 from tests.sweeps.sleeping import crashing, failing, sleeper
 
 

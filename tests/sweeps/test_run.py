@@ -7,17 +7,17 @@ import signal
 
 import pytest
 
-from flaxformer_lite import locks
-from flaxformer_lite.cli import configuration
+from flaxformer_lite.checkpoints.work_dir import RunResult, WorkDir
+from flaxformer_lite.config import overrides
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sweeps import run as sweeps
-from flaxformer_lite.sweeps.folder import SweepFolder
-from flaxformer_lite.sweeps.point_folder import Failure, PointFolder, Ticket
-from flaxformer_lite.sweeps.points import make_point
-from flaxformer_lite.sweeps.shares import Share
-from flaxformer_lite.sweeps.sources import Listed
-from flaxformer_lite.sweeps.standing import Phase, stand
-from flaxformer_lite.workdir import Finish, WorkDir
+from flaxformer_lite.sweeps.resources import Share
+from flaxformer_lite.sweeps.status import Phase, stand
+from flaxformer_lite.sweeps.suggesters import Listed
+from flaxformer_lite.sweeps.sweep_dir import SweepFolder
+from flaxformer_lite.sweeps.trial_dir import Failure, PointFolder, Ticket
+from flaxformer_lite.sweeps.trials import make_point
+from flaxformer_lite.system import file_lock
 
 
 class Fake:
@@ -62,7 +62,7 @@ class Fake:
 
 def finishes(seed, folder):
     begins(seed, folder)
-    WorkDir(folder).save_finish(Finish(12, 8, seed / 2))
+    WorkDir(folder).save_finish(RunResult(12, 8, seed / 2))
 
 
 def begins(seed, folder):
@@ -72,7 +72,7 @@ def begins(seed, folder):
 
 @pytest.fixture
 def points(repository):
-    base = configuration.read(str(repository / "configs/tiny.py"), [])
+    base = overrides.read(str(repository / "configs/tiny.py"), [])
     return [make_point({"seed": seed}, base, []) for seed in range(5)]
 
 
@@ -136,7 +136,7 @@ def test_a_job_of_an_earlier_call_is_not_joined_by_another(sweep, tmp_path, poin
     folder.save_ticket(Ticket("fake", "of an earlier call", 1))
     looks = 0
     with contextlib.ExitStack() as stack:
-        assert stack.enter_context(locks.held(folder.job_lock)) is None
+        assert stack.enter_context(file_lock.hold(folder.job_lock)) is None
 
         def watch(source, standings, stopping):
             nonlocal looks
@@ -156,7 +156,7 @@ def test_a_job_of_an_earlier_call_that_ends_early_is_gone_on_with(sweep, tmp_pat
     folder = SweepFolder(tmp_path).of(points[0])
     begins(0, folder.path)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locks.held(folder.job_lock))
+        stack.enter_context(file_lock.hold(folder.job_lock))
         phases, _, launcher = sweep(
             watch=lambda source, standings, stopping: stack.close() if len(standings) == 5 else None
         )
@@ -225,7 +225,7 @@ def test_another_sweep_or_a_run_in_the_folder_is_named(tmp_path, points, reposit
     folder.check([*points[1:], points[0]])  # in another order, or with more points, it is the same sweep
     with pytest.raises(InputError, match=r"holds another sweep: seed=0__\w+ is no point of this one\nname another"):
         folder.check(points[1:])
-    base = configuration.read(str(repository / "configs/tiny.py"), ["--config.optim.beta1=0.8"])
+    base = overrides.read(str(repository / "configs/tiny.py"), ["--config.optim.beta1=0.8"])
     with pytest.raises(InputError, match=r"(?s)seed=0__.*\(there → here\):\n  optim\.beta1: 0\.9 → 0\.8\nname another"):
         folder.check([make_point({"seed": 0}, base, [])])
     with pytest.raises(InputError, match="is the work folder of a run"):
@@ -233,7 +233,7 @@ def test_another_sweep_or_a_run_in_the_folder_is_named(tmp_path, points, reposit
 
 
 def test_two_sweeps_do_not_share_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "_PATIENCE", 0.0)
+    monkeypatch.setattr(file_lock, "_PATIENCE", 0.0)
     folder = SweepFolder(tmp_path / "a")
     said = pytest.raises(InputError, match=rf"process {os.getpid()} on .* runs this sweep already")
     with folder.alone(), said, folder.alone():

@@ -9,17 +9,17 @@ from contextlib import ExitStack
 
 import pytest
 
-from flaxformer_lite import locks
-from flaxformer_lite.cli import configuration
+from flaxformer_lite.checkpoints.work_dir import RunResult, WorkDir
+from flaxformer_lite.config import overrides
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sweeps import Choice, Integers, LogUniform, Uniform
 from flaxformer_lite.sweeps import run as sweeps
-from flaxformer_lite.sweeps.folder import SweepFolder
-from flaxformer_lite.sweeps.point_folder import Failure, PointFolder
+from flaxformer_lite.sweeps.resources import Share
 from flaxformer_lite.sweeps.search_space import SearchSpace, read_space
-from flaxformer_lite.sweeps.shares import Share
-from flaxformer_lite.sweeps.standing import Phase, stand
-from flaxformer_lite.workdir import Finish, WorkDir
+from flaxformer_lite.sweeps.status import Phase, stand
+from flaxformer_lite.sweeps.sweep_dir import SweepFolder
+from flaxformer_lite.sweeps.trial_dir import Failure, PointFolder
+from flaxformer_lite.system import file_lock
 from tests.runs import Killed
 
 optuna = pytest.importorskip("optuna", reason="pip install -e '.[optuna]'")
@@ -49,7 +49,7 @@ class Training:
         job.folder.mkdir(exist_ok=True)
         (job.folder / "config.json").write_text(json.dumps(job.config))
         self.jobs[job.folder.name] = job, (stack := ExitStack())
-        assert stack.enter_context(locks.held(PointFolder(job.folder).job_lock)) is None
+        assert stack.enter_context(file_lock.hold(PointFolder(job.folder).job_lock)) is None
         self.started.append(job.folder.name)
         return job.folder.name
 
@@ -65,7 +65,7 @@ class Training:
                 file.write(json.dumps({"step": (done + 1) * _EVERY, "eval/exact_match": value + done}) + "\n")
             if done + 1 == _EVALUATIONS:
                 last = None if math.isnan(value) else value + done
-                WorkDir(job.folder).save_finish(Finish(_EVALUATIONS * _EVERY, _EVALUATIONS * _EVERY, last))
+                WorkDir(job.folder).save_finish(RunResult(_EVALUATIONS * _EVERY, _EVALUATIONS * _EVERY, last))
                 self.end(name)
 
     def end(self, name):
@@ -87,7 +87,7 @@ class Training:
 @pytest.fixture
 def base(repository):
     changes = [f"--config.train.steps={_EVERY * _EVALUATIONS}"]
-    return configuration.read(str(repository / "configs/tiny.py"), changes)
+    return overrides.read(str(repository / "configs/tiny.py"), changes)
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_what_ended_unseen_is_told(search):
     (trial,) = trials_of_path(search)
     with (search.path / trial.user_attrs["point"] / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 200, "eval/exact_match": 3.5}) + "\n")
-    WorkDir(search.path / trial.user_attrs["point"]).save_finish(Finish(500, 200, 3.5))
+    WorkDir(search.path / trial.user_attrs["point"]).save_finish(RunResult(500, 200, 3.5))
     launcher, trials = search(trials=2)
     assert launcher.started == [trials[1].user_attrs["point"]]
     assert (trials[0].value, list(trials[0].intermediate_values)) == (3.5, [100, 200])
@@ -395,7 +395,7 @@ def test_a_pruned_folder_stays_so(tmp_path, base):
     point, folder = space.point({}), PointFolder(tmp_path)
     (tmp_path / "pruned.json").write_text('{"step": 100, "value": null}')
     assert stand(point, folder, Training(1)).phase is Phase.PRUNED
-    with locks.held(folder.job_lock):
+    with file_lock.hold(folder.job_lock):
         assert stand(point, folder, Training(1)).phase is Phase.RUNNING
-    WorkDir(tmp_path).save_finish(Finish(500, 500, 1.0))
+    WorkDir(tmp_path).save_finish(RunResult(500, 500, 1.0))
     assert stand(point, folder, Training(1)).phase is Phase.DONE

@@ -1,18 +1,18 @@
 import pytest
 
-from flaxformer_lite.cli import configuration
-from flaxformer_lite.sweeps.point_folder import Progress
-from flaxformer_lite.sweeps.points import make_point
-from flaxformer_lite.sweeps.sources import Listed
-from flaxformer_lite.sweeps.standing import Phase, Standing
+from flaxformer_lite.config import overrides
+from flaxformer_lite.sweeps.status import Phase, Standing
+from flaxformer_lite.sweeps.suggesters import Listed
 from flaxformer_lite.sweeps.table import Lines, LiveTable, Pace, format_table
+from flaxformer_lite.sweeps.trial_dir import Progress
+from flaxformer_lite.sweeps.trials import make_point
 
 _NOTHING = Progress(0, "", None)
 
 
 @pytest.fixture
 def points(repository):
-    base = configuration.read(str(repository / "configs/tiny.py"), [])  # 2,000 steps
+    base = overrides.read(str(repository / "configs/tiny.py"), [])  # 2,000 steps
     return [make_point({"seed": seed}, base, []) for seed in range(30)]
 
 

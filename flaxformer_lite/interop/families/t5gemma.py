@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flaxformer_lite.config import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop.families.settings import Family, Setting, Values, read, require_only, write
 from flaxformer_lite.interop.families.tensors import MATRIX, Names, Row, of_attention

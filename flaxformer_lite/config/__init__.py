@@ -1,0 +1,1 @@
+"""Configuration: every key with its type and bounds, defaults, parsing, validation, migrations."""

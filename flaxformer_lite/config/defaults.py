@@ -1,0 +1,314 @@
+"""Every key once, with the values that the other configs differ from. Not meant to be trained as it stands.
+
+Change a value on the command line:  --config.model.num_layers=2 --config.optim.learning_rate=3e-4
+
+Write a config of your own, anywhere, as what differs from this one; `configs` can be imported from every config file:
+
+    from configs import base
+
+    def get_config():
+        config = base.get_config()
+        config.data.task = "text"
+        config.data.text.train = ("train.de", "train.en")
+        return config
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The defaults of every key."""
+    config = ConfigDict()
+    config.seed = 0  # of parameters, data order and dropout: the same seed is the same run
+    config.data = _data()
+    config.model = _model()
+    config.optim = _optim()
+    config.train = _train()
+    config.eval = _eval()
+    config.decode = _decode()
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # devices along each axis; -1: all that are left
+    config.logical_axis_rules = _rules()
+    config.precision = ConfigDict(
+        {  # float32 | bfloat16; norms, softmax, logits and losses are float32 in any case
+            "param_dtype": "float32",  # that updates are added to, and checkpoints hold
+            "dtype": "float32",  # that products are made in, with a copy of the weights
+            "moment_dtype": "float32",  # of the optimizer's first moments; second moments are always float32
+        }
+    )
+    config.parallel = ConfigDict({"mode": "jit"})  # jit: sharded over the mesh | pmap: plain data parallelism
+    return config
+
+
+def _data() -> ConfigDict:
+    """What is learned from, and how it is cut into batches."""
+    data = ConfigDict()
+    data.task = "reverse"  # cmudict | text | tfds | reverse: what is read; more settings in the group of its name
+    data.cmudict = ConfigDict(
+        {
+            "keep_stress": False,  # True: AH0, AH1 and AH2 stay distinct
+            "data_dir": "",  # where the prepared data set is kept; "": ~/.cache/flaxformer_lite
+        }
+    )
+    data.text = ConfigDict(
+        {  # for each split ("source file", "target file"), or ("file.tsv",) with two columns; .gz is read as it is
+            "train": ("",),  # what the model learns from
+            "validation": ("",),  # what it is evaluated on in training
+            "test": ("",),  # what `evaluate` measures
+        }
+    )
+    data.tfds = ConfigDict(
+        {
+            "name": "",  # such as "wmt14_translate/de-en"
+            "data_dir": "",  # where it was prepared; "": TFDS's default
+            "source_feature": "",  # such as "de"
+            "target_feature": "",  # such as "en"
+        }
+    )
+    data.reverse = ConfigDict(
+        {
+            "alphabet": "abcdefghij",  # the characters that strings are made of
+            "min_length": 1,  # characters
+            "max_length": 10,  # characters
+            "examples": 20_000,  # to train on; validation and test have a tenth of that each
+        }
+    )
+    vocabulary = {
+        "kind": "character",  # byte | character | word | sentencepiece | saved: that of another work folder
+        "size": 0,  # entries at most, special ones included; 0: all that the training text has (SentencePiece: 8000)
+        "model": "",  # sentencepiece: a .model file; "": train one on the training split; saved: a .vocabulary.json
+    }
+    data.source_vocabulary = ConfigDict(vocabulary)
+    data.target_vocabulary = ConfigDict(vocabulary)
+    data.share_vocabulary = False  # one vocabulary built from source and target text together
+    data.max_source_length = 64  # tokens, the end token included
+    data.max_target_length = 64  # tokens, the end token included
+    data.overlength = "drop"  # drop | truncate: what happens to longer training examples (counted and printed)
+    data.num_buckets = 4  # number of padded shapes, each compiled once; chosen to waste the least padding
+    data.prefetch = 8  # batches made ahead
+    return data
+
+
+def _model() -> ConfigDict:
+    """An encoder and a decoder."""
+    model = ConfigDict()
+    model.encoder = "transformer"  # transformer | rnn
+    model.decoder = "transformer"  # transformer | rnn
+    model.width = 256  # of embeddings and layers; of a recurrent layer's state, in each direction
+    model.num_heads = 4  # of each attention of a Transformer
+    model.num_key_heads = model.get_oneway_ref("num_heads")  # of keys and values; if fewer, heads share them in groups
+    model.head_width = 0  # of each head; 0: model.width / model.num_heads
+    model.mlp_width = 1024  # hidden units of a Transformer's feed-forward sublayer
+    model.num_layers = 3  # of the encoder
+    model.decoder_width = model.get_oneway_ref("width")  # this and all sizes of the decoder: the same unless set
+    model.num_decoder_heads = model.get_oneway_ref("num_heads")
+    model.num_decoder_key_heads = model.get_oneway_ref("num_decoder_heads")
+    model.decoder_head_width = model.get_oneway_ref("head_width")
+    model.decoder_mlp_width = model.get_oneway_ref("mlp_width")
+    model.num_decoder_layers = model.get_oneway_ref("num_layers")
+    model.dropout = 0.1  # rate, of embeddings and layers' outputs; of attention and hidden units unless set there
+    model.final_dropout = 0.0  # rate, of what a Transformer's encoder or decoder says at last (T5)
+    model.layer_dropout = 0.0  # share of a Transformer's layers that a step of training leaves out (M2M-100)
+    _add_parts(model)
+    model.init = "glorot"  # glorot | fan_in (T5) | small: normal, of standard deviation 0.02 (BART)
+    model.remat = "none"  # what of a layer is computed again for the gradient, which takes less memory and more time:
+    # none | dots: all but matrix products | dots_with_no_batch_dims: all but products with weights | full: all
+    model.scan_layers = False  # a Transformer's layers as one that is compiled once, their weights side by side
+    model.rnn = _rnn()
+    return model
+
+
+def _add_parts(model: ConfigDict) -> None:
+    """What a Transformer is made of."""
+    model.positions = "sinusoidal"  # sinusoidal | learned | relative (T5) | relative_per_layer (UMT5) | rotary | none |
+    # halves: sines, then cosines (Marian) | fairseq: with its own wavelengths (M2M-100)
+    model.position_details = ConfigDict(
+        {
+            "longest": 0,  # tokens that learned positions reach to; 0: the longest of data
+            "offset": 0,  # number of the first position, of learned ones and waves; 2 in fairseq (BART, M2M-100)
+            "scale": True,  # learned positions times √width
+            "buckets": 32,  # of distances in relative positions
+            "max_distance": 128,  # tokens from which on all distances are one to them
+            "theta": 10_000.0,  # of rotary positions: the longest wavelength in tokens / 2π
+        }
+    )
+    model.norm = "before"  # before | after | around: before each sublayer, after its residual sum (the paper's), or
+    # before it and after it within the sum (T5Gemma)
+    model.norms = ConfigDict(
+        {
+            "kind": "layer",  # layer | rms (T5) | rms_from_one (Gemma): no mean and no bias; gains of 1 + a parameter
+            "epsilon": 1e-6,  # added to the variance
+            "embeddings": False,  # one of word vectors and positions too (BART)
+            "final": "unless_after",  # always | never | unless_after: of what encoder and decoder say at last
+        }
+    )
+    model.attention = ConfigDict(
+        {
+            "bias": True,  # of queries, keys, values and what is made of them
+            "query_scalar": 0.0,  # queries are divided by its root; 0: the head's width; 1: they are not (T5)
+            "softcap": 0.0,  # logits stay between this and its negative (Gemma 2); 0: any
+            "window": 0,  # tokens that layers of the pattern "window" look back (the encoder's: to either side)
+            "pattern": ("full",),  # full | window for each layer, over and over; ("window", "full") is Gemma 2's
+            "dropout": model.get_oneway_ref("dropout"),  # rate, of the weights
+        }
+    )
+    model.feed_forward = ConfigDict(
+        {
+            "activation": "relu",  # relu | gelu | gelu_tanh (its approximation) | silu
+            "gated": False,  # times a second product with the input (T5 1.1)
+            "bias": True,  # of its products
+            "dropout": model.get_oneway_ref("dropout"),  # rate, of hidden units
+        }
+    )
+    model.share_embeddings = "target"  # all: source, target and output | inputs: source and target | target: target
+    # and output | none
+    model.embeddings = ConfigDict(
+        {
+            "scale": True,  # word vectors times √width
+            "multiple": 1,  # tables have a multiple of this many rows, so that devices can share them
+        }
+    )
+    model.output = ConfigDict(
+        {
+            "bias": "untied",  # always | never | untied: of logits; where output and target vectors are not shared
+            "scale": False,  # what is compared with words divided by √width (T5 1.0)
+            "softcap": 0.0,  # logits stay between this and its negative (Gemma 2); 0: any
+        }
+    )
+
+
+def _rnn() -> ConfigDict:
+    """What only a recurrent encoder and decoder have."""
+    return ConfigDict(
+        {
+            "cell": "lstm",  # elman (tanh) | lstm | gru (as cuDNN and PyTorch compute it) | gru2014 (as published)
+            "direction": "both",  # of the encoder: forward | backward (a reversed source) | both
+            "design": "bahdanau",  # sutskever | cho | bahdanau | luong: how the decoder knows of the source, which is
+            # as it starts from the encoder's last state; by that at each step; attending before it; attending after it
+            "attention": "additive",  # additive | concat (the same formula) | dot | general: how well a place fits
+            "input_feeding": False,  # luong: the cell also reads the last step's output
+            "bridge": "dense",  # encoder's last states → decoder's first: copy | dense (a layer with tanh)
+            "embedding_width": 0,  # of word vectors; 0: model.width
+            "attention_width": 0,  # hidden units of additive and concat attention; 0: model.width
+            "readout_width": 0,  # of what the output layer reads; 0: model.width
+            "residual_from": 0,  # this layer (1 is the lowest) and those above add their input to their output; 0: none
+            "variational_dropout": False,  # one mask for all steps of a sentence, on the recurrence too
+        }
+    )
+
+
+def _optim() -> ConfigDict:
+    """How parameters follow gradients."""
+    optim = ConfigDict()
+    optim.optimizer = "adam"  # adam | adamw | adafactor (as T5's) | lion | muon (of matrices; of all else adamw)
+    optim.learning_rate = 1e-3  # the peak, reached after warm-up; adafactor: relative to a parameter's size (T5: 0.01)
+    optim.schedule = "inverse_sqrt"  # inverse_sqrt | cosine | linear | constant | wsd | plateau; cosine and linear end
+    # at 0; wsd (warm-up, stable, decay) is constant and then falls to 0; plateau is constant while the loss falls
+    optim.warmup_steps = 1_000  # steps of linear rise
+    optim.decay_steps = 0  # steps at the end over which wsd falls; wsd only, which needs some
+    optim.plateau = ConfigDict(
+        {  # read by the schedule plateau alone
+            "factor": 0.5,  # of the learning rate, each time that the loss stands still
+            "patience": 5,  # windows in a row without a lower mean loss until it does
+            "window": 100,  # updates whose mean training loss is compared; warm-up counts too
+        }
+    )
+    optim.beta1 = 0.9  # decay of the mean of the gradients; lion: share of that mean in an update; not adafactor
+    optim.beta2 = 0.98  # decay of the mean of their squares; lion: of the gradients (0.99 is usual); not adafactor
+    optim.epsilon = 1e-9  # added to the root of that mean, which divides; adam, adamw and what muon leaves to it
+    optim.momentum = 0.95  # decay of the mean of the gradients of a matrix; muon only
+    optim.weight_decay = 0.0  # times the learning rate; all but adam
+    optim.no_decay = ()  # parameters without weight decay: regular expressions found in a path such as
+    # decoder/layers_0/self_attention/query_bias; ("bias", "scale") is usual
+    optim.lr_multipliers = ()  # "PATTERN=FACTOR": factor of the learning rate; the first match counts
+    optim.frozen = ()  # parameters that stay as they are, found likewise; ("embedding",)
+    optim.clip_norm = 1.0  # largest global norm of the gradient, without frozen parameters; 0: no clipping (T5)
+    return optim
+
+
+def _train() -> ConfigDict:
+    """The run."""
+    train = ConfigDict()
+    train.init_from = ""  # a work folder whose best parameters this run begins with (fine-tuning); "": random ones
+    train.steps = 10_000  # updates in all
+    train.batch_size = 128  # examples a step, over all devices
+    train.grad_accum_steps = 1  # parts of a batch that are computed one after the other, in a part of the memory
+    train.loss = "cross_entropy"  # cross_entropy | kl_divergence: less the smoothed labels' entropy, so 0 is perfect
+    train.label_smoothing = 0.1  # probability spread evenly over the vocabulary
+    train.z_loss = 0.0  # times (log of the softmax's sum)², which keeps logits near 0; 1e-4 is usual
+    train.r_drop = 0.0  # alpha of R-Drop, which draws two passes with other dropout together; doubles the work
+    train.distill = ConfigDict(
+        {
+            "teachers": (),  # work folders of trained models with the same vocabularies; their mean is learned
+            "weight": 0.5,  # of the teachers against the labels, 0 to 1
+            "temperature": 1.0,  # by which both sides' logits are divided
+        }
+    )
+    train.ema_decay = 0.0  # of a moving average of the weights, which is then what is evaluated and decoded; 0: none
+    train.log_every = 100  # steps
+    train.eval_every = 1_000  # steps
+    train.save_every = 1_000  # steps; a checkpoint is saved after each evaluation too
+    train.keep_latest = 2  # checkpoints
+    train.keep_best = 1  # checkpoints, by eval.best_metric
+    train.patience = 0  # evaluations without a better eval.best_metric before stopping; 0: never
+    train.max_nonfinite_steps = (
+        10  # updates in a row skipped for a loss or gradient that is not finite, before the run stops
+    )
+    train.max_compiles = 0  # programs that the training step may be compiled to, one a shape of batch; 0: any number
+    train.vmap_seeds = 1  # so many seeds (seed, seed + 1, …) train in one program, each as a run in a folder of its own
+    return train
+
+
+def _eval() -> ConfigDict:
+    """What is measured, in training and by ``evaluate``."""
+    evaluation = ConfigDict()
+    evaluation.metrics = ("exact_match",)  # by decoding: exact_match, wer, per, bleu, chrf
+    evaluation.best_metric = "loss"  # loss, token_accuracy or one of eval.metrics
+    evaluation.max_examples = 1_000  # of the validation split, at each evaluation in training; 0: all
+    evaluation.num_samples = 3  # decodes shown at each evaluation
+    return evaluation
+
+
+def _decode() -> ConfigDict:
+    """From a source to hypotheses."""
+    decode = ConfigDict()
+    decode.method = "greedy"  # greedy | beam | sample | mbr: the sample that agrees best with the others
+    decode.beam_size = 5  # hypotheses kept of each line; beam only
+    decode.beam_variant = "google"  # google | hf | fairseq | marian: whose length penalty and end of the search
+    decode.length_penalty = 0.6  # alpha; google: log P / ((5 + length) / 6)**alpha; the others: log P / length**alpha
+    decode.early_stopping = "false"  # false | true | never; hf only, where they are the values of early_stopping
+    decode.num_beam_groups = 1  # groups of beams that keep apart (diverse beam search); divides beam_size
+    decode.diversity_penalty = 0.5  # nats off a token for each beam of the groups before that took it in the same step
+    decode.num_samples = 16  # drawn for each line; sample (which gives the n_best likeliest: all, if as many) and mbr
+    decode.temperature = 1.0  # of sampling: divides the logits
+    decode.top_k = 0  # samples among this many likeliest tokens; 0: all
+    decode.top_p = 1.0  # and among the likeliest that have this probability together
+    decode.min_p = 0.0  # and among those with this share of the likeliest one's probability
+    decode.utility = "chrf"  # chrf | bleu | edit_distance: how mbr measures agreement
+    decode.repetition_penalty = 1.0  # makes what was said less likely: a factor to its log-probability; 1: none
+    decode.no_repeat_ngram_size = 0  # never the same n tokens twice in an output; 0: allowed
+    decode.min_length = 0  # tokens before the output may end; 1 is the default of fairseq itself
+    decode.suppress_tokens = ()  # tokens, or token sequences separated by blanks, that are never generated
+    decode.end_tokens = ()  # tokens that end an output as the end token does
+    decode.renormalize_logits = False  # what these rules leave to say has probability 1 together again
+    decode.forced_bos = True  # what opens every text of a published vocabulary, such as a language, costs nothing
+    decode.forced_eos = False  # nor does the end token where an output has as many tokens as it may, and ends there
+    decode.ensemble = "probability"  # probability | log_probability: what several models' mean is taken of
+    decode.n_best = 1  # hypotheses printed for each line
+    decode.batch_size = 64  # lines decoded together
+    decode.max_length_ratio = 2.0  # an output has at most ratio * (source tokens) + offset tokens
+    decode.max_length_offset = 10  # tokens
+    return decode
+
+
+def _rules() -> ConfigDict:
+    """For each axis of parameters the axis of the mesh that divides it: none | data | fsdp | tensor."""
+    rules = ConfigDict()
+    rules.embed = "fsdp"  # width of the model
+    rules.heads = "tensor"  # heads of attention
+    rules.head_dim = "none"  # width of a head
+    rules.mlp = "tensor"  # hidden units of feed-forward sublayers, and of all that is recurrent
+    rules.gates = "none"  # gates of a recurrent cell
+    rules.vocab = "tensor"  # entries of a vocabulary
+    rules.length = "none"  # learned positions
+    rules.layers = "none"  # layers, where they are scanned
+    return rules

@@ -1,0 +1,1 @@
+"""Progress, metrics, plots and utilization of a run."""

@@ -1,0 +1,1 @@
+"""Files, locks, processes, logging and compilation, independent of models."""

@@ -1,0 +1,1 @@
+"""One pure update: losses, objective, optimizer, state."""

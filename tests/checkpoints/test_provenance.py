@@ -1,0 +1,177 @@
+"""What a work folder tells of where its run comes from, and runs that are made again from it."""
+
+import json
+import subprocess
+
+import jax
+import pytest
+
+from flaxformer_lite.checkpoints import provenance
+from flaxformer_lite.checkpoints.work_dir import WorkDir
+from flaxformer_lite.cli.main import main
+from flaxformer_lite.data.pipeline import load_training
+from flaxformer_lite.errors import InputError
+from tests.micro import micro, use_devices
+from tests.runs import UPDATE, Runs, same
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    use_devices(monkeypatch, 1)
+    return Runs(tmp_path, monkeypatch)
+
+
+def record(folder):
+    return json.loads((folder / "provenance.json").read_text())
+
+
+def text_config(folder, training, validation="ef\tfe\ng\tgabce\n", **changes):
+    (folder / "train.tsv").write_text(training)
+    (folder / "validation.tsv").write_text(validation)
+    files = {"data.text.train": (f"{folder}/train.tsv",), "data.text.validation": (f"{folder}/validation.tsv",)}
+    return micro({"data.task": "text", **files, **changes})
+
+
+TRAINING = "".join(f"{a}{b}\t{b}{a}\n" for a in "abcdefg" for b in "cdefg")
+
+
+def test_a_reproduced_run_is_the_same_to_the_last_bit(runs, capsys):
+    assert runs.start("one") == 0
+    assert main(["train", f"--reproduce={runs.folder}/one", f"--workdir={runs.folder}/two"]) == 0
+    assert "not as when" not in capsys.readouterr().err
+    same(runs.record("two"), runs.record("one"))
+    assert WorkDir(runs.folder / "two").config() == micro()
+    assert record(runs.folder / "two")["data"] == record(runs.folder / "one")["data"]
+
+
+def test_every_start_is_noted_and_what_changed_between_them_is_said(runs, monkeypatch, capsys):
+    runs.break_off("run", UPDATE, 9)
+    monkeypatch.setattr(provenance.metadata, "version", lambda name: "0.0.1" if name == "optax" else "9.9")
+    assert runs.start("run") == 0
+    said = capsys.readouterr().err
+    assert "packages.optax: " in said
+    assert "→ '0.0.1'" in said
+    first, second = record(runs.folder / "run")["starts"]
+    assert (first["step"], second["step"]) == (0, 8)
+    assert first["devices"] == {"kind": jax.devices()[0].device_kind, "count": 1, "processes": 1}
+    assert first["command"]
+    assert first["where"]["model.scan_layers"] is False
+    assert {"jax", "numpy", "flax"} <= first["packages"].keys()
+    assert set(first) == {*second} == {*provenance.describe_start(micro()), "step"}
+
+
+def test_a_difference_is_said_once_however_many_starts_had_it():
+    now = provenance.describe_start(micro())
+    other = now | {"time": "then", "python": "2.7.18", "host": "elsewhere"}
+    (line,) = provenance.differences([other, other | {"time": "later"}, now], now)
+    assert line == f"then (then → now): python: '2.7.18' → '{now['python']}'"
+
+
+def test_a_fingerprint_tells_data_apart(tmp_path):
+    def of(*given, **changes):
+        config = text_config(tmp_path, *given, **{"data.max_target_length": 3}, **changes)
+        return provenance.fingerprint(load_training(config.data, 0))
+
+    found = of(TRAINING)
+    assert found["training"]["examples"] == 35
+    assert found["training"]["source_tokens"] == 3 * 35
+    others = [
+        of(TRAINING.replace("ac\tca", "ac\tac")),  # as many tokens, the same vocabulary
+        of("\n".join(reversed(TRAINING.splitlines()))),
+        of(TRAINING, "ef\tfe\na\tgabce\n"),
+        of(TRAINING, "ef\tfe\ng\tgabcd\n"),  # cut off for the loss; decodes are measured against it
+        of(TRAINING, **{"data.target_vocabulary.kind": "byte"}),
+    ]
+    for other in others:
+        assert other != found
+    assert found["vocabularies"] == others[0]["vocabularies"]
+    assert of(TRAINING) == found
+    assert found["training"] == others[2]["training"] == others[3]["training"]
+    assert found["validation"]["hash"] == others[3]["validation"]["hash"]
+    assert found["vocabularies"]["source"] == others[4]["vocabularies"]["source"]
+
+
+def test_other_data_are_refused_where_a_run_goes_on_or_is_made_again(runs, tmp_path):
+    config = text_config(tmp_path, TRAINING)
+    runs.break_off("run", UPDATE, 5, config)
+    before = record(runs.folder / "run")
+    text_config(tmp_path, TRAINING.replace("ac\tca", "ac\tac"))
+    said = r"(?s)not those of the run in .*/run \(there → here\).*training\.hash: .*put them back, or train on these"
+    with pytest.raises(InputError, match=said):
+        runs.start("run", config)
+    assert record(runs.folder / "run") == before
+    (runs.folder / "run" / "provenance.json").unlink()  # as the message says
+    assert runs.start("run", config) == 0
+
+
+def test_a_reproduction_refuses_other_data_and_works_when_they_are_back(runs, tmp_path, capsys):
+    config = text_config(tmp_path, TRAINING)
+    assert runs.start("one", config) == 0
+    command = ["train", f"--reproduce={runs.folder}/one", f"--workdir={runs.folder}/two"]
+    text_config(tmp_path, TRAINING + "zz\tzz\n")
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"not those of the run in {runs.folder}/one" in said
+    assert "training.examples: 35 → 36" in said
+    text_config(tmp_path, TRAINING)
+    assert main(command) == 0
+    same(runs.record("two"), runs.record("one"))
+
+
+def test_only_where_it_is_computed_may_differ(runs, capsys):
+    assert runs.start("one") == 0
+    command = ["train", f"--reproduce={runs.folder}/one", f"--workdir={runs.folder}/two"]
+    assert main([*command, "--config=configs/tiny.py"]) == 2
+    assert "--config=configs/tiny.py: --reproduce takes the settings of" in capsys.readouterr().err
+    assert main([*command, "--config.model.width=32"]) == 2
+    assert "--config.model.width=32: --reproduce takes this setting from" in capsys.readouterr().err
+    assert main([*command, "--config.mesh.fsdp=many"]) == 2
+    assert "mesh.fsdp" in capsys.readouterr().err
+    assert main([*command, "--config.train.max_compiles=7"]) == 0
+    assert "where.train.max_compiles: 0 → 7" in capsys.readouterr().err
+    same(runs.record("two"), runs.record("one"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"starts": [1]}', '{"starts": 3}', '{"data": []}'])
+def test_a_damaged_record_is_named(content, tmp_path):
+    (tmp_path / "provenance.json").write_text(content)
+    with pytest.raises(InputError, match=r"provenance\.json: .*restore it from a copy"):
+        WorkDir(tmp_path).add_start({})
+
+
+def test_a_run_is_not_reproduced_into_itself(tmp_path, capsys):
+    WorkDir(tmp_path).claim(micro())
+    assert main(["train", f"--reproduce={tmp_path}", f"--workdir={tmp_path}/."]) == 2
+    assert "is the run to reproduce; name another folder" in capsys.readouterr().err
+
+
+def test_what_is_no_run_cannot_be_reproduced(tmp_path, capsys):
+    assert main(["train", f"--reproduce={tmp_path}/no", f"--workdir={tmp_path}/two"]) == 2
+    assert f"--reproduce={tmp_path}/no: there is no config.json" in capsys.readouterr().err
+    assert not (tmp_path / "two").exists()
+
+
+def git(folder, *words):
+    author = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+    subprocess.run(["git", "-C", folder, *author, *words], check=True, capture_output=True)
+
+
+def test_the_commit_is_that_of_the_code_and_not_of_what_lies_around_it(tmp_path):
+    git(tmp_path, "init", "-q")
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "__init__.py").write_text("")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "nothing")
+    assert provenance.describe_code(tmp_path / "inside") == {}
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "code")
+    git(tmp_path, "tag", "v1-rc")
+    found = provenance.describe_code(tmp_path / "inside")
+    assert len(found["commit"]) == 40
+    assert found["clean"] is True
+    (tmp_path / "inside" / "__init__.py").write_text("changed = True\n")
+    assert provenance.describe_code(tmp_path / "inside") == found | {"clean": False}
+
+
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.describe_code(tmp_path) == {}

@@ -1,0 +1,232 @@
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from flaxformer_lite.config import overrides, parsing, ranges
+from flaxformer_lite.errors import InputError
+
+_ROOT = Path(__file__).resolve().parents[1]
+_CONFIGS = sorted(path.name for path in (_ROOT / "configs").glob("*.py"))
+
+
+@pytest.fixture
+def values(repository) -> dict:
+    """The values of flaxformer_lite/config/defaults.py, to be spoilt."""
+    return parsing.to_dict(overrides.load(str(repository / "flaxformer_lite/config/defaults.py"), []))
+
+
+def _set(values: dict, key: str, value: object) -> dict:
+    *groups, name = key.split(".")
+    inner = values
+    for group in groups:
+        inner = inner[group]
+    inner[name] = value
+    return values
+
+
+@pytest.mark.parametrize("name", _CONFIGS)
+def test_every_config_of_the_project_is_sound(name, repository):
+    config = overrides.load(str(repository / "configs" / name), [])
+    assert config.model.num_decoder_layers == {"byt5.py": 4}.get(name, config.model.num_layers)
+
+
+@pytest.mark.parametrize("name", [name for name in _CONFIGS if name not in ("base.py", "imported.py")])
+def test_every_experiment_has_a_run_card(name, repository):
+    card = ast.get_docstring(ast.parse((repository / "configs" / name).read_text()))
+    for line in ("Expect", "Time", f"Train    flaxformer-lite train --config=configs/{name}", "Vary"):
+        assert line in card
+
+
+def test_base_explains_every_value(repository):
+    lines = (repository / "flaxformer_lite/config/defaults.py").read_text().splitlines()
+    tree = ast.parse("\n".join(lines))
+    assigned = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    ]
+    in_groups = [value for node in ast.walk(tree) if isinstance(node, ast.Dict) for value in node.values]
+    assert len(assigned) > 30
+    for node in assigned + in_groups:
+        assert "  # " in lines[node.end_lineno - 1], (
+            f"flaxformer_lite/config/defaults.py:{node.end_lineno} has no comment"
+        )
+
+
+def test_to_dict_survives_json(values):
+    config = parsing.from_dict(values)
+    assert parsing.from_dict(json.loads(json.dumps(parsing.to_dict(config)))) == config
+
+
+def test_known_keys_are_those_of_base(values):
+    def flat(group, prefix=""):
+        for key, value in group.items():
+            yield from flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+
+    assert sorted(parsing.known_keys()) == sorted(flat(values))
+
+
+@pytest.mark.parametrize("key", [*parsing.known_keys(), "model", "data.cmudict"])
+def test_a_missing_key_is_named(key, values):
+    *groups, name = key.split(".")
+    inner = values
+    for group in groups:
+        inner = inner[group]
+    del inner[name]
+    with pytest.raises(InputError, match=rf"config\.{key} is missing"):
+        parsing.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("model.num_layer", "config.model.num_layers"),
+        ("data.cmudict.keep_stres", "config.data.cmudict.keep_stress"),
+        ("train.learning_rate", "config.optim.learning_rate"),
+        ("sed", "config.seed"),
+        ("modle", "config.model"),
+    ],
+)
+def test_an_unknown_key_brings_the_nearest(key, near, values):
+    with pytest.raises(InputError, match=rf"config\.{key}: there is no such key; did you mean {near}\?"):
+        parsing.from_dict(_set(values, key, 1))
+
+
+def test_a_key_like_no_other_brings_the_groups(values):
+    with pytest.raises(InputError, match=r"config\.xyzzy: there is no such key; the groups are seed, data, model"):
+        parsing.from_dict(_set(values, "xyzzy", 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "3"),
+        ("seed", 3.0),
+        ("seed", True),
+        ("seed", None),
+        ("model", 3),
+        ("data.tfds", ["a"]),
+        ("data.tfds.name", 3),
+        ("data.share_vocabulary", 1),
+        ("model.dropout", "0.1"),
+        ("model.dropout", False),
+        ("optim.learning_rate", float("inf")),
+        ("optim.learning_rate", float("nan")),
+        ("model.norm", 3),
+        ("model.norm", "befor"),
+        ("data.text.train", "a.txt"),
+        ("data.text.train", ("a.txt", 3)),
+        ("eval.metrics", ("wer", "wre")),
+        ("eval.metrics", "wer"),
+    ],
+)
+def test_an_ill_typed_value_is_named(key, value, values):
+    with pytest.raises(InputError, match=rf"config\.{key}\b"):
+        parsing.from_dict(_set(values, key, value))
+
+
+def test_a_wrong_choice_brings_the_nearest(values):
+    with pytest.raises(
+        InputError, match=r"config\.model\.norm='befor': must be one of before, after, around; did you mean before\?"
+    ):
+        parsing.from_dict(_set(values, "model.norm", "befor"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("t5", "norms.kind='rms', as in T5 and its kin, activations of large models exceed the 65504"),
+        ("t5gemma", "norms.kind='rms_from_one', as in T5 and its kin, activations"),
+        ("bart", "gradients below what it tells from 0 would vanish"),
+    ],
+)
+def test_float16_is_refused_with_the_reason(name, reason, repository):
+    for key in ("param_dtype", "dtype", "moment_dtype"):
+        with pytest.raises(InputError, match=rf"config\.precision\.{key}='float16' .*{reason}.*; 'bfloat16' takes"):
+            overrides.load(str(repository / f"configs/{name}.py"), [f"--config.precision.{key}=float16"])
+
+
+def test_whatever_has_no_groups_at_all_is_named(values):
+    with pytest.raises(InputError, match="precision is a group of keys, got 'float16'"):
+        parsing.from_dict({**values, "precision": "float16"})
+
+
+def test_an_integer_is_a_number(values):
+    rate = parsing.from_dict(_set(values, "optim.learning_rate", 1)).optim.learning_rate
+    assert rate == 1.0
+    assert isinstance(rate, float)
+
+
+@pytest.mark.parametrize("key", ranges.AT_LEAST)
+def test_a_number_that_is_too_small_is_named(key, values):
+    with pytest.raises(InputError, match=rf"config\.{key}=-\d.*: must be at least"):
+        parsing.from_dict(_set(values, key, ranges.AT_LEAST[key] - 100))
+
+
+@pytest.mark.parametrize("key", ranges.BELOW_ONE)
+def test_a_rate_of_one_is_named(key, values):
+    with pytest.raises(InputError, match=rf"config\.{key}=1.0: must be below 1"):
+        parsing.from_dict(_set(values, key, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "named"),
+    [
+        ({"model.num_heads": 3}, ("model.num_heads=3", "model.width=256")),
+        ({"model.width": 9, "model.num_heads": 3}, ("model.width=9", "sinusoidal")),
+        ({"model.share_embeddings": "all"}, ("model.share_embeddings='all'", "data.share_vocabulary=True")),
+        (
+            {"data.share_vocabulary": True, "data.source_vocabulary.kind": "byte"},
+            ("data.source_vocabulary", "data.target_vocabulary", "byte"),
+        ),
+        ({"data.reverse.min_length": 11}, ("min_length=11", "max_length=10")),
+        ({"optim.schedule": "linear", "optim.warmup_steps": 10_000}, ("warmup_steps=10000", "train.steps=10000")),
+        ({"optim.weight_decay": 0.1}, ("weight_decay=0.1", "adamw")),
+        ({"optim.no_decay": ("bias",)}, ("no_decay=('bias',)", "optim.weight_decay, which is 0")),
+        ({"optim.decay_steps": 5}, ("decay_steps=5", "'wsd'", "'inverse_sqrt'")),
+        ({"optim.schedule": "wsd"}, ("decay_steps=0", "'wsd'", "at least 1")),
+        ({"optim.schedule": "wsd", "optim.decay_steps": 9_001}, ("decay_steps=9001", "warmup_steps=1000", "10000")),
+        ({"optim.lr_multipliers": ("encoder",)}, ("config.optim.lr_multipliers: 'encoder' must be a pattern, '='",)),
+        ({"optim.lr_multipliers": ("a=1", "encoder=0")}, ("'encoder=0' must be", "config.optim.frozen")),
+        ({"optim.lr_multipliers": ("encoder=inf",)}, ("'encoder=inf' must be",)),
+        (
+            {"optim.lr_multipliers": ("(encoder=0.1",)},
+            ("config.optim.lr_multipliers: '(encoder' is no regular expression",),
+        ),
+        ({"optim.frozen": ("a", "[b")}, ("config.optim.frozen: '[b' is no regular expression: unterminated",)),
+        ({"decode.n_best": 2}, ("n_best=2", "'greedy'")),
+        ({"decode.n_best": 6, "decode.method": "beam"}, ("n_best=6", "beam_size=5")),
+        ({"eval.best_metric": "wer"}, ("best_metric='wer'", "eval.metrics")),
+        ({"mesh.data": -1, "mesh.fsdp": -1}, ("mesh=(-1, -1, 1)",)),
+        ({"mesh.tensor": 0}, ("mesh=(-1, 1, 0)",)),
+        ({"parallel.mode": "pmap", "mesh.fsdp": 2}, ("mode='pmap'", "mesh.fsdp=2")),
+        ({"parallel.mode": "pmap", "mesh.tensor": 4}, ("mode='pmap'", "mesh.tensor=4")),
+    ],
+)
+def test_values_that_contradict_each_other_are_named(spoilt, named, values):
+    parsing.from_dict(values)
+    for key, value in spoilt.items():
+        _set(values, key, value)
+    with pytest.raises(InputError) as error:
+        parsing.from_dict(values)
+    for name in named:
+        assert name in str(error.value)
+
+
+def test_difference_names_what_differs(values):
+    old = json.loads(json.dumps(values))  # tuples are lists here, which is no difference
+    assert parsing.difference(old, values) == []
+    _set(values, "model.width", 512)
+    _set(values, "seed", 3)
+    del old["decode"]["n_best"]
+    assert parsing.difference(old, values) == [
+        "decode.n_best: '(absent)' → 1",
+        "model.width: 256 → 512",
+        "seed: 0 → 3",
+    ]
+
+
+def test_short_names_tell_keys_apart():
+    known = ["seed", "optim.rate", "data.source.size", "data.target.size", "size"]
+    short = [parsing.short_name(key, known) for key in known]
+    assert short == ["seed", "rate", "source.size", "target.size", "size"]

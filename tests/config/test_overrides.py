@@ -1,0 +1,136 @@
+import json
+
+import pytest
+
+from flaxformer_lite.cli import config_flags
+from flaxformer_lite.config import overrides, parsing
+from flaxformer_lite.errors import InputError
+
+
+@pytest.fixture
+def load(repository):
+    return lambda *flags: overrides.load(str(repository / "flaxformer_lite/config/defaults.py"), flags)
+
+
+def _write(path, *lines):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        "\n".join(
+            [
+                "from flaxformer_lite.config import defaults as base",
+                "def get_config():",
+                *(f"    {line}" for line in lines),
+            ]
+        )
+    )
+    return str(path)
+
+
+def test_both_forms_of_an_override_are_separated():
+    words = ["--config", "x.py", "--config.seed", "-1", "--workdir=w", "--config.model.width=8", "--noconfig.a.b"]
+    ordinary, overrides = config_flags.separate(words)
+    assert ordinary == ["--config", "x.py", "--workdir=w"]
+    assert overrides == ["--config.seed=-1", "--config.model.width=8", "--noconfig.a.b"]
+
+
+def test_overrides_of_each_type(load):
+    config = load(
+        "--config.seed=7",
+        "--config.optim.learning_rate=3e-4",
+        "--config.model.norm=after",
+        "--config.data.cmudict.keep_stress=true",
+        "--config.eval.metrics=wer,per",
+        "--config.data.text.train=/a/x.de,/a/y.en",
+        "--config.data.text.test=('z.tsv',)",
+    )
+    assert (config.seed, config.optim.learning_rate, config.model.norm) == (7, 3e-4, "after")
+    assert config.data.cmudict.keep_stress
+    assert config.eval.metrics == ("wer", "per")
+    assert (config.data.text.train, config.data.text.test) == (("/a/x.de", "/a/y.en"), ("z.tsv",))
+
+
+def test_the_decoder_is_as_deep_as_the_encoder_unless_set(load):
+    assert load("--config.model.num_layers=2").model.num_decoder_layers == 2
+    for order in (1, -1):
+        model = load(*["--config.model.num_layers=5", "--config.model.num_decoder_layers=1"][::order]).model
+        assert (model.num_layers, model.num_decoder_layers) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.model.num_layer=2", r"config\.model\.num_layer: .*did you mean config\.model\.num_layers\?"),
+        ("--config.model.num_layers=two", r"--config\.model\.num_layers=two: "),
+        ("--config.model.num_layers=2.5", r"--config\.model\.num_layers=2\.5: "),
+        ("--config.model.num_layers=", r"--config\.model\.num_layers=: "),
+        ("--config.optim.learning_rate=fast", r"--config\.optim\.learning_rate=fast: "),
+        ("--config.data.share_vocabulary=maybe", r"--config\.data\.share_vocabulary=maybe: "),
+        ("--config.eval.metrics=wer,wre", r"config\.eval\.metrics\[1\]='wre'.*did you mean wer\?"),
+        ("--config.model=2", r"config\.model is a group of settings.*such as config\.model\.\w+"),
+        ("--config.model.width.x=2", r"config\.model\.width\.x: there is no such key"),
+        ("--config.=2", r"there is no such key"),
+        ("--config.seed=-1", r"config\.seed=-1: must be at least 0"),
+    ],
+)
+def test_a_wrong_override_is_named(override, message, load):
+    with pytest.raises(InputError, match=message):
+        load(override)
+
+
+def test_no_config_is_named():
+    with pytest.raises(InputError, match="--config is missing"):
+        overrides.load(None, [])
+
+
+def test_a_config_anywhere_may_import_the_projects(tmp_path):
+    path = _write(tmp_path / "configs/mine.py", "config = base.get_config()", "config.seed = 5", "return config")
+    assert overrides.load(path, ["--config.train.steps=3"]).seed == 5
+
+
+def test_a_missing_file_brings_the_nearest(tmp_path):
+    _write(tmp_path / "mine.py", "return base.get_config()")
+    with pytest.raises(InputError, match=r"there is no such file; did you mean .*mine\.py\?"):
+        overrides.load(str(tmp_path / "mini.py"), [])
+
+
+def test_the_line_of_an_error_in_the_file_is_named(tmp_path):
+    path = _write(tmp_path / "mine.py", "config = base.get_config()", "config.seed = sede", "return config")
+    with pytest.raises(InputError, match=r"mine\.py, line 4: NameError: name 'sede' is not defined"):
+        overrides.load(path, [])
+
+
+def test_the_line_of_a_syntax_error_is_named(tmp_path):
+    path = _write(tmp_path / "mine.py", "config = = 3")
+    with pytest.raises(InputError, match=r"mine\.py, line 3: SyntaxError: invalid syntax$"):
+        overrides.load(path, [])
+
+
+def test_a_file_that_is_no_config_is_named(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("x = 3\n")
+    with pytest.raises(InputError, match=r"mine\.py has no function get_config"):
+        overrides.load(str(path), [])
+    with pytest.raises(InputError, match=r"mine\.py: get_config\(\) must return an ml_collections\.ConfigDict, got 3"):
+        overrides.load(_write(path, "return 3"), [])
+
+
+def test_a_key_that_the_file_misspells_or_lacks_is_named(tmp_path):
+    path = _write(tmp_path / "mine.py", "config = base.get_config()", "config.model.widht = 3", "return config")
+    with pytest.raises(InputError, match=r"config\.model\.widht: .* did you mean config\.model\.width\?"):
+        overrides.load(path, [])
+    path = _write(tmp_path / "mine.py", "config = base.get_config()", "del config.seed", "return config")
+    with pytest.raises(InputError, match=r"config\.seed is missing"):
+        overrides.load(path, [])
+    with pytest.raises(InputError, match=r"--config\.seed=3: .*mine\.py does not set config\.seed"):
+        overrides.load(path, ["--config.seed=3"])
+
+
+def test_the_config_of_a_work_folder_is_one_too(tmp_path):
+    saved = tmp_path / "config.json"
+    saved.write_text(json.dumps(parsing.to_dict(overrides.load("configs/tiny.py", []))))
+    read = overrides.load(str(saved), ["--config.model.width=48", "--config.data.text.train=a,b"])
+    assert (read.model.width, read.data.text.train) == (48, ("a", "b"))
+    assert read.optim == overrides.load("configs/tiny.py", []).optim
+    saved.write_text("[]")
+    with pytest.raises(InputError, match=r"config\.json: must be a work folder's config\.json, which holds an object"):
+        overrides.load(str(saved), [])

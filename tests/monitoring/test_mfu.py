@@ -1,0 +1,76 @@
+"""What is said of how well devices are used."""
+
+import json
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from flaxformer_lite.cli.main import main
+from flaxformer_lite.models.build import make_model
+from flaxformer_lite.monitoring import mfu
+from flaxformer_lite.monitoring.mfu import PeakFlops
+from flaxformer_lite.plan.chips import CHIPS, chip_of
+from flaxformer_lite.training import loop
+from flaxformer_lite.training.setup import make_training, without_remat
+from flaxformer_lite.types import Batch, Tokens
+from tests.micro import micro, use_devices
+
+
+def batch(rows, source, target):
+    side = [Tokens(*[np.ones((rows, length), np.int32)] * 3) for length in (source, target)]
+    return Batch(*side, side[1].ids, np.ones((rows, target), np.float32))
+
+
+def at_best(changes, monkeypatch):
+    """Its peak is one operation a second, so that seconds are operations."""
+    monkeypatch.setattr(mfu, "peak_flops", lambda dtype: 1.0)
+    config = micro({"train.batch_size": 6, **changes})
+    training = make_training(without_remat(config), make_model(without_remat(config), 12, 14), [])
+    params = nn.meta.unbox(jax.eval_shape(training.first_state).params)
+    return PeakFlops(training.step.objective, params, (), config)
+
+
+def test_a_batch_needs_what_a_hand_counts(monkeypatch):
+    """One layer each of width 16 with 24 hidden units; the products of 6 rows, 7 + 5 tokens, forward and backward."""
+    width, hidden, rows, s, t = 16, 24, 6, 7, 5
+    encoder = s * (4 * width * width + 2 * width * hidden) + 2 * s * s * width
+    decoder = t * (6 * width * width + 2 * width * hidden) + s * 2 * width * width + 2 * (t * t + t * s) * width
+    by_hand = 3 * 2 * rows * (encoder + decoder + t * width * 14)
+    assert at_best({}, monkeypatch)(batch(rows, s, t)) == by_hand
+
+
+def test_a_process_with_half_the_rows_counts_them_all_and_remat_nothing_twice(monkeypatch):
+    expected = at_best({}, monkeypatch)(batch(6, 7, 5))
+    assert at_best({"model.remat": "full"}, monkeypatch)(batch(3, 7, 5)) == expected
+
+
+def test_kinds_of_devices_are_known_by_what_jax_calls_them():
+    kinds = ("NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "TPU v5 lite", "TPU v5", "TPU v6 lite", "NVIDIA H200")
+    assert [chip and chip.name for chip in map(chip_of, kinds)] == ["h100", "a100", "v5e", "v5p", "v6e", "h200"]
+    assert chip_of("cpu") is None
+    assert chip_of("NVIDIA H100 PCIe") is None
+    assert mfu.peak_flops("float32") == 0
+    assert mfu.peak_memory() >= 0
+
+
+def test_a_run_tells_of_its_devices_and_traces_the_steps_it_was_asked_for(tmp_path, monkeypatch, capsys):
+    use_devices(monkeypatch, 1)
+    monkeypatch.setattr(mfu, "chip_of", lambda kind: CHIPS["h100"])
+    monkeypatch.setattr(mfu, "peak_memory", lambda: 12345)
+    monkeypatch.setattr("flaxformer_lite.watch.progress.peak_memory", lambda: 12345)
+    assert loop.train(micro({"train.steps": 6, "train.log_every": 3, "train.eval_every": 6}), tmp_path, (2, 4)) == 0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for line in (line for line in lines if "train/loss" in line):
+        assert line["train/tokens_per_second_per_device"] == line["train/tokens_per_second"]
+        assert 0 < line["train/mfu"] < 1
+        assert 0 <= line["train/data_wait"] < 1
+        assert line["train/peak_memory"] == 12345
+    assert "tracing steps 2 to 4 …" in capsys.readouterr().err
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize("steps", ["10", "4:2", "0:3", "a:b"])
+def test_steps_to_trace_that_cannot_be(steps):
+    assert main(["train", "--config=configs/tiny.py", "--workdir=/nowhere", f"--profile_steps={steps}"]) == 2

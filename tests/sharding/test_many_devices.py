@@ -1,0 +1,220 @@
+"""However a run is laid out over devices and computed in parts, it is the run of one device."""
+
+import dataclasses
+from functools import cache
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+import pytest
+
+from flaxformer_lite.config import defaults
+from flaxformer_lite.config.dataclasses import MeshConfig, ModelConfig
+from flaxformer_lite.config.parsing import from_dict
+from flaxformer_lite.models.encoder_decoder import EncoderDecoder
+from flaxformer_lite.models.scanned import layer_by_layer, side_by_side
+from flaxformer_lite.sharding.layout import Layout, MeshLayout, PmapLayout
+from flaxformer_lite.train_step.losses import cross_entropy
+from flaxformer_lite.train_step.objective import Criterion, OnePass
+from flaxformer_lite.train_step.state import TrainState, init_params, init_state, with_average
+from flaxformer_lite.train_step.step import TrainStep
+from flaxformer_lite.types import Batch, Tokens
+from tests.models.contract import sentences
+
+CONFIG = from_dict(defaults.get_config().to_dict())
+SOURCE_SIZE, TARGET_SIZE = 16, 24
+STEPS = 20
+ALONE = (1, 1, 1)
+
+
+class Way(NamedTuple):
+    """How a run is laid out.
+
+    Attributes:
+      mesh: sizes of (data, fsdp, tensor); (): pmap.
+      changes: of the model's config.
+      accumulate: parts of a batch.
+    """
+
+    mesh: tuple[int, ...] = ALONE
+    changes: tuple[tuple[str, Any], ...] = ()
+    accumulate: int = 1
+
+
+# These draw the dropout masks of one device; those below others, and are compared without dropout.
+SAME_MASKS = {
+    "data=8": Way((8, 1, 1)),
+    "fsdp=8": Way((1, 8, 1)),
+    "tensor=4, data=2": Way((2, 1, 4)),
+    "data=2, fsdp=2, tensor=2": Way((2, 2, 2)),
+    "remat": Way((1, 2, 2), (("remat", "full"),)),
+}
+OTHER_MASKS = {
+    "pmap": Way(()),
+    "accumulate=4": Way((1, 1, 1), (), 4),
+    "accumulate=2 on data=2, fsdp=2": Way((2, 2, 1), (), 2),
+    "scan": Way((1, 1, 1), (("scan_layers", True),)),
+    "scan and remat on fsdp=2, tensor=2": Way((1, 2, 2), (("scan_layers", True), ("remat", "dots"))),
+}
+SIZES = {"width": 8, "num_heads": 4, "mlp_width": 16, "num_layers": 2, "num_decoder_layers": 2}
+KINDS = {
+    "transformer": {},
+    "rnn": {"encoder": "rnn", "decoder": "rnn", "rnn.design": "luong"},  # no maxout, where rounding can choose a branch
+    "published": {
+        **{"positions": "relative_per_layer", "position_details.buckets": 8, "position_details.max_distance": 6},
+        **{
+            "num_heads": 8,
+            "num_key_heads": 4,
+            "head_width": 2,
+            "attention.window": 2,
+            "attention.pattern": ("window", "full"),
+        },
+        **{"norm": "around", "norms.kind": "rms", "feed_forward.gated": True, "feed_forward.activation": "silu"},
+        **{
+            "attention.pattern": ("window", "full"),
+            "embeddings.multiple": 32,
+            "output.bias": "always",
+            "decoder_width": 16,
+        },
+    },
+}
+_QUICK = ("data=2, fsdp=2, tensor=2", "pmap", "accumulate=2 on data=2, fsdp=2", "scan and remat on fsdp=2, tensor=2")
+QUICK = {"transformer": _QUICK, "rnn": (_QUICK[2],), "published": ()}
+
+
+class Run(NamedTuple):
+    """What became of it, brought to one device and layer by layer."""
+
+    sums: np.ndarray  # of each step
+    params: Any
+    average: Any
+
+
+def batch(seed: int = 0) -> Batch:
+    """Eight rows of very different lengths; the last one is nothing but padding."""
+    source = sentences((4, 3, 7, 2, 1, 5, 6, 0), 7, SOURCE_SIZE)
+    target = sentences((5, 1, 2, 1, 4, 2, 3, 0), 5, TARGET_SIZE)
+    target = target._replace(ids=np.roll(target.ids, seed, axis=0))
+    return Batch(source, target, np.roll(target.ids, -1, axis=1), target.segments.astype(np.float32))
+
+
+def model_of(kind: str, dropout: float) -> ModelConfig:
+    values = defaults.get_config()
+    values.model.update_from_flattened_dict({**SIZES, **KINDS[kind], "dropout": dropout})
+    return from_dict(values.to_dict()).model
+
+
+def layout_of(way: Way) -> Layout:
+    if not way.mesh:
+        return PmapLayout()
+    return MeshLayout(MeshConfig(*way.mesh), CONFIG.logical_axis_rules, jax.devices()[: int(np.prod(way.mesh))])
+
+
+def run(way: Way, kind: str, dropout: float) -> Run:
+    """Twenty updates from the parameters of seed 7, made layer by layer."""
+    plain = model_of(kind, dropout)
+    model, start = (
+        EncoderDecoder(dataclasses.replace(plain, **changes), SOURCE_SIZE, TARGET_SIZE, 9)
+        for changes in (dict(way.changes), {})
+    )
+    # A large ε, or Adam makes whole steps of what is only rounding: the gradients of the keys' biases. Recurrence,
+    # where rounding grows from place to place, does without Adam.
+    descent = optax.adam(0.02, eps=1e-3) if kind != "rnn" else optax.sgd(0.1)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), descent)
+    step = TrainStep(OnePass(model, Criterion(smoothed)), optimizer, 0.5, way.accumulate)
+    layout = layout_of(way)
+    shapes = layout.shapes(lambda: state_of(model, optimizer))
+    state = jax.jit(lambda: nn.meta.unbox(state_of(start, optimizer)))()
+    state = side_by_side(state) if model.config.scan_layers else state
+    state = layout.spread(jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes)))
+    update, each = layout.compile(step, jax.random.key(3), shapes), []
+    for i in range(STEPS):
+        state, (sums, _) = update((), state, layout.put(batch(i % 3)))
+        each.append(jax.device_get(sums))
+    whole = layout.whole(state)
+    assert_lies_as(whole, shapes)
+    return Run(np.array(each), *(layer_by_layer(jax.device_get(tree)) for tree in (whole.params, whole.ema)))
+
+
+def state_of(model: EncoderDecoder, optimizer: optax.GradientTransformation) -> TrainState:
+    return with_average(init_state(model, optimizer, 7))
+
+
+def smoothed(logits: Any, labels: Any, weights: Any) -> Any:
+    return cross_entropy(logits, labels, weights, 0.1)
+
+
+def assert_lies_as(state: Any, shapes: Any) -> None:
+    def check(array: jax.Array, shape: jax.ShapeDtypeStruct) -> None:
+        assert (array.shape, array.dtype) == (shape.shape, shape.dtype)
+        assert array.sharding.is_equivalent_to(shape.sharding, array.ndim), (array.sharding, shape.sharding)
+
+    jax.tree.map(check, state, shapes)
+
+
+@cache
+def alone(kind: str, dropout: float) -> Run:
+    return run(Way(), kind, dropout)
+
+
+def cases(ways: dict[str, Way]) -> list[Any]:
+    """Each with every kind of model; a recurrent one has no layers to scan."""
+    return [
+        pytest.param(way, kind, id=f"{kind}, {name}", marks=() if name in QUICK[kind] else pytest.mark.slow)
+        for name, way in ways.items()
+        for kind in KINDS
+        if kind != "rnn" or "scan" not in name
+    ]
+
+
+def assert_same(found: Run, expected: Run) -> None:
+    np.testing.assert_allclose(found.sums[0], expected.sums[0], rtol=1e-5)
+    np.testing.assert_allclose(found.sums, expected.sums, rtol=1e-4)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), found[1:], expected[1:])
+
+
+@pytest.mark.parametrize(("way", "kind"), cases(SAME_MASKS))
+def test_every_mesh_makes_the_run_of_one_device(way, kind):
+    dropout = 0.5 if kind != "rnn" else 0.0
+    assert_same(run(way, kind, dropout), alone(kind, dropout))
+
+
+@pytest.mark.parametrize(("way", "kind"), cases(OTHER_MASKS))
+def test_so_does_every_way_to_compute_a_batch_in_parts(way, kind):
+    assert_same(run(way, kind, 0.0), alone(kind, 0.0))
+
+
+def test_the_run_learns():
+    losses = alone("transformer", 0.5).sums
+    assert (losses[:, 2] == 18).all()
+    assert losses[-1, 0] < losses[0, 0] - 5
+
+
+def test_two_packed_examples_a_row_make_the_run_of_one_a_row():
+    """Rows two and two, one after the other with segments 1 and 2; losses and gradients are the same."""
+    unpacked = batch(0)
+    packed = Batch(*(packed_pairs(tokens) for tokens in unpacked[:2]), *(side_by_side_rows(x) for x in unpacked[2:]))
+    model = EncoderDecoder(model_of("transformer", 0.0), SOURCE_SIZE, TARGET_SIZE, 9)
+    objective = OnePass(model, Criterion(smoothed))
+    params = nn.meta.unbox(init_params(model, 7))
+
+    def gradients(rows: Batch) -> Any:
+        return jax.jit(jax.grad(lambda params, *given: objective(params, (), *given).objective))(
+            params, rows, jax.random.key(0)
+        )
+
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), gradients(packed), gradients(unpacked)
+    )
+
+
+def packed_pairs(tokens: Tokens) -> Tokens:
+    second = np.arange(len(tokens.ids)) % 2
+    tokens = tokens._replace(segments=tokens.segments * (1 + second[:, None]))
+    return Tokens(*(side_by_side_rows(x) for x in tokens))
+
+
+def side_by_side_rows(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x) // 2, -1)

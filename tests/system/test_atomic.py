@@ -1,0 +1,40 @@
+"""Files that are there whole or not at all."""
+
+import errno
+
+import pytest
+
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.system.atomic import atomic_write
+
+
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
+    place = tmp_path / "a.json"
+    place.write_text("before")
+
+    def break_off():
+        with atomic_write(place) as draft:
+            draft.write_text("half")
+            assert place.read_text() == "before"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert place.read_text() == "before"
+    with atomic_write(place) as draft:
+        draft.write_text("after")
+    assert place.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        *((number, "make it yours") for number in (errno.EACCES, errno.EROFS)),
+        (errno.ENOTDIR, "name another place"),
+        (errno.ENOSPC, "make room"),
+    ],
+)
+def test_what_hinders_it_is_named(tmp_path, number, said):
+    with pytest.raises(InputError, match=rf"a\.json: .*{said}"), atomic_write(tmp_path / "a.json"):
+        raise OSError(number, "so")

@@ -1,0 +1,190 @@
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tests.test_many_devices import batch as make_batch
+
+from flaxformer_lite.train_step import losses
+from flaxformer_lite.train_step.objective import Criterion, OnePass, PartlyFrozen, Sums
+from flaxformer_lite.train_step.state import TrainState, init_state, with_average
+from flaxformer_lite.train_step.step import TrainStep, evaluation_step
+from flaxformer_lite.types import Batch
+from tests.pairs import Pairs, Still
+
+
+def _loss(logits: Any, labels: Any, weights: Any) -> Any:
+    return losses.cross_entropy(logits, labels, weights, 0.1)
+
+
+def _alone(sums: Any) -> Any:
+    return sums
+
+
+def _batch(seed: int = 0) -> Batch:
+    return jax.tree.map(jnp.asarray, make_batch(seed))
+
+
+_ADAM = TrainStep(OnePass(Pairs(), Criterion(_loss)), optax.adam(0.1), ema_decay=0.3)
+_BAD = _batch()._replace(weights=jnp.where(_batch().weights > 0, jnp.nan, 0))
+_update = jax.jit(lambda state, batch, key: _ADAM((), state, batch, key, _alone))
+
+
+def _start() -> TrainState:
+    return with_average(init_state(Pairs(), _ADAM.optimizer, 0))
+
+
+def _run(batches: list[Batch]) -> list[TrainState]:
+    """The states before, between and after the updates; keys are those of the good batches alone."""
+    states, good = [_start()], 0
+    for batch in batches:
+        states.append(_update(states[-1], batch, jax.random.key(good))[0])
+        good += batch is not _BAD
+    return states
+
+
+def _same(one: Any, other: Any) -> bool:
+    return jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), one, other))
+
+
+def test_what_is_not_finite_is_skipped_and_counted():
+    one, two = _batch(1), _batch(2)
+    start, first, *bad, second = _run([one, _BAD, _BAD, two])
+    assert not _same(start.params, first.params)
+    for state in bad:
+        assert _same((state.params, state.opt_state, state.ema), (first.params, first.opt_state, first.ema))
+    counts = [(int(s.step), int(s.skipped), int(s.skipped_total)) for s in (start, first, *bad, second)]
+    assert counts == [(0, 0, 0), (1, 0, 0), (2, 1, 1), (3, 2, 2), (4, 0, 2)]
+    without = _run([one, two])[-1]
+    assert _same((second.params, second.opt_state, second.ema), (without.params, without.opt_state, without.ema))
+
+
+def test_the_moving_average_is_the_plain_recursion_over_the_updates_applied():
+    batches = [_batch(1), _batch(2), _BAD, _batch(3), _batch(4), _batch(5)]
+    start, *states = _run(batches)
+    assert _same(start.ema, start.params)
+    applied = [state for state, batch in zip(states, batches, strict=True) if batch is not _BAD]
+    expected = jax.tree.map(np.float64, start.params)
+    for n, state in enumerate(applied):
+        decay = min(0.3, (1 + n) / (10 + n))  # 0.1, 0.18, 0.25, and then the 0.3 that was asked for
+        expected = jax.tree.map(lambda mean, new, d=decay: d * mean + (1 - d) * np.float64(new), expected, state.params)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), state.ema, expected)
+    assert states[-1].served is states[-1].ema
+
+
+def test_without_a_decay_there_is_no_average():
+    step = TrainStep(OnePass(Pairs(), Criterion(_loss)), optax.sgd(0.1))
+    state = init_state(Pairs(), step.optimizer, 0)
+    new, *_ = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0), _alone))(state)
+    assert new.ema == state.ema == ()
+    assert new.served is new.params
+
+
+def test_health_tells_what_was_applied():
+    state = _start()
+    _, (sums, health) = _update(state, _batch(), jax.random.key(0))
+    assert health.applied == 1
+    assert 0 < health.gradient_norm < 10
+    assert np.isfinite(sums.loss)
+    _, (sums, health) = _update(state, _BAD, jax.random.key(0))
+    assert health.applied == 0
+    assert np.isnan(sums.loss)
+
+
+def test_a_plateau_sees_the_label_loss_of_the_updates_applied():
+    plateau = optax.contrib.reduce_on_plateau(0.5, patience=1)
+    step = TrainStep(OnePass(Pairs(), Criterion(_loss, label_share=7.0)), optax.chain(optax.adam(100.0), plateau))
+    update = jax.jit(lambda state, batch: step((), state, batch, jax.random.key(0), _alone))
+    state, losses_, factors = init_state(Pairs(), step.optimizer, 0), [], []
+    for batch in (_batch(1), _BAD, _batch(1)):  # the first update makes all much worse
+        state, (sums, health) = update(state, batch)
+        losses_.append(sums.loss / sums.weight)
+        factors.append(float(health.rate_factor))
+        np.testing.assert_allclose(state.opt_state[-1].best_value, losses_[0], rtol=1e-6)
+    assert losses_[2] > losses_[0]
+    assert factors == [1, 1, 0.5]
+
+
+def test_frozen_parameters_have_no_slope():
+    objective = OnePass(Still(), Criterion(_loss))
+    state = init_state(Pairs(), optax.sgd(1.0), 0)
+    frozen = jax.tree.map_with_path(lambda path, _: "Dense" in str(path), state.params)
+
+    def gradient(params: Any, of: Any) -> Any:
+        return jax.grad(lambda x: of(x, (), _batch(), jax.random.key(0)).objective)(params)
+
+    free, held = (gradient(state.params, of) for of in (objective, PartlyFrozen(objective, frozen)))
+    jax.tree.map(lambda x, y, off: np.testing.assert_array_equal(y, 0 * x if off else x), free, held, frozen)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
+    def edge(logits: Any, labels: Any, weights: Any) -> Any:
+        return jnp.sqrt(0 * logits).sum(), weights.sum()  # 0, with a slope of 0 · ∞
+
+    step = TrainStep(OnePass(Pairs(), Criterion(edge)), optax.sgd(0.1))
+    state = init_state(Pairs(), step.optimizer, 0)
+    new, (sums, health) = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0), _alone))(state)
+    assert sums.loss == 0
+    assert not np.isfinite(health.gradient_norm)
+    assert health.applied == 0
+    assert _same(new.params, state.params)
+
+
+def _sgd_update(batch: Batch, reduce: Any = _alone) -> tuple[Any, Sums, Any]:
+    """Parameters after one step down the slope."""
+    step = TrainStep(OnePass(Still(), Criterion(_loss)), optax.sgd(1.0))
+    new, (sums, health) = step((), init_state(Pairs(), step.optimizer, 0), batch, jax.random.key(0), reduce)
+    return new.params, sums, health
+
+
+def test_the_gradient_is_that_of_the_mean_over_tokens():
+    batch = _batch()
+    params = init_state(Pairs(), optax.sgd(1.0), 0).params
+
+    def mean(params: Any) -> Any:
+        logits: Any = Pairs().apply({"params": params}, batch.source, batch.target_in, train=False)
+        each = optax.softmax_cross_entropy(logits, optax.smooth_labels(jax.nn.one_hot(batch.labels, 24), 0.1))
+        return (each * batch.weights).sum() / batch.weights.sum()
+
+    gradients = jax.grad(mean)(params)
+    new, sums, health = jax.jit(_sgd_update)(batch)
+    jax.tree.map(lambda x, p, g: np.testing.assert_allclose(x, p - g, atol=1e-6), new, params, gradients)
+    np.testing.assert_allclose(sums.loss / sums.weight, mean(params), rtol=1e-5)
+    np.testing.assert_allclose(health.gradient_norm, optax.tree.norm(gradients), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shares", [[4, 4], [1, 1, 6]])
+def test_uneven_shares_of_a_batch_make_the_same_update(shares):
+    batch = _batch()
+    whole, sums, _ = jax.jit(_sgd_update)(batch)
+    edges = np.cumsum([0, *shares])
+    parts = [jax.tree.map(lambda x, i=i, j=j: x[i:j], batch) for i, j in pairwise(edges)]
+    filled = [jax.tree.map(lambda x: np.pad(x, ((0, 6 - len(x)), *[(0, 0)] * (x.ndim - 1))), part) for part in parts]
+    stacked = jax.tree.map(lambda *x: np.stack(x), *filled)  # rows of nothing make the shares equal
+    together = jax.vmap(lambda part: _sgd_update(part, lambda x: jax.lax.psum(x, "shares")), axis_name="shares")
+    new, shared, _ = jax.jit(together)(stacked)
+    for share in range(len(shares)):
+        jax.tree.map(lambda x, y, i=share: np.testing.assert_allclose(x[i], y, atol=1e-6), new, whole)
+    np.testing.assert_allclose(np.array(shared)[:, 0], np.array(sums), rtol=1e-6)
+
+
+def test_a_batch_of_nothing_changes_nothing():
+    empty = _batch()._replace(weights=jnp.zeros((8, 5)))
+    new, sums, health = jax.jit(_sgd_update)(empty)
+    assert tuple(sums) == (0, 0, 0, 0)
+    assert health.applied == 1
+    before = init_state(Pairs(), optax.sgd(1.0), 0).params
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), new, before)
+
+
+def test_evaluation_step_counts_hits_where_there_is_weight():
+    batch = _batch()
+    params = init_state(Pairs(), optax.sgd(1.0), 0).params
+    logits: Any = Pairs().apply({"params": params}, batch.source, batch.target_in, train=False)
+    right = logits.argmax(-1)
+    for labels, expected in ((right, batch.weights.sum()), ((right + 1) % 24, 0)):
+        sums = evaluation_step(Pairs(), Criterion(_loss), params, batch._replace(labels=labels))
+        assert (sums.correct, sums.weight) == (expected, batch.weights.sum())

@@ -1,0 +1,81 @@
+"""Teachers come from work folders; those that cannot teach are refused before anything is compiled."""
+
+import jax
+import numpy as np
+import pytest
+
+from flaxformer_lite.config.dataclasses import MeshConfig
+from flaxformer_lite.data.vocabularies.vocabulary import ByteVocabulary, CharacterVocabulary, WordVocabulary
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.training import loop
+from flaxformer_lite.training.distillation import load_teachers
+from tests.folders import LETTERS, make_folder
+from tests.micro import micro
+
+OTHERS = {
+    "word there, character here": WordVocabulary(list("abcdefghij")),
+    "byte there, character here": ByteVocabulary(),
+    "13 entries there, 14 here": CharacterVocabulary("abcdefghi"),
+    "'d' there stands where 'c' stands here": CharacterVocabulary("abdcefghij"),
+}
+
+
+def load(config, begun_with=None):
+    layout = MeshLayout(MeshConfig(-1, 1, 1), devices=jax.devices()[:2])
+    return load_teachers(config, (LETTERS, LETTERS), begun_with or {}, layout)
+
+
+def taught_by(*folders, **changes):
+    return micro({"train.distill.teachers": tuple(map(str, folders)), **changes})
+
+
+def test_any_architecture_is_loaded_whole_on_every_device(tmp_path):
+    deep = make_folder(tmp_path / "deep", micro({"model.num_decoder_layers": 3}), (10, 20))
+    recurrent = make_folder(tmp_path / "rnn", micro({"model.encoder": "rnn", "model.decoder": "rnn"}), (30,))
+    one, two = load(taught_by(tmp_path / "deep", tmp_path / "rnn"))
+    assert (one.folder, one.step, two.step) == (str(tmp_path / "deep"), 10, 30)
+    for teacher, params in ((one, deep[10]), (two, recurrent[30])):
+        jax.tree.map(np.testing.assert_array_equal, teacher.params, params)
+        assert all(leaf.is_fully_replicated and len(leaf.devices()) == 2 for leaf in jax.tree.leaves(teacher.params))
+
+
+def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(tmp_path):
+    params = make_folder(tmp_path / "t", micro(), (10, 20))
+    config = taught_by(tmp_path / "t")
+    (teacher,) = load(config, {str(tmp_path / "t"): 20})
+    assert teacher.step == 20
+    jax.tree.map(np.testing.assert_array_equal, teacher.params, params[20])
+    said = rf"teachers: this run began with step 15 of {tmp_path}/t, which that run has deleted since; put .*/15 back"
+    with pytest.raises(InputError, match=said):
+        load(config, {str(tmp_path / "t"): 15})
+
+
+@pytest.mark.parametrize("difference", OTHERS)
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_another_vocabulary_is_refused_with_the_difference(side, difference, tmp_path):
+    pair = (OTHERS[difference], LETTERS) if side == "source" else (LETTERS, OTHERS[difference])
+    make_folder(tmp_path / "t", micro(), (), pair)
+    said = rf"teachers: {tmp_path}/t has another {side} vocabulary than this run: {difference}; train both"
+    with pytest.raises(InputError, match=said):
+        load(taught_by(tmp_path / "t"))
+
+
+def test_what_is_no_work_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match=rf"^config\.train\.distill\.teachers: {tmp_path}/x: there is no config.json"):
+        load(taught_by(tmp_path / "x"))
+
+
+def test_learned_positions_must_reach_as_far_as_the_rows(tmp_path):
+    short = {"model.positions": "learned", "data.max_source_length": 12, "data.max_target_length": 11}
+    make_folder(tmp_path / "t", micro(short))
+    with pytest.raises(InputError, match=r"learned positions for 12 tokens, this run has rows of up to 32; lower"):
+        load(taught_by(tmp_path / "t"))
+    assert load(taught_by(tmp_path / "t", **{"data.max_source_length": 12, "data.max_target_length": 12}))
+
+
+def test_a_run_with_a_teacher_that_cannot_teach_leaves_no_folder(tmp_path):
+    make_folder(tmp_path / "t", micro(), (), (WordVocabulary(["a"]), LETTERS))
+    with pytest.raises(InputError, match="has another source vocabulary"):
+        loop.train(taught_by(tmp_path / "t"), tmp_path / "student")
+    assert not (tmp_path / "student").exists()

@@ -1,0 +1,340 @@
+"""Runs that are stopped, killed, misled and moved; ``runs`` has them train what compiles in no time, and that once."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import flaxformer_lite
+from flaxformer_lite.checkpoints.records import Evaluation
+from flaxformer_lite.checkpoints.work_dir import WorkDir
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.train_step.optimizers import make_schedule
+from flaxformer_lite.training import loop
+from tests.micro import flags, micro, use_devices
+from tests.runs import EVALUATE, MEASURED, SAVE, UPDATE, PlainEvaluator, Runs, number_of, same
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    use_devices(monkeypatch, 1)
+    return Runs(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The record of a run that nothing disturbed."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_devices(patch, 1)
+        runs = Runs(tmp_path_factory.mktemp("runs"), patch)
+        assert runs.start("whole") == 0
+        return runs.record("whole")
+
+
+def test_a_run_killed_at_any_step_goes_on_as_if_it_had_not_been(runs, whole):
+    assert [line["step"] for line in whole[0]] == [4, 5, 8, 10, 12, 12]
+    for at in (2, 5, 7, 9):  # goes on from 0, 4, 6, 8
+        runs.break_off(f"killed {at}", UPDATE, at)
+        assert runs.start(f"killed {at}") == 0
+        same(runs.record(f"killed {at}"), whole)
+
+
+@pytest.mark.parametrize("place", [EVALUATE, SAVE], ids=["in the evaluation", "before the checkpoint"])
+def test_killed_around_an_evaluation(place, runs, whole):
+    runs.break_off("killed", place, 8)
+    assert runs.start("killed") == 0
+    same(runs.record("killed"), whole)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "place"),
+    [(signal.SIGTERM, 143, UPDATE), (signal.SIGINT, 130, EVALUATE), (signal.SIGTERM, 143, SAVE)],
+    ids=["in a step", "in an evaluation", "while saving"],
+)
+def test_a_signal_saves_and_says_how_to_go_on(number, code, place, runs, whole, monkeypatch, capsys):
+    owner, method = place
+    original = getattr(owner, method)
+
+    signals, before = iter([number]), signal.getsignal(number)
+
+    def stop_at_eight(self, step, *rest):
+        if number_of(step) == 8:
+            for once in signals:
+                signal.raise_signal(once)
+        return original(self, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, method, stop_at_eight)
+        assert runs.start("stopped") == code
+    said = capsys.readouterr().err
+    assert f"{number.name}: saving" in said
+    assert "stopped and saved at step 8; the same command goes on from there" in said
+    assert signal.getsignal(number) == before
+    assert runs.start("stopped") == 0
+    assert "going on from step 8" in capsys.readouterr().err
+    same(runs.record("stopped"), whole)
+
+
+def test_a_signal_where_nothing_else_is_done(runs, whole, monkeypatch):
+    add = loop.Progress.add
+
+    def stop(self, step, *rest):
+        if step in (5, 7):
+            signal.raise_signal(signal.SIGTERM)
+        add(self, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Progress, "add", stop)
+        assert runs.start("stopped") == 143  # at 5, where the log has a line
+        assert runs.start("stopped") == 143  # at 7, where it has none
+    assert runs.start("stopped") == 0
+    same(runs.record("stopped"), whole)
+
+
+def test_a_second_signal_stops_at_once(runs, monkeypatch):
+    def insist(*_):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(PlainEvaluator, "__call__", insist)
+    with pytest.raises(KeyboardInterrupt):
+        runs.start("stopped")
+
+
+def test_a_finished_run_is_left_as_it_is(runs, whole, capsys):
+    assert runs.start("finished") == 0
+    assert runs.start("finished") == 0
+    same(runs.record("finished"), whole)
+    assert WorkDir(runs.folder / "finished").finish().step == 12
+    assert "done at step 12" in capsys.readouterr().err
+
+
+def test_other_devices_see_the_same_batches(runs, whole, monkeypatch):
+    use_devices(monkeypatch, 2)
+    runs.break_off("moved", UPDATE, 8)
+    use_devices(monkeypatch, 1)
+    assert runs.start("moved", micro({"mesh.data": 1})) == 0  # where a run is computed may change
+    lines, _, saved = runs.record("moved")
+    assert saved.data == whole[2].data
+    for ours, theirs in zip(lines, whole[0], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_another_config_is_refused_with_the_difference(runs):
+    runs.break_off("run", UPDATE, 4)
+    with pytest.raises(InputError, match=r"(?s)there → here.*model\.dropout: 0\.1 → 0\.2.*another folder") as caught:
+        runs.start("run", micro({"model.dropout": 0.2, "parallel.mode": "pmap"}))
+    assert "parallel" not in str(caught.value)
+
+
+def test_patience_counts_evaluations_across_restarts(runs, monkeypatch, capsys):
+    values = {2: 5.0, 4: 7.0, 6: 7.0, 8: 6.0, 10: 9.0, 12: 9.0}  # the best, 7, is reached at step 4
+    monkeypatch.setattr(PlainEvaluator, "__call__", lambda self, step, params: values[step])
+    impatient = micro({"train.patience": 2, "train.eval_every": 2})
+    runs.break_off("run", UPDATE, 7, impatient)
+    folder = WorkDir(runs.folder / "run")
+    assert folder.finish() is None
+    assert runs.start("run", impatient) == 0
+    assert int(runs.saved["run"][-1].state.step) == 8
+    assert folder.finish() == (8, 4, 7.0)
+    assert (
+        "done at step 8 (no better exact_match in 2 evaluations); best exact_match 7 at step 4"
+        in capsys.readouterr().err
+    )
+    assert runs.start("run", impatient) == 0  # it stays stopped
+    assert int(runs.saved["run"][-1].state.step) == 8
+
+
+def test_best_and_latest_checkpoints_stay(runs, monkeypatch):
+    values = {2: 5.0, 4: 7.0, 6: 7.0, 8: 6.0, 10: float("nan"), 12: 6.5}
+    monkeypatch.setattr(PlainEvaluator, "__call__", lambda self, step, params: values[step])
+    config = micro({"train.eval_every": 2, "train.save_every": 100, "train.keep_best": 2})
+    runs.break_off("run", UPDATE, 7, config)
+    assert runs.start("run", config) == 0
+    kept = sorted(int(path.name) for path in (runs.folder / "run" / "checkpoints").iterdir())
+    assert kept == [4, 6, 10, 12]
+    history = runs.saved["run"][-1].history
+    assert history[:3] == [Evaluation(2, 5.0), Evaluation(4, 7.0), Evaluation(6, 7.0)]
+
+
+def poison(monkeypatch, steps):
+    """Makes the batches of these steps, counted from 1 in each run, give a loss that is not a number."""
+    put, count = MeshLayout.put, 0
+
+    def spoil(layout, batch):
+        nonlocal count
+        count += 1
+        return put(layout, batch._replace(weights=batch.weights * np.nan) if count in steps else batch)
+
+    monkeypatch.setattr(MeshLayout, "put", spoil)
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_counted(runs, monkeypatch, capsys):
+    poison(monkeypatch, {3, 6, 7})
+    assert runs.start("run", micro({"train.max_nonfinite_steps": 3})) == 0
+    said = capsys.readouterr().err
+    skipped = [line.partition(":")[0] for line in said.splitlines() if "update skipped" in line]
+    assert skipped == ["step 3", "step 6", "step 7"]
+    counts = {int(s.state.step): (int(s.state.skipped), int(s.state.skipped_total)) for s in runs.saved["run"]}
+    assert counts == {3: (1, 1), 4: (0, 1), 6: (1, 2), 8: (0, 3), 9: (0, 3), 12: (0, 3)}
+    lines, _, saved = runs.record("run")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved.state))
+    logged = [line for line in lines if "train/loss" in line]
+    assert all(line["train/loss"] > 0 for line in logged)
+    assert [(line["step"], line["train/skipped"]) for line in logged] == [(5, 1), (10, 3), (12, 3)]
+    schedule = make_schedule(micro().optim, 12)  # what is skipped does not count
+    rates = [float(schedule(update)) for update in (3, 6, 8)]  # of 5 - 1, 10 - 3 and 12 - 3 updates the last
+    assert [line["train/learning_rate"] for line in logged] == pytest.approx(rates)
+
+
+def test_a_run_that_diverges_stops_at_the_last_good_checkpoint(runs, monkeypatch):
+    with monkeypatch.context() as patch:
+        poison(patch, {5, 6, 7, 8, 9})
+        with pytest.raises(InputError, match=r"^step 9: loss or gradient was not finite for 5 updates in a row"):
+            runs.start("run", micro({"train.max_nonfinite_steps": 5}))
+    states = {int(saved.state.step): saved.state for saved in runs.saved["run"]}
+    assert int(states[8].skipped) == 4
+    jax.tree.map(np.testing.assert_array_equal, states[8].params, states[4].params)  # nothing bad came in
+    assert runs.start("run", micro({"train.max_nonfinite_steps": 5})) == 0  # as it is, the checkpoint is sound
+
+
+def test_skipped_updates_in_a_row_are_counted_across_restarts(runs, monkeypatch):
+    config = micro({"train.max_nonfinite_steps": 4})
+    with monkeypatch.context() as patch:
+        poison(patch, {5, 6})
+        runs.break_off("run", UPDATE, 7, config)
+    poison(monkeypatch, {1, 2})
+    with pytest.raises(InputError, match=r"^step 8: .* for 4 updates in a row"):
+        runs.start("run", config)
+
+
+def test_what_the_log_says_of_skipped_updates_goes_on_after_a_restart(runs, monkeypatch):
+    poison(monkeypatch, {2, 3})
+    runs.break_off("run", UPDATE, 8)
+    assert runs.start("run") == 0
+    lines = [line for line in runs.record("run")[0] if "train/loss" in line]
+    assert [(line["step"], line["train/skipped"]) for line in lines] == [(5, 2), (10, 2), (12, 2)]
+
+
+def test_nothing_is_said_of_updates_that_were_not_skipped(whole):
+    logged = [line for line in whole[0] if "train/loss" in line]
+    assert logged
+    assert not any("train/skipped" in line or "train/objective" in line for line in logged)
+
+
+AVERAGED = {"train.ema_decay": 0.8}
+
+
+def test_a_run_with_a_moving_average_goes_on_as_if_it_had_not_been_stopped(runs):
+    assert runs.start("whole", micro(AVERAGED)) == 0
+    runs.break_off("killed", UPDATE, 7, micro(AVERAGED))
+    assert runs.start("killed", micro(AVERAGED)) == 0
+    same(runs.record("killed"), runs.record("whole"))
+
+
+def test_the_moving_average_is_what_is_evaluated_and_loaded(runs, whole):
+    assert runs.start("run", micro(AVERAGED)) == 0
+    lines, _, saved = runs.record("run")
+    jax.tree.map(np.testing.assert_array_equal, saved.state.params, whole[2].state.params)  # it disturbs nothing
+    evaluated = [line["eval/exact_match"] for line in lines if "eval/exact_match" in line]
+    assert evaluated[-1] == sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(saved.state.ema))
+    loaded = flaxformer_lite.load(runs.folder / "run", step="latest").params
+    jax.tree.map(np.testing.assert_array_equal, loaded, saved.state.ema)
+
+
+def test_a_run_learns_from_another_and_goes_on_with_the_same_teacher(runs, monkeypatch, capsys):
+    """The teacher may train on meanwhile: what it knew when its student began stays what is taught."""
+    evaluate = PlainEvaluator.__call__
+    monkeypatch.setattr(PlainEvaluator, "__call__", lambda *asked: evaluate(*asked) and float(asked[1]))  # ever better
+    deep = {"model.num_layers": 2, "train.keep_latest": 9}
+    runs.break_off("teacher", UPDATE, 9, micro(deep))
+    taught = {"train.distill.teachers": (str(runs.folder / "teacher"),), "train.distill.temperature": 2.0}
+    student = micro(taught | {"train.r_drop": 0.5, "train.z_loss": 1e-3})
+    assert runs.start("whole", student) == 0
+    runs.break_off("killed", UPDATE, 7, student)
+    said = capsys.readouterr().err
+    began_with = int(re.search(rf"learning from {runs.folder}/teacher, step (\d+)", said)[1])
+    assert began_with == 8
+    assert runs.start("teacher", micro(deep)) == 0
+    assert int(flaxformer_lite.load(runs.folder / "teacher").step) == 12
+    assert runs.start("killed", student) == 0
+    same(runs.record("killed"), runs.record("whole"))
+    logged = [line for line in runs.record("whole")[0] if "train/loss" in line]
+    assert all(line["train/objective"] != line["train/loss"] for line in logged)
+
+
+def test_metrics_are_read_one_step_late(runs, monkeypatch):
+    events = []
+    watch, announced = loop.Progress._watch, loop.LoggedJit.__call__
+
+    def call(self, state, batch):
+        events.append(("begin", len([kind for kind, _ in events if kind == "begin"]) + 1))
+        return announced(self, state, batch)
+
+    monkeypatch.setattr(loop.LoggedJit, "__call__", call)
+    monkeypatch.setattr(
+        loop.Progress, "_watch", lambda self, step, *rest: (events.append(("read", step)), watch(self, step, *rest))
+    )
+    assert runs.start("run", micro({"train.eval_every": 100, "train.save_every": 4})) == 0
+    order = [f"{kind} {step}" for kind, step in events]
+    assert order[:10] == [
+        *("begin 1", "begin 2", "read 1", "begin 3", "read 2", "begin 4", "read 3"),
+        *("read 4", "begin 5", "begin 6"),  # a checkpoint was saved after step 4, and with it all that was known
+    ]
+
+
+def test_pmap_trains_and_goes_on(runs, monkeypatch):
+    use_devices(monkeypatch, 2)
+    config = micro(AVERAGED | {"parallel.mode": "pmap"})
+    assert runs.start("whole", config) == 0
+    runs.break_off("killed", UPDATE, 8, config)
+    assert runs.start("killed", config) == 0
+    same(runs.record("killed"), runs.record("whole"))
+
+
+@pytest.mark.slow
+def test_sigkill_at_a_random_moment(repository, tmp_path):
+    """The real thing, evaluation and all: half-written files are passed over."""
+    trained = ["train", *flags({"train.steps": 40, "train.eval_every": 20})]
+    script = (
+        "import sys; from flaxformer_lite.cli.main import main; sys.exit(max(main(a.split()) for a in sys.argv[1:]))"
+    )
+    one_device = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    options = {
+        "cwd": repository,
+        "env": os.environ | {"XLA_FLAGS": one_device},
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
+    killed, whole = (" ".join([*trained, f"--workdir={tmp_path / name}"]) for name in ("killed", "whole"))
+    moment = random.Random().uniform(0, 0.5)
+    with subprocess.Popen([sys.executable, "-c", script, killed], **options) as process:
+        for line in process.stderr:
+            if re.match(r"step +10/", line):
+                break
+        time.sleep(moment)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL, f"the run had ended after {moment} s"
+    ended = subprocess.run([sys.executable, "-c", script, killed, whole], check=False, **options)
+    assert ended.returncode == 0, ended.stderr
+    assert "going on from step" in ended.stderr
+    for name in ("metrics.jsonl", "samples.txt", "checkpoints/40/run/metadata"):  # it has the arrays' checksums
+        texts = [(tmp_path / run / name).read_text() for run in ("killed", "whole")]
+        one, other = (re.sub(rf'"({"|".join(MEASURED)})": [^,}}]*', "", text) for text in texts)
+        assert one == other, f"{name} differs after a kill {moment} s behind step 10"
+
+
+def test_a_forbidden_token_that_is_none_stops_a_run_before_it_begins(runs):
+    with pytest.raises(
+        InputError, match=r"^config\.decode\.suppress_tokens: 'xyz' is no token of the target vocabulary"
+    ):
+        runs.start("run", micro({"decode.suppress_tokens": ("xyz",)}))
+    assert not (runs.folder / "run").exists()

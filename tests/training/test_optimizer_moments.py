@@ -1,0 +1,91 @@
+"""A run that goes on elsewhere: on other devices, another mesh, or the other way to compile."""
+
+import jax
+import numpy as np
+import pytest
+
+from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.models.build import make_model
+from flaxformer_lite.sharding.layout import MeshLayout, PmapLayout
+from flaxformer_lite.training import run_state
+from tests.micro import micro, use_devices
+from tests.runs import UPDATE, Runs
+
+ALL = 8
+PLACES = {
+    "1 device": (1, {}),
+    "data=8": (ALL, {}),
+    "fsdp=4, tensor=2": (ALL, {"mesh.data": 1, "mesh.fsdp": 4, "mesh.tensor": 2}),
+    "pmap": (ALL, {"parallel.mode": "pmap"}),
+}
+
+
+class Moves(Runs):
+    """Runs of a model whose parameters have axes to be divided by; remembers what they read and restored."""
+
+    def __init__(self, folder, monkeypatch):
+        super().__init__(folder, monkeypatch)
+        monkeypatch.setattr(run_state, "make_model", make_model)
+        self.batches, self.restored = [], None
+        restore = Checkpoints.restore
+
+        def restore_and_remember(checkpoints, like):
+            if found := restore(checkpoints, like):
+                lies_as_asked = jax.tree.map(lambda array, asked: array.sharding == asked.sharding, found.state, like)
+                assert all(jax.tree.leaves(lies_as_asked))
+                self.restored = jax.device_get(found.state)
+            return found
+
+        monkeypatch.setattr(Checkpoints, "restore", restore_and_remember)
+        for layout in (MeshLayout, PmapLayout):
+            self._remember_batches(layout)
+
+    def _remember_batches(self, layout):
+        put = layout.put
+
+        def put_and_remember(self_, batch):
+            self.batches.append(batch)
+            return put(self_, batch)
+
+        self._patch.setattr(layout, "put", put_and_remember)
+
+    def at(self, place, name, stop=0):
+        """Starts or continues a run at a place, and breaks it off at step ``stop``, if that is not 0."""
+        count, changes = PLACES[place]
+        config = micro({"model.dropout": 0.0, "train.log_every": 1, **changes})
+        with self._patch.context() as patch:
+            use_devices(patch, count)
+            if stop:
+                self.break_off(name, UPDATE, stop, config)
+            else:
+                assert self.start(name, config) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param("data=8", "1 device", marks=pytest.mark.slow),
+        ("1 device", "data=8"),
+        pytest.param("data=8", "fsdp=4, tensor=2", marks=pytest.mark.slow),
+        pytest.param("fsdp=4, tensor=2", "1 device", marks=pytest.mark.slow),
+        pytest.param("data=8", "pmap", marks=pytest.mark.slow),
+        pytest.param("pmap", "fsdp=4, tensor=2", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_goes_on_anywhere(before, after, tmp_path, monkeypatch):
+    runs = Moves(tmp_path, monkeypatch)
+    runs.at(before, "whole")
+    batches, runs.batches = runs.batches, []
+    runs.at(before, "moved", stop=8)  # the last checkpoint is of step 6
+    saved = runs.saved["moved"][-1]
+    del runs.batches[6:]
+    runs.at(after, "moved")
+
+    assert int(runs.restored.step) == 6
+    jax.tree.map(np.testing.assert_array_equal, runs.restored, saved.state)
+    jax.tree.map(np.testing.assert_array_equal, runs.batches, batches)
+    (ours, _, end), (theirs, _, whole) = runs.record("moved"), runs.record("whole")
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    for moved, stayed in zip(ours, theirs, strict=True):
+        assert moved == pytest.approx(stayed, rel=1e-4)
+    assert end.data == whole.data
