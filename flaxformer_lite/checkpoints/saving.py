@@ -104,17 +104,6 @@ class Checkpoints:
         history = [Evaluation(*evaluation) for evaluation in run["history"]]
         return Saved(TrainState(**parts, **training), run["data"], history, run["sums"])
 
-    def has(self, step: int) -> bool:
-        """Whether there is a checkpoint of this step."""
-        return step in steps_in(self._folder)
-
-    def go_back(self, step: int) -> None:
-        """Sets aside, under another name, what was saved after this step."""
-        for later in steps_in(self._folder):
-            if later > step:
-                self._rename(later, "ahead", f"lies ahead of step {step}, which all seeds have")
-        self._manager.reload()
-
     def close(self) -> None:
         """Waits until everything is written."""
         with write_errors_named(self._folder), jax.transfer_guard("allow"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flaxformer_lite.config import parsing
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.errors import InputError, require, write_errors_named
+from flaxformer_lite.errors import InputError, write_errors_named
 from flaxformer_lite.system import file_lock, multihost
 from flaxformer_lite.system.atomic import atomic_write
 
@@ -157,23 +157,12 @@ class WorkDir:
         """The source and the target vocabulary.
 
         Raises:
-          InputError: there are none; where each of several seeds has its own, the message names their folders.
+          InputError: there are none.
         """
         from flaxformer_lite.data.vocabularies import vocabulary  # here, because it takes jax seconds to import
 
-        if not any(path.exists() for path in self._vocabularies) and self._config.exists():
-            self.check_one_run()
         source, target = (vocabulary.from_json(self._read(path)) for path in self._vocabularies)
         return source, target
-
-    def check_one_run(self) -> None:
-        """Raises InputError where several seeds trained in one program; the message names their folders."""
-        seeds = self.config().seeds
-        require(
-            len(seeds) == 1,
-            f"--workdir={self.path} holds the runs of {len(seeds)} seeds, each in a folder of its own; name one of "
-            f"{', '.join(str(self.of_seed(seed).path) for seed in seeds)}",
-        )
 
     def save_data(self, fingerprint: dict[str, Any]) -> None:
         """Keeps what tells the data of this run from others.
@@ -210,10 +199,6 @@ class WorkDir:
         if not listed or not isinstance(record.get("data", {}), dict):
             raise InputError(f"{self._provenance}: is not as training writes it; restore it from a copy, or remove it")
         return record
-
-    def of_seed(self, seed: int) -> WorkDir:
-        """The folder of one of the seeds that train in one program."""
-        return WorkDir(self.path / f"seed_{seed}")
 
     def _take_along(self, init_from: str) -> None:
         """Copies what an imported model came with, which exporting it needs, from the folder that a run begins from."""

@@ -139,7 +139,6 @@ def _two_checkpoints(folders: list[str], steps: list[str]) -> list[tuple[Path, i
         if step not in ("best", "latest", "average") and not step.isdecimal():
             raise InputError(f"--steps={','.join(steps)}: {step!r} is neither best, latest, average nor a step")
         work = WorkDir(folder)
-        work.check_one_run()
         which = int(step) if step.isdecimal() else step
         found.append(find(work.checkpoints, which, work.config().eval.best_metric))
     return found
@@ -150,7 +149,6 @@ def _evaluations(workdir: str) -> Evaluations:
     from flaxformer_lite.checkpoints.work_dir import WorkDir
 
     work = WorkDir(workdir)
-    work.check_one_run()
     return Evaluations(
         work.checkpoints, metric_writer.read(Path(workdir) / "metrics.jsonl"), work.config().eval.best_metric
     )

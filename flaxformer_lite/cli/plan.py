@@ -76,10 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
         programs.make_plan_layout(config, devices)  # names what is amiss with the mesh before the data is read
     if teachers := config.train.distill.teachers:
         logger.info(f"without the {len(teachers)} teachers of config.train.distill: their weights and work come on top")
-    if len(config.seeds) > 1:
-        logger.info(
-            f"of one of the {len(config.seeds)} seeds of config.train.vmap_seeds: a device holds and computes its share"
-        )
     sizes = _sizes(config, arguments.source_vocabulary, arguments.target_vocabulary)
     if arguments.fit:
         found = fit.find_fit(config, sizes, chip, devices, say)

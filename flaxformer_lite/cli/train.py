@@ -64,10 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     traced = _first_and_last(arguments.profile_steps)
     multihost_flags.join(arguments)
     from flaxformer_lite.training import (
-        vmap_seeds,  # here, because it takes jax seconds to import and --help needs none of it
-    )
+        loop,
+    )  # here, because it takes jax seconds to import and --help needs none of it
 
-    return vmap_seeds.start(config, Path(arguments.workdir), traced, Path(arguments.reproduce or arguments.workdir))
+    return loop.train(config, Path(arguments.workdir), traced, Path(arguments.reproduce or arguments.workdir))
 
 
 def _load_config(arguments: argparse.Namespace) -> Config:

@@ -246,7 +246,6 @@ class TrainConfig:
     patience: int
     max_nonfinite_steps: int
     max_compiles: int
-    vmap_seeds: int
 
 
 @dataclass(frozen=True)
@@ -348,8 +347,3 @@ class Config:
     logical_axis_rules: LogicalAxisRulesConfig
     precision: PrecisionConfig
     parallel: ParallelConfig
-
-    @property
-    def seeds(self) -> range:
-        """Those of the runs that train in one program."""
-        return range(self.seed, self.seed + self.train.vmap_seeds)

@@ -254,7 +254,6 @@ def _train() -> ConfigDict:
         10  # updates in a row skipped for a loss or gradient that is not finite, before the run stops
     )
     train.max_compiles = 0  # programs that the training step may be compiled to, one a shape of batch; 0: any number
-    train.vmap_seeds = 1  # so many seeds (seed, seed + 1, …) train in one program, each as a run in a folder of its own
     return train
 
 

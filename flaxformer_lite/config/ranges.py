@@ -79,7 +79,6 @@ AT_LEAST = {
     "train.patience": 0,
     "train.max_nonfinite_steps": 1,
     "train.max_compiles": 0,
-    "train.vmap_seeds": 1,
     "eval.max_examples": 0,
     "eval.num_samples": 0,
     "decode.beam_size": 1,

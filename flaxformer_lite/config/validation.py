@@ -267,7 +267,7 @@ def _check_decoding(decode: DecodeConfig) -> None:
 
 
 def _check_devices(config: Config) -> None:
-    sizes, seeds = dataclasses.astuple(config.mesh), config.train.vmap_seeds
+    sizes = dataclasses.astuple(config.mesh)
     require(
         all(size == -1 or size > 0 for size in sizes) and sizes.count(-1) <= 1,
         f"config.mesh={sizes}: sizes are positive, and at most one is -1 (all devices that are left)",
@@ -276,10 +276,4 @@ def _check_devices(config: Config) -> None:
         config.parallel.mode == "jit" or (config.mesh.fsdp == 1 and config.mesh.tensor == 1),
         f"config.parallel.mode='pmap' is plain data parallelism: set config.mesh.fsdp={config.mesh.fsdp} and "
         f"config.mesh.tensor={config.mesh.tensor} to 1, or use parallel.mode='jit'",
-    )
-    require(
-        seeds == 1 or (config.parallel.mode == "jit" and config.mesh.fsdp == 1 and config.mesh.tensor == 1),
-        f"config.train.vmap_seeds={seeds}: each seed of a program is whole on one device; set config.mesh.fsdp="
-        f"{config.mesh.fsdp} and config.mesh.tensor={config.mesh.tensor} to 1 and config.parallel.mode="
-        f"{config.parallel.mode!r} to 'jit', or train the seeds one after the other",
     )

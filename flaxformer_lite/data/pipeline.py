@@ -170,26 +170,6 @@ def load_training(config: DataConfig, seed: int) -> TrainingData:
     return TrainingData(train, validation, validation_examples, source, target, train_counts, validation_counts)
 
 
-def load_trainings(config: DataConfig, seeds: Sequence[int]) -> list[TrainingData]:
-    """The same for each seed; read once where no seed has a part in it.
-
-    Raises:
-      InputError: as ``load_training``; or the seeds' vocabularies are not of one size.
-    """
-    if not tasks.are_drawn(config):
-        return [load_training(config, seeds[0])] * len(seeds)
-    found = [load_training(config, seed) for seed in seeds]
-    for side in ("source", "target"):
-        sizes = [getattr(data, f"{side}_vocabulary").size for data in found]
-        if len(set(sizes)) > 1:
-            raise InputError(
-                f"config.train.vmap_seeds={len(seeds)}: what seeds {seeds[0]} to {seeds[-1]} draw has {side} "
-                f"vocabularies of {', '.join(map(str, sizes))} entries, but models of one program have one size; set "
-                f"config.data.reverse.examples={config.reverse.examples} higher"
-            )
-    return found
-
-
 def build_vocabularies(config: DataConfig, examples: tasks.Examples) -> tuple[Vocabulary, Vocabulary]:
     """The source and the target vocabulary of these examples: one object twice if they share it.
 

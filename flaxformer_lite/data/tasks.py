@@ -62,11 +62,6 @@ def load(config: DataConfig, split: Split, seed: int) -> Examples:
             return _reverse(config.reverse, split, seed)
 
 
-def are_drawn(config: DataConfig) -> bool:
-    """Whether each seed has data of its own."""
-    return config.task == "reverse"
-
-
 def _text(config: TextConfig, split: Split) -> Examples:
     key = f"config.data.text.{split}"
     files = {"train": config.train, "validation": config.validation, "test": config.test}[split]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
@@ -88,13 +87,6 @@ class Predictor:
         self.layout = layout
         self.seed = config.seed
         self._compiled: dict[Any, Callable[..., Hypotheses]] = {}
-
-    def of_seed(self, config: Config, vocabularies: tuple[Vocabulary, Vocabulary]) -> Predictor:
-        """That of another seed of the same run, which may number words otherwise; no search is compiled twice."""
-        other = copy.copy(self)
-        other.config, other.seed = config, config.seed
-        other.vocabularies = other._source, other._target = vocabularies
-        return other
 
     def model_of(self, decode: DecodeConfig) -> nn.Module:
         """The Linen module that ``params`` belong to; several models' mean is the one that ``decode`` names."""

@@ -22,14 +22,12 @@ _TITLES = {
     "chrf": "chrF",
 }
 _COLUMNS = 3
-DEVIATION = "_deviation"  # behind the name of a metric: that of several runs from the mean which has the name
 
 
 def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draws the lines of metrics.jsonl into a PNG file.
 
-    ``train/loss`` and ``eval/loss`` share the panel "loss"; so do all names that agree after the slash. A metric with a
-    deviation beside it is the mean of several runs, and drawn with a band of that width to either side.
+    ``train/loss`` and ``eval/loss`` share the panel "loss"; so do all names that agree after the slash.
     """
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
@@ -46,27 +44,23 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, format="png")
 
 
-def _panels(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, float, float]]]]:
-    """The points (step, value, deviation) of each panel and split: the loss, then what is evaluated, then the rest."""
-    panels: dict[str, dict[str, list[tuple[int, float, float]]]] = {}
+def _panels(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """The points (step, value) of each panel and split: the loss, then what is evaluated, then the rest."""
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for line in lines:
         for name, value in line.items():
             split, slash, metric = name.partition("/")
-            if slash and value is not None and not name.endswith(DEVIATION):
-                panels.setdefault(metric, {}).setdefault(split, []).append(
-                    (line["step"], value, line.get(name + DEVIATION) or 0.0)
-                )
+            if slash and value is not None:
+                panels.setdefault(metric, {}).setdefault(split, []).append((line["step"], value))
     return dict(sorted(panels.items(), key=lambda panel: (panel[0] != "loss", "eval" not in panel[1])))
 
 
-def _draw_panel(axes: Axes, name: str, series: Mapping[str, Sequence[tuple[int, float, float]]]) -> None:
+def _draw_panel(axes: Axes, name: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     for split, points in series.items():
-        steps, values, deviations = np.array(points, float).T
+        steps, values = np.array(points, float).T
         color = _COLOURS.get(split, "#555555")
-        if deviations.any():
-            axes.fill_between(steps, values - deviations, values + deviations, color=color, alpha=0.2, linewidth=0)
         if np.abs(np.diff(values)).sum() > 10 * np.ptp(values):  # it goes up and down so much that its line is a smear
             axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.6)
             values = _running_mean(values, width=max(1, len(points) // 50))

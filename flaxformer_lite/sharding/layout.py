@@ -9,7 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
@@ -272,88 +271,6 @@ class PmapLayout:
         count = len(self._devices)
         copies = jax.tree.map(lambda x: np.broadcast_to(np.asarray(x)[None], (count, *x.shape)), state)
         return jax.device_put(copies, self._each)
-
-
-class SeedsLayout:
-    """Seeds of one model side by side: arrays lead with an axis of seeds, which the devices divide.
-
-    A device computes its seeds in one program, and needs no other device for it.
-
-    Args:
-      config: the sizes of the mesh.
-      seeds: how many there are.
-
-    Attributes:
-      mesh_layout: where the state of a single seed lies: whole on every device.
-
-    Raises:
-      InputError: the devices cannot share the seeds out evenly.
-    """
-
-    def __init__(self, config: MeshConfig, seeds: int):
-        self.mesh_layout = MeshLayout(config)
-        devices = self.mesh_layout.shards
-        if seeds % devices:
-            raise InputError(
-                f"config.train.vmap_seeds={seeds} must be a multiple of {devices}, the devices that share them "
-                f"(config.mesh.{AXES[0]}); change it, or let fewer devices be seen (such as by CUDA_VISIBLE_DEVICES)"
-            )
-        each = NamedSharding(self.mesh_layout.mesh, PartitionSpec(AXES[0]))
-        one = NamedSharding(self.mesh_layout.mesh, PartitionSpec())
-        self._each = each
-        self._stack = jax.jit(lambda states: jax.tree.map(lambda *of: jnp.stack(of), *states), out_shardings=each)
-        self._pick = jax.jit(lambda states, number: jax.tree.map(lambda x: x[number], states), out_shardings=one)
-
-    def init(self, make_state: Callable[[Any], Any], seeds: Sequence[int]) -> Any:
-        """The states that ``make_state`` makes of each seed."""
-        make = jax.vmap(lambda seed: nn.meta.unbox(make_state(seed)))
-        return jax.jit(make, out_shardings=self._each)(np.array(seeds).astype(np.uint32))
-
-    def compile(self, step: Step, keys: Sequence[jax.Array]) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-        """The step of all seeds, each with its key, as a function of (fixed, states, batches). The states are used up.
-
-        ``fixed`` is the same for all and lies where ``mesh_layout.replicate`` puts it.
-        """
-
-        def of_one(fixed: Any, key: jax.Array, state: Any, batch: Any) -> Any:
-            return step(fixed, state, batch, jax.random.fold_in(key, state.step), reduce=lambda sums: sums)
-
-        each, whole = PartitionSpec(AXES[0]), PartitionSpec()
-        of_all = jax.shard_map(
-            lambda fixed, *each: for_each(partial(of_one, fixed), self.mesh_layout.mesh.devices.flat[0].platform)(
-                *each
-            ),
-            mesh=self.mesh_layout.mesh,
-            in_specs=(whole, each, each, each),
-            out_specs=each,
-            check_vma=False,  # it wants loops to say by hand that what they begin with is each device's own
-        )
-        run, placed = jax.jit(of_all, donate_argnums=2), jax.device_put(jnp.stack(list(keys)), self._each)
-        return lambda fixed, states, batch: run(fixed, placed, states, batch)
-
-    def put(self, batches: Any) -> Any:
-        """Lays batches out that lead with the seeds."""
-        return jax.device_put(batches, self._each)
-
-    def spread(self, states: Sequence[Any]) -> Any:
-        """Brings the states of all seeds together."""
-        return self._stack(list(states))
-
-    def one(self, states: Any, number: int) -> Any:
-        """The state of one seed."""
-        return self._pick(states, self.mesh_layout.replicate(np.int32(number)))
-
-
-def for_each(function: Callable[..., Any], platform: str) -> Callable[..., Any]:
-    """The function of several, given that of one: on an accelerator by ``vmap``, on a CPU one after the other.
-
-    A CPU gains nothing from larger products but loses what its caches held. Measured on one core, 4 seeds of
-    configs/tiny.py's model, CPU time of a step over that of four steps alone: 0.91 one after the other, 1.38 by
-    ``vmap``; of an LSTM of that size 1.18 and 1.51.
-    """
-    if platform == "cpu":
-        return lambda *each: jax.lax.map(lambda own: function(*own), each)
-    return jax.vmap(function)
 
 
 def _first(stacked: Any) -> Any:

@@ -86,9 +86,9 @@ class Job:
         if tasks > 1:
             multihost.join(None, join_timeout=300, heartbeat_timeout=50)
         from flaxformer_lite.config import parsing
-        from flaxformer_lite.training import vmap_seeds
+        from flaxformer_lite.training import loop
 
-        return vmap_seeds.start(parsing.from_dict(self.config), self.folder)
+        return loop.train(parsing.from_dict(self.config), self.folder)
 
 
 class _Preempted:

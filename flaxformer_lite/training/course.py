@@ -15,7 +15,6 @@ from flaxformer_lite.config.dataclasses import TrainConfig
 from flaxformer_lite.monitoring.profiler import Profile
 from flaxformer_lite.monitoring.progress import Progress
 from flaxformer_lite.system import malloc, multihost
-from flaxformer_lite.training.vmap_seeds_progress import ProgressTogether
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class Course(Protocol):
         ...
 
     @property
-    def progress(self) -> Progress | ProgressTogether:
+    def progress(self) -> Progress:
         """What its updates bring."""
         ...
 

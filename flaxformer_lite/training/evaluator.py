@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from typing import Any
@@ -22,23 +21,10 @@ class Evaluator:
     """Measures what a run has learned so far, records it, shows samples, draws the curves."""
 
     def __init__(self, config: Config, data: TrainingData, layout: MeshLayout, report: Report):
-        vocabularies = (data.source_vocabulary, data.target_vocabulary)
-        self._predictor = Predictor(config, vocabularies, {}, 0, layout)
-        self._forced = TeacherForced(self._predictor.model_of(config.decode), config.train, layout)
-        self._name = ""
-        self._measure_on(config, data, report)
-
-    def of_seed(self, config: Config, data: TrainingData, report: Report) -> Evaluator:
-        """That of another seed of the same run; nothing is compiled twice."""
-        other = copy.copy(self)
-        other._predictor = self._predictor.of_seed(config, (data.source_vocabulary, data.target_vocabulary))
-        other._name = f"seed {config.seed}: "
-        other._measure_on(config, data, report)
-        return other
-
-    def _measure_on(self, config: Config, data: TrainingData, report: Report) -> None:
         self._config = config
         self._report = report
+        self._predictor = Predictor(config, (data.source_vocabulary, data.target_vocabulary), {}, 0, layout)
+        self._forced = TeacherForced(self._predictor.model_of(config.decode), config.train, layout)
         self._validation = data.validation
         self._examples = data.validation_examples.sample(config.eval.max_examples)
 
@@ -53,6 +39,6 @@ class Evaluator:
         shown = list(rows)[:: max(len(self._examples) // max(self._config.eval.num_samples, 1), 1)]
         self._report.samples(step, [(s, r[0], h) for s, r, h in shown[: self._config.eval.num_samples]])
         self._report.curves()
-        logger.info(f"{self._name}evaluation at step {step:,} ({format_duration(time.monotonic() - start)}): "
+        logger.info(f"evaluation at step {step:,} ({format_duration(time.monotonic() - start)}): "
             + "  ".join(f"{name} {value:.4g}" for name, value in found.items()))  # fmt: skip
         return found[self._config.eval.best_metric]

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
 from tests.folders import make_folder
 from tests.micro import micro, use_devices
@@ -122,13 +121,6 @@ def test_what_cannot_be_is_one_line(argv, message, run, capsys):
     assert message.replace("{}", str(run)) in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
-
-
-def test_a_folder_of_seeds_names_theirs(tmp_path, capsys):
-    WorkDir(tmp_path).claim(micro({"train.vmap_seeds": 2, "seed": 4}))
-    for word in (["ls"], ["best"], ["diff", "--steps=1,2"]):
-        assert main(["checkpoints", *word, f"--workdir={tmp_path}"]) == 2
-        assert f"name one of {tmp_path}/seed_4, {tmp_path}/seed_5" in capsys.readouterr().err
 
 
 def test_a_run_without_checkpoints_is_named(run, tmp_path, capsys):
