@@ -1,14 +1,14 @@
-"""The figures of docs/families.md: sizes of published models, how exactly they are computed, and the code they take.
+"""Figures of docs/families.md: sizes of published models, differences from transformers, and lines of code.
 
-Three tables. How many parameters each published size has, beside the number that was published: nothing is made, they
-are counted by shapes. What differs between transformers and us in a model of each family, in the smallest size that was
-published, with random weights: it is exported, opened by transformers, and compared layer by layer. How many lines of
-code both take. The last two need transformers and PyTorch: pip install -e '.[hf]'.
+Three tables. Number of parameters of each published size beside the published number, counted from shapes without
+allocating anything. Differences from transformers for the smallest published size of each family with random weights:
+the model is exported, opened by transformers, and compared layer by layer. Lines of code of both libraries. The last
+two need transformers and PyTorch: pip install -e '.[hf]'.
 
 Examples:
-  python benchmarks/families.py --tables sizes               # a quarter of a minute
-  python benchmarks/families.py --tables proof --family t5   # a minute for each family, up to 8 GB of memory
-  python benchmarks/families.py --write                      # all of it, into docs/families.md: ten minutes
+  python benchmarks/families.py --tables sizes                # 15 seconds
+  python benchmarks/families.py --tables verify --family t5   # a minute for each family, up to 8 GB of memory
+  python benchmarks/families.py --write                       # all tables, into docs/families.md: ten minutes
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import ast
 import functools
 import importlib.util
 import json
-import logging
 import sys
 import tempfile
 import tokenize
@@ -28,16 +27,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-logger = logging.getLogger(__name__)
-
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/families.md"
 BEGIN, END = "<!-- made by python benchmarks/families.py -->\n", "<!-- end of what it made -->\n"
-TABLES = ("sizes", "proof", "code")
-MARIAN = 58_101  # entries of the first of its models, English to German: each pair of languages has its own
+TABLES = ("sizes", "verify", "code")
+MARIAN_VOCABULARY = 58_101  # of the model from English to German; other language pairs have other sizes
 
-# Parameters as published: to the last digit where the weights' files are known to have so many, otherwise rounded.
-# Those of BART and its kin are without the biases of logits, which are no parameters there, and without sines.
+# Published numbers of parameters: exact where they are those of the published files, otherwise rounded.
+# Those of BART and related families exclude logits biases, which are buffers there, and sinusoidal positions.
 PUBLISHED = {
     ("vaswani", "base"): ("65 M", "Vaswani et al. 2017, table 3"),
     ("vaswani", "big"): ("213 M", "Vaswani et al. 2017, table 3"),
@@ -86,24 +83,24 @@ PUBLISHED = {
     ("t5gemma", "9b-2b"): ("", ""),
     ("t5gemma", "9b-9b"): ("", ""),
 }
-# The model_type of a family's config.json; "": there is none, the weights were never published so.
+# The model_type of a family's config.json; "": there is none.
 TYPES = {family: family for family, _ in PUBLISHED} | {"t5_1_1": "t5", "byt5": "t5", "nllb": "m2m_100", "vaswani": ""}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="which; all by default")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="tables to make (default: all)")
     kinds = [family for family, kind in TYPES.items() if kind]
-    parser.add_argument("--family", nargs="+", choices=kinds, default=kinds, help="to compare; all by default")
-    parser.add_argument("--write", action="store_true", help="put all of it into docs/families.md instead of printing")
+    parser.add_argument("--family", nargs="+", choices=kinds, default=kinds, help="families to compare (default: all)")
+    parser.add_argument("--write", action="store_true", help="write all tables into docs/families.md")
     arguments = parser.parse_args()
     whole = (*arguments.tables, *arguments.family) == (*TABLES, *kinds)
     if arguments.write and not whole:
-        parser.error("--write takes no other flags: the document has all tables of all families")
+        parser.error("--write takes no other flags, because the document has all tables of all families")
     missing = [name for name in ("torch", "transformers") if not importlib.util.find_spec(name)]
     if missing and {*arguments.tables} - {"sizes"}:
         parser.error(f"{' and '.join(missing)} not installed: pip install -e '.[hf]'; --tables sizes needs neither")
-    make = {"sizes": sizes_table, "proof": lambda: proof_table(arguments.family), "code": code_table}
+    make = {"sizes": sizes_table, "verify": lambda: verify_table(arguments.family), "code": code_table}
     text = "\n".join(make[name]() for name in arguments.tables)
     if arguments.write:
         before, rest = DOCUMENT.read_text("utf-8").split(BEGIN)
@@ -114,7 +111,7 @@ def main() -> int:
 
 
 def model_of(family: str, size: str) -> Any:
-    """The model, one layer scanned over all weights, of which tracing is quick."""
+    """The model with scanned layers, which is traced quickly."""
     from flaxformer_lite.models.build import make_model
 
     config, entries = config_of(family, size, {"scan_layers": True})
@@ -122,7 +119,7 @@ def model_of(family: str, size: str) -> Any:
 
 
 def config_of(family: str, size: str, changes: dict[str, Any]) -> tuple[Any, int]:
-    """The config of one published size, and how many entries its vocabulary has."""
+    """The config of a published size, and the size of its vocabulary."""
     from flaxformer_lite.config import defaults, parsing
     from flaxformer_lite.models import families
 
@@ -130,12 +127,12 @@ def config_of(family: str, size: str, changes: dict[str, Any]) -> tuple[Any, int
     values = defaults.get_config()
     model = {f"model.{key}": value for key, value in {**published.model, **changes}.items()}
     values.update_from_flattened_dict({"data.share_vocabulary": True, **model})
-    return parsing.from_dict(values.to_dict()), published.vocabulary or MARIAN
+    return parsing.from_dict(values.to_dict()), published.vocabulary or MARIAN_VOCABULARY
 
 
 @functools.cache
 def count(family: str, size: str) -> int:
-    """Of parameters, without a bias of logits that the reference does not count."""
+    """Number of parameters, without a logits bias that the reference does not count."""
     import jax
 
     from flaxformer_lite.train_step.state import param_shapes
@@ -159,17 +156,16 @@ def sizes_table() -> str:
     return f"### Sizes\n\n{table(head, rows)}"
 
 
-def proof_table(names: Sequence[str]) -> str:
-
+def verify_table(names: Sequence[str]) -> str:
     rows, compared = [], {}
     for family in names:
         size = next(size for name, size in PUBLISHED if name == family)
-        logger.info(f"comparing {family} {size} …")
-        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:  # memory is each one's own
+        print(f"comparing {family} {size} …", file=sys.stderr)
+        with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:  # frees its memory
             report = fresh.submit(compare, family, size).result()
-        worst = max(off / max(largest, 1) for off, largest in report.layers.values())
-        (off, largest), compared = report.logits, report.compared
-        figures = (f"{len(report.layers)}", f"{worst:.1e}", f"{off:.1e}", f"{largest:.3g}")
+        worst = max(difference / max(largest, 1) for difference, largest in report.layers.values())
+        (difference, largest), compared = report.logits, report.compared
+        figures = (f"{len(report.layers)}", f"{worst:.1e}", f"{difference:.1e}", f"{largest:.3g}")
         rows.append((family, size, *figures, f"{report.greedy:.0%}", f"{report.beam:.0%}"))
     head = ("family", "size", "layers", "layers differ", "logits differ", "largest logit", "greedy", "beam 4")
     sides = " with ".join(reversed(compared.values()))
@@ -177,13 +173,13 @@ def proof_table(names: Sequence[str]) -> str:
 
 
 def compare(family: str, size: str) -> Any:
-    """Exports a model with random weights and compares it with what the reference opens."""
+    """Exports a model with random weights and compares it with the reference."""
     import jax
+    from flax.traverse_util import flatten_dict
 
     from flaxformer_lite.checkpoints.work_dir import WorkDir
     from flaxformer_lite.data.vocabularies.pretrained import Frame, OffsetByteVocabulary
-    from flaxformer_lite.interop import exporting, proof
-    from flaxformer_lite.interop.paths import flat
+    from flaxformer_lite.interop import exporting, verify
     from flaxformer_lite.models import families
     from flaxformer_lite.models.scanned import layer_by_layer
     from flaxformer_lite.train_step.state import init_params
@@ -192,19 +188,19 @@ def compare(family: str, size: str) -> Any:
     config, entries = config_of(family, size, {"scan_layers": False})
     pad, end, start = getattr(families, family)(size).special
     frame = Frame(SpecialIds(pad=pad, end=end, begin=start, unknown=3), (), (end,), ())
-    vocabulary = OffsetByteVocabulary(4, entries, frame, ())  # only its size and its special ids are asked for
+    vocabulary = OffsetByteVocabulary(4, entries, frame, ())  # only its size and special ids are used
     scanned = model_of(family, size)
     params = layer_by_layer(jax.jit(lambda: unboxed(init_params(scanned, 0)))())
-    params = jax.tree.map(moved, params)
+    params = jax.tree.map(perturb, params)
     with tempfile.TemporaryDirectory() as folder:
         work, target = WorkDir(Path(folder, "work")), Path(folder, "target")
-        trained = exporting.Trained(work, config, (vocabulary, vocabulary), 0, flat(params))
+        trained = exporting.TrainedModel(work, config, (vocabulary, vocabulary), 0, flatten_dict(params, sep="/"))
         target.mkdir()
-        roles = exporting.roles_of(trained)
-        settings = exporting.config_json(trained, TYPES[family], roles)
+        special = exporting.special_tokens_of(trained)
+        settings = exporting.make_config_json(trained, TYPES[family], special)
         (target / "config.json").write_text(json.dumps(settings))
         exporting.write_weights(trained, TYPES[family], target)
-        return proof.compare(target, config, trained.vocabularies, params)
+        return verify.compare_with_transformers(target, config, trained.vocabularies, params)
 
 
 def unboxed(params: Any) -> Any:
@@ -213,8 +209,8 @@ def unboxed(params: Any) -> Any:
     return nn.meta.unbox(params)
 
 
-def moved(leaf: Any) -> Any:
-    """What begins as ones or zeros, such as norms and biases, moved at random, so that none of it goes unseen."""
+def perturb(leaf: Any) -> Any:
+    """Adds noise to constant parameters such as norms and biases, whose conversion would not be tested otherwise."""
     import numpy as np
 
     if np.ptp(leaf):
@@ -223,38 +219,41 @@ def moved(leaf: Any) -> Any:
 
 
 def code_table() -> str:
-    ours, theirs = ROOT / "flaxformer_lite", package("transformers") / "models"
-    models = [path for path in ours.glob("models/*.py") if not path.stem.startswith(("recurrent", "cells", "ensemble"))]
-    interop = [*ours.glob("interop/*.py"), *ours.glob("interop/families/*.py")]
+    own, reference = ROOT / "flaxformer_lite", package("transformers") / "models"
+    models = [path for path in own.glob("models/*.py") if not path.stem.startswith(("recurrent", "cells", "ensemble"))]
+    interop = [*own.glob("interop/**/*.py")]
     kinds = [kind for kind in dict.fromkeys(TYPES.values()) if kind]
-    modelling = {kind: theirs / kind / f"modeling_{kind}.py" for kind in kinds}
-    settings = [theirs / kind / f"configuration_{kind}.py" for kind in kinds]
+    modeling = {kind: reference / kind / f"modeling_{kind}.py" for kind in kinds}
+    settings = [reference / kind / f"configuration_{kind}.py" for kind in kinds]
     rows = [
-        ("ours: models/ without recurrent ones, families' sizes included", *measured(models)),
-        ("ours: interop/ (settings, tensors, tokenizers, generation, proof, CTranslate2)", *measured(interop)),
-        ("**ours**", *measured([*models, *interop])),
-        *((f"transformers: {path.name}", *measured([path])) for path in modelling.values()),
+        ("flaxformer_lite: models/ without recurrent ones, with presets", *measured(models)),
+        (
+            "flaxformer_lite: interop/ (configs, tensors, tokenizers, generation, verification, CTranslate2)",
+            *measured(interop),
+        ),
+        ("**flaxformer_lite**", *measured([*models, *interop])),
+        *((f"transformers: {path.name}", *measured([path])) for path in modeling.values()),
         ("transformers: their configuration_*.py", *measured(settings)),
-        ("**transformers**", *measured([*modelling.values(), *settings])),
+        ("**transformers**", *measured([*modeling.values(), *settings])),
     ]
     return f"### Code\n\n{table(('what', 'files', 'lines of code', 'all lines'), rows)}"
 
 
 def package(name: str) -> Path:
-    """The folder of an installed package."""
+    """The directory of an installed package."""
     found = importlib.util.find_spec(name)
     assert found
     return Path(str(found.origin)).parent
 
 
 def measured(paths: Iterable[Path]) -> tuple[str, ...]:
-    """Files, lines of code and all lines, written out."""
+    """Number of files, lines of code and all lines, as text."""
     each = [(1, code_lines(path), path.read_text("utf-8").count("\n")) for path in paths]
     return tuple(f"{sum(numbers):,}" for numbers in zip(*each, strict=True))
 
 
 def code_lines(path: Path) -> int:
-    """Lines that hold code: no blanks, no comments, no docstrings."""
+    """Number of lines without blank lines, comments and docstrings."""
     with path.open("rb") as file:
         aside = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
         tokens = [token for token in tokenize.tokenize(file.readline) if token.type not in aside]
@@ -266,7 +265,7 @@ def code_lines(path: Path) -> int:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In Markdown."""
+    """A Markdown table."""
     lines = (head, ["---"] * len(head), *rows)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -1,1 +1,1 @@
-"""Models and vocabularies of others, in and out: folders as Hugging Face's libraries keep them, and CTranslate2's."""
+"""Import and export of pretrained models: Hugging Face directories and CTranslate2."""

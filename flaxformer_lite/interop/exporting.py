@@ -1,4 +1,4 @@
-"""From a work folder to a folder that Hugging Face's libraries open."""
+"""Export of a work directory to a directory that the Hugging Face libraries open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
@@ -16,14 +18,13 @@ from flaxformer_lite.config.dataclasses import Config, MeshConfig
 from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.search_from_config import end_ids
-from flaxformer_lite.interop import generation, weights
-from flaxformer_lite.interop.families.known import FAMILIES
-from flaxformer_lite.interop.families.settings import flat as flat_model
-from flaxformer_lite.interop.families.settings import require_expressible
-from flaxformer_lite.interop.families.tensors import Pair, pairs
-from flaxformer_lite.interop.paths import flat
-from flaxformer_lite.interop.roles import Roles
-from flaxformer_lite.interop.tokenizer_files import write_tokenizer
+from flaxformer_lite.interop.families.config_map import architecture, check_representable
+from flaxformer_lite.interop.families.family_table import FAMILIES
+from flaxformer_lite.interop.families.name_map import TensorMatch, match_params
+from flaxformer_lite.interop.generation_config import GENERATION_KEYS, write_generation_config
+from flaxformer_lite.interop.safetensors_io import TensorInfo, write_safetensors
+from flaxformer_lite.interop.special_tokens import SpecialTokens
+from flaxformer_lite.interop.tokenizer_export import write_tokenizer
 from flaxformer_lite.models.build import make_decoding_model
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.train_step.state import param_shapes
@@ -39,15 +40,15 @@ _ARCHITECTURES = {
     "m2m_100": "M2M100ForConditionalGeneration",
     "t5gemma": "T5GemmaForConditionalGeneration",
 }
-# Of a model of ours the rows of these tables beyond the vocabulary are never said; they stay here.
-_BY_TARGET = {"target_embedding/table": 0, "output/kernel": 1, "output/bias": 0}
+# Parameters with one row per entry of the target vocabulary, and the axis of these rows; padding rows are not exported.
+_TARGET_VOCABULARY_AXIS = {"target_embedding/table": 0, "output/kernel": 1, "output/bias": 0}
 
 
-class Trained(NamedTuple):
-    """A model of a work folder.
+class TrainedModel(NamedTuple):
+    """The model of a work directory.
 
     Attributes:
-      work: the folder.
+      work: the work directory.
       config: of its run.
       vocabularies: of sources and of targets.
       step: of the checkpoint.
@@ -61,164 +62,164 @@ class Trained(NamedTuple):
     params: dict[str, Any]
 
 
-def load_trained(workdir: Path, step: str | int) -> Trained:
-    """The parameters that decoding would use, layer by layer.
+def load_trained(workdir: Path, step: str | int) -> TrainedModel:
+    """Loads the parameters that decoding would use, in unscanned form.
 
     Raises:
       InputError: there is no such checkpoint.
     """
     work = WorkDir(workdir)
     config, vocabularies = work.config(), work.vocabularies()
-    model = make_decoding_model(config, *(own.size for own in vocabularies))
-    layout = MeshLayout(MeshConfig(data=1, fsdp=1, tensor=1), devices=_first_device())
+    model = make_decoding_model(config, *(vocabulary.size for vocabulary in vocabularies))
+    layout = MeshLayout(MeshConfig(data=1, fsdp=1, tensor=1), devices=jax.devices()[:1])
     shapes = layout.replicated(param_shapes(model, config.precision.param_dtype))
     found, params = restore_params(work.checkpoints, step, config.eval.best_metric, shapes)
-    return Trained(work, config, vocabularies, found, flat(params))
+    return TrainedModel(work, config, vocabularies, found, flatten_dict(params, sep="/"))
 
 
-def family_of(trained: Trained) -> str:
-    """The ``model_type`` that says this model: the one that it came from, or any that can.
+def choose_family(trained: TrainedModel) -> str:
+    """The ``model_type`` that the model was imported from, otherwise the first that can represent it.
 
     Raises:
-      InputError: none can; the message names what does not fit the nearest one.
+      InputError: there is none; the message lists the keys that do not fit the nearest family.
     """
     model = trained.config.model
-    recurrent = [f"config.model.{half}='rnn'" for half in ("encoder", "decoder") if getattr(model, half) == "rnn"]
+    recurrent = [f"config.model.{side}='rnn'" for side in ("encoder", "decoder") if getattr(model, side) == "rnn"]
     if recurrent:
-        raise InputError(f"{', '.join(recurrent)}: published families are Transformers, and none has recurrent parts")
-    came_from = _published(trained.work, "config.json").get("model_type")
-    reasons = {}
-    for name in [came_from] if came_from else list(FAMILIES):
+        raise InputError(", ".join(recurrent), "all published families are Transformers, without recurrent stacks")
+    imported_from = _published(trained.work, "config.json").get("model_type")
+    problems: dict[str, str] = {}
+    for name in [imported_from] if imported_from else list(FAMILIES):
         try:
-            require_expressible(FAMILIES[name], model)
+            check_representable(FAMILIES[name], model)
         except InputError as error:
-            reasons[name] = str(error)
+            problems[name] = str(error)
         else:
             return name
-    unsayable = [name for name in reasons if "none of that family" not in reasons[name]]
-    nearest = min(reasons, key=lambda name: (name in unsayable, reasons[name].count("config.model.")))
-    raise InputError(f"no published family has such a model; the nearest is {nearest}: {reasons[nearest]}")
+    # The fewest keys that differ; those whose conversion failed at once, before a comparison, come last.
+    nearest = min(
+        problems,
+        key=lambda name: (not problems[name].startswith("config.model: "), problems[name].count("config.model.")),
+    )
+    raise InputError(
+        str(trained.work.path), f"no published family has such a model; the nearest is {nearest}: {problems[nearest]}"
+    )
 
 
-def write_folder(trained: Trained, family: str, target: Path) -> None:
-    """Writes config.json, generation_config.json, the weights and the tokenizer's files into a folder that is there."""
-    roles = roles_of(trained)
-    _write_json(target / "config.json", config_json(trained, family, roles))
+def write_pretrained(trained: TrainedModel, family: str, target: Path) -> None:
+    """Writes config.json, generation_config.json, weights and tokenizer files into an existing directory."""
+    special = special_tokens_of(trained)
+    _write_json(target / "config.json", make_config_json(trained, family, special))
     decode = dataclasses.asdict(trained.config.decode)
-    _write_json(target / "generation_config.json", generation.write_generation(decode, roles, trained.vocabularies[1]))
+    generation = write_generation_config(decode, special, trained.vocabularies[1])
+    _write_json(target / "generation_config.json", generation)
     write_weights(trained, family, target)
-    published = trained.work.published
-    if published.is_dir():
-        _copy_tokenizer(published, target, trained.vocabularies)
+    if trained.work.published.is_dir():
+        _copy_tokenizer(trained.work.published, target, trained.vocabularies)
     else:
-        write_tokenizer(trained.vocabularies, roles, target)
+        write_tokenizer(trained.vocabularies, special, target)
 
 
-def config_json(trained: Trained, family: str, roles: Roles) -> dict[str, Any]:
-    """The file's values; what the model came from and this version does not know stays in it."""
-    model = flat_model(trained.config.model)
-    before = {
+def make_config_json(trained: TrainedModel, family: str, special: SpecialTokens) -> dict[str, Any]:
+    """The content of config.json; keys of an imported model that are unknown here are kept."""
+    kept = {
         key: value
         for key, value in _published(trained.work, "config.json").items()
-        if key not in generation.KEYS and key not in ("torch_dtype", "_name_or_path")
+        if key not in GENERATION_KEYS and key not in ("torch_dtype", "_name_or_path")
     }
-    said = FAMILIES[family].from_model(model)
-    pad = said.get("pad_token_id", roles.pad)
+    converted = FAMILIES[family].model_to_config(architecture(trained.config.model))
+    pad = converted.get("pad_token_id", special.pad)
     require(
-        pad == roles.pad,
-        f"config.model.position_details.offset={pad + 1}: a model of this family counts positions from behind the id "
-        f"of padding, which is {roles.pad} in its vocabulary: train it with {roles.pad + 1}, or serve it as it is with "
-        "--format=ctranslate2",
+        pad == special.pad,
+        f"config.model.position_details.offset={pad + 1}",
+        f"models of this family number positions from one above the padding id, which is {special.pad} in this "
+        "vocabulary",
+        f"train with {special.pad + 1}, or export to CTranslate2",
     )
     ids = {
-        "pad_token_id": roles.pad,
-        "eos_token_id": roles.end,
-        "bos_token_id": roles.begin,
-        "decoder_start_token_id": roles.start,
+        "pad_token_id": special.pad,
+        "eos_token_id": special.eos,
+        "bos_token_id": special.bos,
+        "decoder_start_token_id": special.decoder_start,
     }
-    source, target = (own.size for own in trained.vocabularies)
+    source, target = (vocabulary.size for vocabulary in trained.vocabularies)
     named = {"model_type": family, "architectures": [_ARCHITECTURES[family]], "is_encoder_decoder": True}
-    values = before | named | said | ids | {"dtype": trained.config.precision.param_dtype, "vocab_size": source}
+    dtype = {"dtype": trained.config.precision.param_dtype}
+    values = kept | named | converted | ids | dtype | {"vocab_size": source}
     if family == "marian":
         values["decoder_vocab_size"] = target
     for side, size in (("encoder", source), ("decoder", target)):
-        if side in said:  # a file within the file
-            values[side] = before.get(side, {}) | said[side] | {"vocab_size": size}
+        if side in converted:  # families whose config.json has one object per stack
+            values[side] = kept.get(side, {}) | converted[side] | {"vocab_size": size}
     return dict(sorted(values.items()))
 
 
-def roles_of(trained: Trained) -> Roles:
-    """The special ids, as the target vocabulary has them."""
-    target = trained.vocabularies[1]
-    special, opening = target.special, trained.vocabularies[0].opening[:1] or target.opening[:1]
-    before = _published(trained.work, "config.json").get("bos_token_id")
-    begin = before if isinstance(before, int) else (*opening, special.begin)[0]
-    decode = trained.config.decode
-    forced = target.opening[:1] if decode.forced_bos else ()
-    return Roles(special.pad, special.end, special.begin, begin, forced, end_ids(decode.end_tokens, target))
+def special_tokens_of(trained: TrainedModel) -> SpecialTokens:
+    """The special token ids of the target vocabulary."""
+    source, target = trained.vocabularies
+    special, decode = target.special, trained.config.decode
+    bos = _published(trained.work, "config.json").get("bos_token_id")
+    if not isinstance(bos, int):
+        bos = (*source.opening[:1], *target.opening[:1], special.begin)[0]
+    forced_bos = target.opening[:1] if decode.forced_bos else ()
+    return SpecialTokens(special.pad, special.end, special.begin, bos, forced_bos, end_ids(decode.end_tokens, target))
 
 
-def write_weights(trained: Trained, family: str, target: Path) -> None:
-    """All parameters as the family's tensors, in the order of their names."""
-    names = FAMILIES[family].names(trained.config.model)
-    shapes = {path: _shape(path, array.shape, trained.vocabularies) for path, array in trained.params.items()}
-    found = {pair.theirs: pair for pair in pairs(names, shapes)}
-    dtypes = {path: np.dtype(array.dtype) for path, array in trained.params.items()}
+def write_weights(trained: TrainedModel, family: str, target: Path) -> None:
+    """Writes all parameters as the family's tensors, sorted by name."""
+    names = FAMILIES[family].name_map(trained.config.model)
+    shapes = {path: _vocabulary_shape(path, x.shape, trained.vocabularies) for path, x in trained.params.items()}
+    matches = {match.tensor: match for match in match_params(names, shapes)}
     tensors = {
-        name: weights.Tensor(target, pair.layout.shape(pair.shape), dtypes[pair.ours])
-        for name, pair in sorted(found.items())
+        name: TensorInfo(target, match.layout.tensor_shape(match.shape), np.dtype(trained.params[match.param].dtype))
+        for name, match in sorted(matches.items())
     }
-    weights.write(target, tensors, lambda name: _tensor(trained, found[name]))
+    write_safetensors(target, tensors, lambda name: _to_tensor(trained.params, matches[name]))
 
 
-def _tensor(trained: Trained, pair: Pair) -> np.ndarray:
-    array = np.asarray(trained.params[pair.ours])
-    return pair.layout.theirs(array[tuple(slice(size) for size in pair.shape)])
+def _to_tensor(params: dict[str, Any], match: TensorMatch) -> np.ndarray:
+    array = np.asarray(params[match.param])
+    return match.layout.to_tensor(array[tuple(slice(size) for size in match.shape)])
 
 
-def _shape(path: str, shape: tuple[int, ...], vocabularies: tuple[Vocabulary, Vocabulary]) -> tuple[int, ...]:
-    """Of a parameter, without the rows that tables may have beyond the vocabulary."""
+def _vocabulary_shape(
+    path: str, shape: tuple[int, ...], vocabularies: tuple[Vocabulary, Vocabulary]
+) -> tuple[int, ...]:
+    """The shape of a parameter without the padding rows of a vocabulary axis."""
     if path == "source_embedding/table":
         return vocabularies[0].size, *shape[1:]
-    if path not in _BY_TARGET:
+    if path not in _TARGET_VOCABULARY_AXIS:
         return shape
-    axis = _BY_TARGET[path]
+    axis = _TARGET_VOCABULARY_AXIS[path]
     return *shape[:axis], vocabularies[1].size, *shape[axis + 1 :]
 
 
 def _copy_tokenizer(published: Path, target: Path, vocabularies: tuple[Vocabulary, Vocabulary]) -> None:
-    """The files that the model came with; the languages that it was imported for stand in them."""
+    """Copies the original files of an imported model and adds the languages that it was imported for."""
     for path in sorted(published.iterdir()):
         if path.name not in ("config.json", "generation_config.json") and not path.name.endswith(".index.json"):
             shutil.copyfile(path, target / path.name)
-    settings = _json(published / "tokenizer_config.json")
+    settings = _read_json(published / "tokenizer_config.json")
     source, other = vocabularies
-    spoken = {
+    languages = {
         "src_lang": [*source.opening, *source.closing[1:]],
         "tgt_lang": [*other.opening, *[other.special.begin] * (not other.opening and len(source.closing) > 1)],
     }
-    if spoken["src_lang"] and spoken["tgt_lang"] and _names_languages(settings):
-        named = {key: vocabularies[0].token(ids[0]).strip("_") for key, ids in spoken.items()}
-        _write_json(target / "tokenizer_config.json", settings | named)
-
-
-def _names_languages(settings: dict[str, Any]) -> bool:
-    return str(settings.get("tokenizer_class", "")).startswith(("MBart", "M2M", "Nllb")) or "src_lang" in settings
+    multilingual = (
+        str(settings.get("tokenizer_class", "")).startswith(("MBart", "M2M", "Nllb")) or "src_lang" in settings
+    )
+    if languages["src_lang"] and languages["tgt_lang"] and multilingual:
+        codes = {key: source.token(ids[0]).strip("_") for key, ids in languages.items()}
+        _write_json(target / "tokenizer_config.json", settings | codes)
 
 
 def _published(work: WorkDir, name: str) -> dict[str, Any]:
-    return _json(work.published / name)
+    return _read_json(work.published / name)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _first_device() -> list[Any]:
-    import jax
-
-    return jax.devices()[:1]

@@ -1,7 +1,7 @@
-"""A Transformer that others trained and ship: analogues of molecules, in the package ``annalog`` 1.0.6 (MIT).
+"""Trained model of the package ``annalog`` 1.0.6 (MIT), which generates analogues of molecules.
 
-It is Vaswani's, with learned positions, and rewrites SMILES strings. The package keeps its weights in a pickle, of
-which nothing is executed here: the names in it stand for what this file says or are refused.
+It is the Transformer of Vaswani et al. with learned positions and rewrites SMILES strings. The package stores its
+weights in a pickle. No code in it is executed: only the few names listed here can be resolved.
 """
 
 from __future__ import annotations
@@ -22,16 +22,23 @@ import pytest
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
 from flaxformer_lite.data.vocabularies.pretrained import Frame, TokenizerVocabulary
-from flaxformer_lite.interop.families.tensors import HEADS, HEADS_IN, HEADS_OUT, MATRIX, Names, Row
+from flaxformer_lite.interop.families.name_map import (
+    MATRIX,
+    NameMap,
+    NameRule,
+    attention_rules,
+    dense_rules,
+    norm_rules,
+)
 from flaxformer_lite.types import SpecialIds
 
-INSTALL = "reads a trained model that a package ships: pip install --no-deps annalog==1.0.6 partialsmiles"
+INSTALL = "uses the trained model of a package: pip install --no-deps annalog==1.0.6 partialsmiles"
 _PARTS = {
     "self_attention": ("self_attention", "self_attn_layer_norm"),
     "cross_attention": ("encoder_attention", "enc_attn_layer_norm"),
 }
 PAD, BEGIN = 1, 2
-# One token: what stands in brackets, a ring of two digits, an atom of two letters, or a character.
+# One token: a bracket expression, a ring closure of two digits, an element of two letters, or a character.
 _TOKEN = r"\[[^\]]*\]|%\d{2}|Br|Cl|."
 SETTINGS = {
     "model.width": 256,
@@ -50,15 +57,15 @@ SETTINGS = {
 
 
 def folder() -> Path:
-    """Where the package lies; it is not imported."""
+    """The directory of the package, which is not imported."""
     found = importlib.util.find_spec("annalog")
     if found is None or found.origin is None:
         pytest.skip(INSTALL)
     return Path(found.origin).parent
 
 
-class Inert(pickle.Unpickler):
-    """Reads arrays and dictionaries, and runs nothing that a file names."""
+class SafeUnpickler(pickle.Unpickler):
+    """Reads arrays and dictionaries and executes no other code."""
 
     def __init__(self, file: Any, storages: zipfile.ZipFile | None = None):
         super().__init__(file)
@@ -71,7 +78,7 @@ class Inert(pickle.Unpickler):
             ("torch", "FloatStorage"): np.float32,
         }
         if (module, name) not in known:
-            raise pickle.UnpicklingError(f"{module}.{name} is not among what this file may name")
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in this file")
         return known[module, name]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
@@ -88,16 +95,18 @@ def _array(storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tu
 
 
 def read_tensors(package: Path) -> dict[str, np.ndarray]:
-    """All tensors by their names."""
+    """All tensors by name."""
     with zipfile.ZipFile(package / "ckpt_and_vocab" / "Lev_extended.pt") as archive:
-        return dict(Inert(io.BytesIO(archive.read("archive/data.pkl")), archive).load())
+        return dict(SafeUnpickler(io.BytesIO(archive.read("archive/data.pkl")), archive).load())
 
 
 def read_vocabularies(package: Path) -> tuple[TokenizerVocabulary, TokenizerVocabulary]:
-    """The tokens of SMILES strings; a source is opened and closed, a target closed."""
+    """Vocabularies of SMILES tokens; a source has a begin and an end token, a target an end token."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    entries = Inert(io.BytesIO((package / "ckpt_and_vocab" / "stereo_experiment_vocab_ttf.pkl").read_bytes())).load()
+    entries = SafeUnpickler(
+        io.BytesIO((package / "ckpt_and_vocab" / "stereo_experiment_vocab_ttf.pkl").read_bytes())
+    ).load()
     ids = {entry: i for i, entry in enumerate(entries["itos"])}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_TOKEN), "isolated")
@@ -107,43 +116,33 @@ def read_vocabularies(package: Path) -> tuple[TokenizerVocabulary, TokenizerVoca
     return target.framed(target.frame._replace(opening=(special.begin,))), target
 
 
-def names() -> Names:
-    """Which tensor is which parameter."""
-    rows = [
-        Row("encoder.tok_embedding.weight", "source_embedding/table"),
-        Row("decoder.tok_embedding.weight", "target_embedding/table"),
-        Row("decoder.fc_out.weight", "output/kernel", MATRIX),
-        Row("decoder.fc_out.bias", "output/bias"),
+def name_map() -> NameMap:
+    """The tensor of each parameter."""
+    rules = [
+        NameRule("encoder.tok_embedding.weight", "source_embedding/table"),
+        NameRule("decoder.tok_embedding.weight", "target_embedding/table"),
+        NameRule("decoder.fc_out.weight", "output/kernel", MATRIX),
+        NameRule("decoder.fc_out.bias", "output/bias"),
     ]
-    for half in ("encoder", "decoder"):
-        rows.append(Row(f"{half}.pos_embedding.weight", f"{half}/positions/vectors/table"))
-        theirs, ours = f"{half}.layers.{{}}.", f"{half}/layers_{{}}/"
+    for side in ("encoder", "decoder"):
+        rules.append(NameRule(f"{side}.pos_embedding.weight", f"{side}/positions/vectors/table"))
+        tensor, param = f"{side}.layers.{{}}.", f"{side}/layers_{{}}/"
         for sublayer, (attention, norm) in _PARTS.items():
-            rows += _of_norm(f"{theirs}{norm}", f"{ours}{sublayer}_residual/norm")
-            for name, part in (("q", "query"), ("k", "key"), ("v", "value")):
-                rows.append(Row(f"{theirs}{attention}.fc_{name}.weight", f"{ours}{sublayer}/{part}", HEADS_IN))
-                rows.append(Row(f"{theirs}{attention}.fc_{name}.bias", f"{ours}{sublayer}/{part}_bias", HEADS))
-            rows.append(Row(f"{theirs}{attention}.fc_o.weight", f"{ours}{sublayer}/out", HEADS_OUT))
-            rows.append(Row(f"{theirs}{attention}.fc_o.bias", f"{ours}{sublayer}/out_bias"))
-        rows += _of_norm(f"{theirs}ff_layer_norm", f"{ours}feed_forward_residual/norm")
+            rules += norm_rules(f"{tensor}{norm}", f"{param}{sublayer}_residual/norm")
+            rules += attention_rules([f"{tensor}{attention}.fc_{name}" for name in "qkvo"], f"{param}{sublayer}")
+        rules += norm_rules(f"{tensor}ff_layer_norm", f"{param}feed_forward_residual/norm")
         for name, part in (("fc_1", "up"), ("fc_2", "down")):
-            product = f"{theirs}positionwise_feedforward.{name}"
-            rows.append(Row(f"{product}.weight", f"{ours}feed_forward/{part}/kernel", MATRIX))
-            rows.append(Row(f"{product}.bias", f"{ours}feed_forward/{part}/bias"))
-    return Names(tuple(rows), {})
+            rules += dense_rules(f"{tensor}positionwise_feedforward.{name}", f"{param}feed_forward/{part}")
+    return NameMap(tuple(rules), {})
 
 
-def _of_norm(theirs: str, ours: str) -> tuple[Row, Row]:
-    return Row(f"{theirs}.weight", f"{ours}/scale"), Row(f"{theirs}.bias", f"{ours}/bias")
-
-
-def searched(decode: DecodeConfig, method: Literal["greedy", "beam"], count: int) -> DecodeConfig:
-    """As the package searches: by log-probability alone."""
+def decode_config(decode: DecodeConfig, method: Literal["greedy", "beam"], count: int) -> DecodeConfig:
+    """The search of the package, by log-probability without a length penalty."""
     return replace(decode, method=method, beam_variant="hf", length_penalty=0.0, beam_size=count, n_best=count)
 
 
-def their_code(package: Path) -> Any:
-    """The package's own model, with what else it would import left out."""
+def import_model_code(package: Path) -> Any:
+    """The module of the package's model, imported without the rest of the package."""
     parent = types.ModuleType("annalog_model_files")
     parent.__path__ = [str(package / "model_files")]
     sys.modules.setdefault(parent.__name__, parent)

@@ -1,74 +1,72 @@
-"""Every published family against transformers itself: tiny models with random weights, made on the spot."""
+"""Every published family computes what transformers computes, for tiny models with random weights."""
 
 import dataclasses
 import json
 import re
 from typing import Any
 
-import numpy as np
 import pytest
 
-from flaxformer_lite.interop.families.known import FAMILIES
-from tests.interop import published
-from tests.interop.published import SOURCES, TARGETS, Both, rows
-from tests.interop.tiny import MODELS
+from flaxformer_lite.interop.families.family_table import FAMILIES
+from tests.interop import model_pairs
+from tests.interop.model_pairs import ModelPair
+from tests.interop.tiny_models import MODELS
 from tests.reference import transformers
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
+pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 
 
-_SLOW = ("mbart, untied", "marian, untied", "pegasus, untied")  # whose tables are BART's
+_SLOW = ("mbart, untied", "marian, untied", "pegasus, untied")  # they share their tables with BART
 
 
 @pytest.fixture(
     scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in MODELS]
 )
-def model(request) -> Both:
-    return MODELS[request.param].both()
+def pair(request) -> ModelPair:
+    return MODELS[request.param].make_pair()
 
 
-def test_logits_loss_and_gradients_are_the_references(model):
-    source_size, target_size = model.ours.source_size, model.ours.target_size
-    source, target = rows(model, SOURCES, source_size), rows(model, TARGETS, target_size)
-    given = source, target, np.roll(target.ids, -1, axis=1)
-    published.assert_same(published.ours(model, *given), published.theirs(model, *given), target.segments)
+def test_logits_loss_and_gradients_equal_the_references(pair):
+    batch = model_pairs.random_batch(pair)
+    expected = model_pairs.run_reference(pair, *batch)
+    model_pairs.assert_same(model_pairs.run_model(pair, *batch), expected, batch[1].segments)
 
 
-# What changes no logits: ids of a search, other heads than that of words, caches, how weights begin.
-_NOTHING = """
+# Keys that do not change logits: decoding, other heads than the LM head, caches, initialization.
+_IRRELEVANT = """
     bos_token_id eos_token_id pad_token_id decoder_start_token_id forced_eos_token_id classifier_dropout
     classifier_dropout_rate is_decoder use_cache init_std initializer_factor initializer_range
 """
-# What test_dropout.py tries.
+# Covered by test_dropout.py.
 _DROPOUT = {"dropout", "dropout_rate", "attention_dropout", "activation_dropout", "layerdrop"}
 
 
 @pytest.mark.parametrize("kind", sorted({tiny.kind for tiny in MODELS.values()}))
-def test_whatever_a_config_can_set_is_tried_above(kind):
-    made = getattr(transformers, f"{kind}Config")
-    plain, tried = _settings(made()), set(_NOTHING.split())
+def test_every_config_key_is_covered(kind):
+    make = getattr(transformers, f"{kind}Config")
+    plain, covered = _settings(make()), set(_IRRELEVANT.split())
     for tiny in MODELS.values():
         if tiny.kind == kind:
-            tried |= {key for key, value in _settings(tiny.config()).items() if value != plain[key]}
-    untried = {key for key in plain if not {key, key.rpartition(".")[2]} & tried}
-    untried -= {"tie_word_embeddings"} if kind == "MT5" else set()  # True whatever it is set to
-    assert {re.sub(r"(encoder|decoder)[._]", "", key) for key in untried} <= _DROPOUT
+            covered |= {key for key, value in _settings(tiny.config()).items() if value != plain[key]}
+    missing = {key for key in plain if not {key, key.rpartition(".")[2]} & covered}
+    missing -= {"tie_word_embeddings"} if kind == "MT5" else set()  # True whatever it is set to
+    assert {re.sub(r"(encoder|decoder)[._]", "", key) for key in missing} <= _DROPOUT
 
 
 @pytest.mark.parametrize("kind", sorted({tiny.kind for tiny in MODELS.values()}))
-def test_what_it_leaves_unsaid_is_what_the_reference_takes(kind):
-    made = getattr(transformers, f"{kind}Config")()
-    family, full = FAMILIES[made.model_type], json.loads(made.to_json_string(use_diff=False))
-    assert family.to_model({}, "all") == family.to_model(full, "all")
-    assert family.sizes({}) == family.sizes(full)
+def test_missing_config_keys_have_the_references_defaults(kind):
+    config = getattr(transformers, f"{kind}Config")()
+    family, full = FAMILIES[config.model_type], json.loads(config.to_json_string(use_diff=False))
+    assert family.config_to_model({}, "all") == family.config_to_model(full, "all")
+    assert family.vocab_sizes({}) == family.vocab_sizes(full)
     rates = {key: 0.25 for key in full if key.endswith(("dropout", "dropout_rate", "layerdrop"))}
-    dropped = {key for key, value in family.to_model({**full, **rates}, "all").items() if value == 0.25}
+    dropped = {key for key, value in family.config_to_model({**full, **rates}, "all").items() if value == 0.25}
     last = "layer_dropout" if "encoder_layerdrop" in full else "final_dropout"
     assert dropped == {"dropout", "attention.dropout", "feed_forward.dropout", last}
 
 
 def _settings(config: Any) -> dict[str, Any]:
-    """What a class of configs has of its own; of one for each side, those by names such as ``encoder.head_dim``."""
+    """Values of the fields that a config class itself defines; nested ones by names such as ``encoder.head_dim``."""
     base = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
     found = {}
     for name in {field.name for field in dataclasses.fields(config)} - base:

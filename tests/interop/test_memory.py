@@ -1,4 +1,4 @@
-"""Weights go tensor by tensor: what a conversion takes, measured in a process of its own."""
+"""Peak memory of a conversion, which reads and writes one tensor at a time, measured in a separate process."""
 
 import subprocess
 import sys
@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from flaxformer_lite.interop import weights
-from flaxformer_lite.interop.families.tensors import pairs
-from flaxformer_lite.interop.importing import model_shapes
+from flaxformer_lite.interop import safetensors_io
+from flaxformer_lite.interop.families.name_map import match_params
+from flaxformer_lite.interop.importing import names_and_shapes
 from tests.interop import tokenizer_files as files
 
 _CONFIG = {
@@ -19,7 +19,7 @@ _MEASURED = """
 import resource, sys
 import jax
 import orbax.checkpoint
-from flaxformer_lite.interop import exporting, importing, proof, served
+from flaxformer_lite.interop import ctranslate2_export, exporting, importing, verify
 from flaxformer_lite.cli.main import main
 
 def peak():
@@ -36,21 +36,25 @@ print(peak() - before)
 def test_a_conversion_takes_less_than_one_and_a_half_times_the_model(tmp_path, repository):
     config = _CONFIG | files.t5(tmp_path / "source") | {"vocab_size": 32_128}
     files.write(tmp_path / "source", {"config.json": config})
-    names, shapes = model_shapes("t5", config, "all")
-    found = {pair.theirs: pair.layout.shape(pair.shape) for pair in pairs(names, shapes)}
-    tensors = {name: weights.Tensor(tmp_path, shape, np.dtype(np.float32)) for name, shape in sorted(found.items())}
+    names, shapes = names_and_shapes("t5", config, "all")
+    found = {match.tensor: match.layout.tensor_shape(match.shape) for match in match_params(names, shapes)}
+    tensors = {
+        name: safetensors_io.TensorInfo(tmp_path, shape, np.dtype(np.float32)) for name, shape in sorted(found.items())
+    }
     rng = np.random.default_rng(0)
-    weights.write(tmp_path / "source", tensors, lambda name: rng.standard_normal(found[name], np.float32))
+    safetensors_io.write_safetensors(
+        tmp_path / "source", tensors, lambda name: rng.standard_normal(found[name], np.float32)
+    )
     size = (tmp_path / "source/model.safetensors").stat().st_size
-    assert 242e6 < size < 243e6, "of T5-small, where the largest tensor is more than a quarter of the model"
+    assert 242e6 < size < 243e6, "T5-small, whose largest tensor is more than a quarter of the model"
 
-    def taken(*words):
-        command = [sys.executable, "-c", _MEASURED, *words, "--proof=no"]
+    def peak_growth(*words):
+        command = [sys.executable, "-c", _MEASURED, *words, "--verify=no"]
         return int(subprocess.run(command, check=True, capture_output=True, cwd=repository).stdout.split()[-1])
 
     shares = {
-        "import": taken("import", f"--source={tmp_path}/source", f"--workdir={tmp_path}/work") / size,
-        "export": taken("export", f"--workdir={tmp_path}/work", f"--target={tmp_path}/out") / size,
+        "import": peak_growth("import", f"--source={tmp_path}/source", f"--workdir={tmp_path}/work") / size,
+        "export": peak_growth("export", f"--workdir={tmp_path}/work", f"--target={tmp_path}/out") / size,
     }
     assert all(share < 1.5 for share in shares.values()), shares
     assert (tmp_path / "out/model.safetensors").read_bytes() == (tmp_path / "source/model.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""A model that others trained and ship says here what it says there, and decodes molecules."""
+"""A trained model from another package (annalog) computes the same here, and decodes molecules."""
 
 import io
 import os
@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flaxformer_lite.checkpoints.given import save_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.data.features import pad, tokenise
+from flaxformer_lite.data.features import pad, tokenize
 from flaxformer_lite.inference.predict import load
-from flaxformer_lite.interop.families.tensors import pairs
-from flaxformer_lite.interop.paths import flat, nested
+from flaxformer_lite.interop.families.name_map import match_params
 from flaxformer_lite.models.build import make_decoding_model
 from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Tokens
@@ -45,15 +45,18 @@ def vocabularies(package):
 @pytest.fixture(scope="module")
 def params(package, vocabularies):
     model = make_decoding_model(CONFIG, *(vocabulary.size for vocabulary in vocabularies))
-    shapes = {path: leaf.shape for path, leaf in flat(param_shapes(model)).items()}
-    tensors, found = molecules.read_tensors(package), pairs(molecules.names(), shapes)
-    assert sorted(pair.theirs for pair in found) == sorted(tensors)
-    return nested({pair.ours: jnp.asarray(pair.layout.ours(tensors[pair.theirs], pair.shape)) for pair in found})
+    shapes = {path: leaf.shape for path, leaf in flatten_dict(param_shapes(model), sep="/").items()}
+    tensors, found = molecules.read_tensors(package), match_params(molecules.name_map(), shapes)
+    assert sorted(match.tensor for match in found) == sorted(tensors)
+    return unflatten_dict(
+        {match.param: jnp.asarray(match.layout.to_param(tensors[match.tensor], match.shape)) for match in found},
+        sep="/",
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(params, vocabularies, tmp_path_factory):
-    """An ordinary work folder."""
+    """A work directory."""
     work = WorkDir(tmp_path_factory.mktemp("molecules"))
     work.claim(CONFIG)
     work.save_vocabularies(*vocabularies)
@@ -62,14 +65,14 @@ def folder(params, vocabularies, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def theirs(package):
-    """Logits by the package's own code, of padded rows of ids."""
+def reference(package):
+    """A function from padded rows of ids to the logits of the package's own code."""
     torch = pytest.importorskip("torch", reason="runs the package's own model: pip install -e '.[hf]'")
-    code, device = molecules.their_code(package), torch.device("cpu")
+    code, device = molecules.import_model_code(package), torch.device("cpu")
     tensors = {name: torch.tensor(array) for name, array in molecules.read_tensors(package).items()}
     entries = len(tensors["decoder.fc_out.bias"])
-    halves = (half(entries, 256, 3, 8, 512, 0.1, device, 102) for half in (code.Encoder, code.Decoder))
-    model = code.Seq2Seq(*halves, molecules.PAD, molecules.PAD, device)
+    stacks = (stack(entries, 256, 3, 8, 512, 0.1, device, 102) for stack in (code.Encoder, code.Decoder))
+    model = code.Seq2Seq(*stacks, molecules.PAD, molecules.PAD, device)
     model.load_state_dict(tensors)
     model.eval()
 
@@ -82,53 +85,53 @@ def theirs(package):
 
 def rows(vocabulary, texts):
     """Ids of texts, padded."""
-    found = tokenise(vocabulary, texts)
+    found = tokenize(vocabulary, texts)
     return pad(found, np.arange(len(texts)), int(found.lengths.max()), vocabulary.special)
 
 
-def test_nothing_that_a_pickle_names_is_run():
-    with pytest.raises(pickle.UnpicklingError, match="system is not among"):
-        molecules.Inert(io.BytesIO(pickle.dumps(os.system))).load()
+def test_a_pickle_cannot_run_code():
+    with pytest.raises(pickle.UnpicklingError, match="system is not allowed"):
+        molecules.SafeUnpickler(io.BytesIO(pickle.dumps(os.system))).load()
 
 
-def test_parameters_are_as_many_as_published(params):
+def test_the_number_of_parameters_is_the_published_one(params):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 4_051_259
 
 
-def test_tokens_are_those_of_smiles(vocabularies):
+def test_tokenization_of_smiles(vocabularies):
     source, target = vocabularies
-    tokens = [source.token(i) for i in tokenise(source, ["Cl[C@@H]%10Br"]).ids]
+    tokens = [source.token(i) for i in tokenize(source, ["Cl[C@@H]%10Br"]).ids]
     assert tokens == ["<sos>", "Cl", "[C@@H]", "%10", "Br", "<eos>"]
     assert [target.decode(target.encode(text)) for text in MOLECULES.values()] == list(MOLECULES.values())
 
 
-def test_logits_are_the_packages(params, vocabularies, theirs):
+def test_logits_equal_the_packages(params, vocabularies, reference):
     source, target = (rows(vocabulary, list(MOLECULES.values())) for vocabulary in vocabularies)
-    read = np.roll(target.ids, 1, axis=1)
-    read[:, 0] = molecules.BEGIN
+    shifted = np.roll(target.ids, 1, axis=1)
+    shifted[:, 0] = molecules.BEGIN
     model = make_decoding_model(CONFIG, *(vocabulary.size for vocabulary in vocabularies))
-    target_in = Tokens(jnp.asarray(read), target.segments, target.positions)
+    target_in = Tokens(jnp.asarray(shifted), target.segments, target.positions)
     found = jax.jit(model.apply, static_argnames="train")({"params": params}, source, target_in, train=False)
     inside = target.segments != 0
-    expected = theirs(source.ids, np.where(inside, read, molecules.PAD))
+    expected = reference(source.ids, np.where(inside, shifted, molecules.PAD))
     np.testing.assert_allclose(np.asarray(found)[inside], expected[inside], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("method", "count"), [("greedy", 1), ("beam", 5)])
-def test_molecules_are_decoded(method, count, folder, vocabularies, theirs, monkeypatch):
-    """Into others that can be, with the log-probabilities that the package's code gives them."""
+def test_molecules_are_decoded(method, count, folder, vocabularies, reference, monkeypatch):
+    """The outputs are valid molecules with the log-probabilities of the package's code."""
     smiles = pytest.importorskip("partialsmiles", reason=molecules.INSTALL)
     use_devices(monkeypatch, 1)
     model = load(folder)
-    decode = molecules.searched(CONFIG.decode, method, count)
+    decode = molecules.decode_config(CONFIG.decode, method, count)
     found = model.n_best(list(MOLECULES.values()), decode)
     for text, predictions in zip(MOLECULES.values(), found, strict=True):
         assert len({prediction.text for prediction in predictions}) == count
         for prediction in predictions:
             smiles.ParseSmiles(prediction.text, partial=False)
-            source = tokenise(vocabularies[0], [text]).ids[None]
-            target = tokenise(vocabularies[1], [prediction.text]).ids
-            logits = theirs(source, np.concatenate([[molecules.BEGIN], target[:-1]])[None])[0].astype(np.float64)
+            source = tokenize(vocabularies[0], [text]).ids[None]
+            target = tokenize(vocabularies[1], [prediction.text]).ids
+            logits = reference(source, np.concatenate([[molecules.BEGIN], target[:-1]])[None])[0].astype(np.float64)
             log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
             assert prediction.score == pytest.approx(log_probs[np.arange(len(target)), target].sum(), abs=1e-3)
             if method == "greedy":

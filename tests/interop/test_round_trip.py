@@ -1,4 +1,4 @@
-"""Published models come in and go out: the same words with the same scores, and the same bytes."""
+"""Import and export of published models: equal outputs and scores, and identical bytes."""
 
 import dataclasses
 import filecmp
@@ -11,18 +11,18 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.config.dataclasses import MeshConfig
-from flaxformer_lite.data.features import tokenise
+from flaxformer_lite.data.features import tokenize
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Predictor
-from flaxformer_lite.interop import exporting, importing, proof
-from flaxformer_lite.interop.vocabularies import Languages
+from flaxformer_lite.interop import exporting, importing, verify
+from flaxformer_lite.interop.tokenizer_import import LanguagePair
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.types import SpecialIds
 from tests.interop import tokenizer_files as files
 from tests.reference import torch, transformers
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
+pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 
 _T5 = {
     **{"d_model": 12, "d_kv": 5, "d_ff": 14, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4},
@@ -43,7 +43,7 @@ _SIDES = {
     "decoder": {"hidden_size": 12, "intermediate_size": 18, "num_hidden_layers": 2, "num_attention_heads": 6},
 }
 _SUMMARY = {"forced_bos_token_id": 0, "forced_eos_token_id": 2, "no_repeat_ngram_size": 3}
-# name: (class of its config, tokenizer, further settings, languages, how it searches)
+# name: (class of its config, tokenizer, further settings, languages, generation settings)
 _FAMILIES = {
     "t5": ("T5", files.t5, _T5, ("", ""), {"length_penalty": 0.7}),
     "t5 1.1": ("T5", files.t5, _T5 | {"feed_forward_proj": "gated-gelu"}, ("", ""), {"early_stopping": True}),
@@ -72,23 +72,28 @@ _FAMILIES = {
     "m2m_100": ("M2M100", files.m2m100, _BART, ("en", "ro"), {"forced_bos_token_id": "__ro__"}),
     "nllb": ("M2M100", files.nllb, _BART, ("eng_Latn", "fra_Latn"), {"forced_bos_token_id": "fra_Latn"}),
 }
-_DIVIDED = ("t5 1.1", "bart", "nllb", "t5gemma")  # parameters over two axes of the mesh; others are whole everywhere
+_SHARDED = (
+    "t5 1.1",
+    "bart",
+    "nllb",
+    "t5gemma",
+)  # parameters are sharded over two axes of the mesh, others are replicated
 _IN_BFLOAT16 = ("t5gemma",)  # as it is published
-_SLOW = ("m2m_100", "mbart50")  # whose languages stand where those of nllb do
+_SLOW = ("m2m_100", "mbart50")  # their language tokens are placed as those of nllb
 _LINES = ("the cat", "Hello world dog", "jumps", "sat on 7 é")
 _LIMIT = 13
 
 
 def _model(folder, name):
-    """A folder of a model with random weights as large as trained ones', and the model."""
+    """Writes a model with random weights of the magnitude of trained ones, and returns it."""
     kind, tokenizer, settings, _, search = _FAMILIES[name]
     ids = tokenizer(folder)
     torch.manual_seed(len(name))
     if kind == "T5Gemma":
-        of_both = _GEMMA | {key: ids[key] for key in ids if key != "decoder_start_token_id"}
-        settings = {side: of_both | sizes for side, sizes in settings.items()}
-    made = getattr(transformers, f"{kind}Config")(**ids, **settings)
-    model = transformers.AutoModelForSeq2SeqLM.from_config(made).eval()
+        both = _GEMMA | {key: ids[key] for key in ids if key != "decoder_start_token_id"}
+        settings = {side: both | sizes for side, sizes in settings.items()}
+    config = getattr(transformers, f"{kind}Config")(**ids, **settings)
+    model = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
     with torch.no_grad():
         for key, tensor in model.named_parameters():
             if "embed_positions" not in key or kind in ("Bart", "MBart"):
@@ -106,15 +111,15 @@ def _model(folder, name):
 
 
 def _import(source, workdir, name):
-    read = importing.understand(source, workdir, Languages(*_FAMILIES[name][3]))
+    pretrained = importing.open_pretrained(source, workdir, LanguagePair(*_FAMILIES[name][3]))
     workdir.mkdir()
-    importing.write_workdir(read, importing.read_params(read), workdir)
+    importing.write_workdir(pretrained, importing.read_params(pretrained), workdir)
 
 
-def _predictor(workdir, divided):
+def _predictor(workdir, sharded):
     """On all eight devices."""
     predictor = flaxformer_lite.load(workdir)
-    if not divided:
+    if not sharded:
         return predictor
     config = predictor.config
     layout = MeshLayout(MeshConfig(2, 2, 2), dataclasses.replace(config.logical_axis_rules, vocab="none"))
@@ -124,8 +129,8 @@ def _predictor(workdir, divided):
 
 
 def _generate(model, vocabularies, beams):
-    """What the reference says to each line: ids without the start and behind the end, and scores of beams."""
-    rows = tokenise(vocabularies[0], _LINES)
+    """Outputs of the reference for each line: ids from after the start token to the end token, and scores of beams."""
+    rows = tokenize(vocabularies[0], _LINES)
     lengths = rows.lengths
     pad, end = vocabularies[0].special.pad, vocabularies[0].special.end
     ids = np.full((len(_LINES), lengths.max()), pad)
@@ -140,19 +145,19 @@ def _generate(model, vocabularies, beams):
         **{"return_dict_in_generate": True, "output_scores": True},
         **({"early_stopping": False, "length_penalty": 1.0, "repetition_penalty": 1.0} if beams == 1 else {}),
     )
-    said = [row[1:].tolist() for row in found.sequences]
-    said = [row[: row.index(end) + 1] if end in row else row for row in said]
-    scores = found.sequences_scores.tolist() if beams > 1 else [0.0] * len(said)
-    return [said[i : i + beams] for i in range(0, len(said), beams)], np.reshape(scores, (-1, beams))
+    outputs = [row[1:].tolist() for row in found.sequences]
+    outputs = [row[: row.index(end) + 1] if end in row else row for row in outputs]
+    scores = found.sequences_scores.tolist() if beams > 1 else [0.0] * len(outputs)
+    return [outputs[i : i + beams] for i in range(0, len(outputs), beams)], np.reshape(scores, (-1, beams))
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in _FAMILIES])
-def test_the_same_words_and_scores_and_bytes(tmp_path, name):
+def test_outputs_scores_and_bytes_are_the_same(tmp_path, name):
     model = _model(tmp_path / "source", name)
     _import(tmp_path / "source", tmp_path / "work", name)
-    predictor = _predictor(tmp_path / "work", name in _DIVIDED)
+    predictor = _predictor(tmp_path / "work", name in _SHARDED)
     forced = _FAMILIES[name][4].get("forced_bos_token_id")
-    if isinstance(forced, str):  # which the user says by --target_lang
+    if isinstance(forced, str):  # which the user sets by --target_lang
         model.generation_config.forced_bos_token_id = predictor.vocabularies[1].opening[0]
         predictor.config = dataclasses.replace(
             predictor.config, decode=dataclasses.replace(predictor.config.decode, forced_bos=True)
@@ -161,13 +166,13 @@ def test_the_same_words_and_scores_and_bytes(tmp_path, name):
     greedy = dataclasses.replace(beam, method="greedy", n_best=1, repetition_penalty=1.0)
     for decode, beams in ((greedy, 1), (beam, 4)):
         assert (decode.method, decode.beam_size) == ("greedy" if beams == 1 else "beam", 4)
-        theirs, scores = _generate(model, predictor.vocabularies, beams)
+        expected, scores = _generate(model, predictor.vocabularies, beams)
         found = predictor.n_best(_LINES, decode)
-        assert [[list(prediction.ids) for prediction in row] for row in found] == theirs
+        assert [[list(prediction.ids) for prediction in row] for row in found] == expected
         if beams > 1:
-            ours = [[prediction.score for prediction in row] for row in found]
-            np.testing.assert_allclose(ours, scores, rtol=1e-5, atol=2e-5)
-    assert len({tuple(row[0]) for row in theirs}) > 1, "or this compares nothing"
+            own = [[prediction.score for prediction in row] for row in found]
+            np.testing.assert_allclose(own, scores, rtol=1e-5, atol=2e-5)
+    assert len({tuple(row[0]) for row in expected}) > 1, "the outputs must differ"
 
     exported = _exported(tmp_path / "work", tmp_path / "exported")
     state, again = model.state_dict(), exported.state_dict()
@@ -178,7 +183,7 @@ def test_the_same_words_and_scores_and_bytes(tmp_path, name):
     exported.generation_config.max_length, exported.generation_config.num_beams = _LIMIT, 4
     if isinstance(forced, str):
         exported.generation_config.forced_bos_token_id = predictor.vocabularies[1].opening[0]
-    assert _generate(exported.float(), predictor.vocabularies, 4)[0] == theirs
+    assert _generate(exported.float(), predictor.vocabularies, 4)[0] == expected
 
     _import(tmp_path / "exported", tmp_path / "work again", name)
     _exported(tmp_path / "work again", tmp_path / "exported again")
@@ -188,16 +193,18 @@ def test_the_same_words_and_scores_and_bytes(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["umt5", "mbart"])
-def test_a_conversion_is_proved_or_refused(tmp_path, name, capsys):
+def test_a_conversion_is_verified_or_refused(tmp_path, name, capsys):
     _model(tmp_path / "source", name)
-    if name == "umt5":  # as it is published: its outputs are not scaled
+    if name == "umt5":  # as published: its logits are not scaled
         settings = tmp_path / "source/config.json"
         settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tie_word_embeddings": False}))
-    read = importing.understand(tmp_path / "source", tmp_path / "work", Languages(*_FAMILIES[name][3]))
-    params = importing.read_params(read)
-    given = (tmp_path / "source", read.config, read.vocabularies)
-    proof.prove(*given, params, tmp_path / "conversion.json")
-    assert "greedy search says the same to 100%, beam search to 100%" in capsys.readouterr().err
+    pretrained = importing.open_pretrained(tmp_path / "source", tmp_path / "work", LanguagePair(*_FAMILIES[name][3]))
+    params = importing.read_params(pretrained)
+    arguments = (tmp_path / "source", pretrained.config, pretrained.vocabularies)
+    verify.verify(*arguments, params, tmp_path / "conversion.json")
+    assert (
+        "the same output for 100% of sources with greedy search, for 100% with beam search" in capsys.readouterr().err
+    )
     found = json.loads((tmp_path / "conversion.json").read_text())
     sides = [f"encoder layer {i}" for i in range(3)] + [f"decoder layer {i}" for i in range(2)]
     assert list(found["layers"]) == sides
@@ -208,22 +215,32 @@ def test_a_conversion_is_proved_or_refused(tmp_path, name, capsys):
 
     params["encoder"]["layers_1"]["feed_forward"]["up"]["kernel"] += 0.1
     with pytest.raises(
-        InputError, match=r"and is removed:\n  encoder layer 1 differs by .*\n  encoder layer 2 .*(\n  .*)*\n  logits"
+        InputError,
+        match=r"differs from transformers:\n  encoder layer 1 differs by .*\n  encoder layer 2 .*(\n  .*)*\n  logits",
     ):
-        proof.prove(*given, params, tmp_path / "conversion.json")
+        verify.verify(*arguments, params, tmp_path / "conversion.json")
+
+
+def test_a_decoder_deeper_than_the_encoder_is_verified(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(_FAMILIES, "deep", ("T5", files.byt5, _T5 | {"num_layers": 1}, ("", ""), {}))
+    _model(tmp_path / "source", "deep")
+    pretrained = importing.open_pretrained(tmp_path / "source", tmp_path / "work", LanguagePair("", ""))
+    params = importing.read_params(pretrained)
+    verify.verify(tmp_path / "source", pretrained.config, pretrained.vocabularies, params, tmp_path / "conversion.json")
+    assert "verified with transformers" in capsys.readouterr().err
 
 
 def _exported(workdir, target):
     target.mkdir()
     trained = exporting.load_trained(workdir, "best")
-    exporting.write_folder(trained, exporting.family_of(trained), target)
+    exporting.write_pretrained(trained, exporting.choose_family(trained), target)
     return transformers.AutoModelForSeq2SeqLM.from_pretrained(target).eval()
 
 
-def test_searches_agree_where_they_say_the_same_up_to_the_end():
-    """What the reference's beam search writes behind it (the end again where padding is 0) is not said."""
+def test_outputs_agree_if_they_are_the_same_up_to_the_end_token():
+    """The reference's beam search repeats the end token after it where padding is 0."""
     special = SpecialIds(pad=0, end=1, begin=0, unknown=2)
-    said = torch.tensor([[0, 8, 1, 1], [0, 8, 9, 1], [0, 8, 1, 1]])
-    theirs = types.SimpleNamespace(generate=lambda *_: said)
-    ours = np.array([[8, 1, 0], [8, 9, 1], [8, 9, 1]])
-    assert proof._agreement(theirs, None, {}, special, ours, 4) == 2 / 3
+    expected = torch.tensor([[0, 8, 1, 1], [0, 8, 9, 1], [0, 8, 1, 1]])
+    reference = types.SimpleNamespace(generate=lambda *_: expected)
+    found = np.array([[8, 1, 0], [8, 9, 1], [8, 9, 1]])
+    assert verify._output_agreement(reference, None, {}, special, found, 4) == 2 / 3

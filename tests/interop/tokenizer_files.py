@@ -1,4 +1,4 @@
-"""Tokenizers as they are published, trained on the spot: each function writes one into a folder and says its size."""
+"""Small tokenizers in published formats; each function trains one, writes it and returns its size and ids."""
 
 import functools
 import io
@@ -45,14 +45,14 @@ def names(model: bytes) -> list[str]:
 
 
 def write(folder: Path, files: dict[str, bytes | dict]) -> None:
-    """Files of bytes as they are, others as JSON."""
+    """Writes bytes as they are and dictionaries as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
 
 
 def t5(folder: Path) -> dict[str, int]:
-    """Pieces, sentinels behind them, and some ids more than tokens."""
+    """Pieces followed by sentinels; there are more ids than tokens."""
     model = pieces(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     write(folder, {"spiece.model": model, "tokenizer_config.json": {"tokenizer_class": "T5Tokenizer"}})
     return {"vocab_size": len(names(model)) + 103, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
@@ -65,7 +65,7 @@ def byt5(folder: Path) -> dict[str, int]:
 
 
 def pegasus(folder: Path) -> dict[str, int]:
-    """Pieces behind 103 special tokens."""
+    """103 special tokens followed by pieces."""
     model = pieces(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     write(folder, {"spiece.model": model, "tokenizer_config.json": {"tokenizer_class": "PegasusTokenizer"}})
     return {"vocab_size": len(names(model)) + 103, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
@@ -75,7 +75,7 @@ _FAIRSEQ = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 
 
 def mbart(folder: Path) -> dict[str, int]:
-    """Pieces by fairseq's ids and 25 languages; the language comes last, and first of all in the decoder."""
+    """Pieces with fairseq's ids and 25 languages; the language ends a source and starts the decoder."""
     model = pieces(unk_id=0, bos_id=1, eos_id=2)
     write(folder, {"sentencepiece.bpe.model": model, "tokenizer_config.json": {"tokenizer_class": "MBartTokenizer"}})
     size = len(names(model))
@@ -83,14 +83,14 @@ def mbart(folder: Path) -> dict[str, int]:
 
 
 def mbart50(folder: Path) -> dict[str, int]:
-    """Pieces by fairseq's ids and 52 languages; the language comes first."""
+    """Pieces with fairseq's ids and 52 languages; the language comes first."""
     model = pieces(unk_id=0, bos_id=1, eos_id=2)
     write(folder, {"sentencepiece.bpe.model": model, "tokenizer_config.json": {"tokenizer_class": "MBart50Tokenizer"}})
     return {"vocab_size": len(names(model)) + 54, **_FAIRSEQ, "decoder_start_token_id": 2}
 
 
 def m2m100(folder: Path) -> dict[str, int]:
-    """Pieces by a table, which lacks some, and 100 languages."""
+    """Pieces with a table of ids that lacks some of them, and 100 languages."""
     model = pieces(unk_id=0, bos_id=1, eos_id=2)
     table = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *names(model)[3:-4]])}
     settings = {"tokenizer_class": "M2M100Tokenizer"}
@@ -99,7 +99,7 @@ def m2m100(folder: Path) -> dict[str, int]:
 
 
 def nllb(folder: Path) -> dict[str, int]:
-    """Pieces by fairseq's ids; languages and all that is special are listed by the folder itself."""
+    """Pieces with fairseq's ids; languages and special tokens are listed in a file."""
     model = pieces(unk_id=0, bos_id=1, eos_id=2)
     special = dict(enumerate(["<s>", "<pad>", "</s>", "<unk>"]))
     special |= dict(enumerate(["eng_Latn", "fra_Latn", "zho_Hans", "<mask>"], start=len(names(model)) + 1))
@@ -110,7 +110,7 @@ def nllb(folder: Path) -> dict[str, int]:
 
 
 def marian(folder: Path) -> dict[str, int]:
-    """Two models and one table."""
+    """Two SentencePiece models and one table of ids."""
     models = [pieces(unk_id=0, bos_id=-1, eos_id=1, character_coverage=share) for share in (1.0, 0.98)]
     tokens = ["</s>", "<unk>", ">>fra<<", *(name for model in models for name in names(model)[2:-3]), "<pad>"]
     table = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
@@ -122,40 +122,42 @@ def marian(folder: Path) -> dict[str, int]:
 
 
 def bart(folder: Path) -> dict[str, int]:
-    """Pairs of bytes, in a tokenizer.json."""
+    """Byte-level BPE in tokenizer.json."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(
+    tokenizer.train_from_iterator(
         _CORPUS,
         trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
-    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    write(folder, {"tokenizer.json": made.to_str().encode(), "tokenizer_config.json": _fast("<s>", "</s>")})
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    write(folder, {"tokenizer.json": tokenizer.to_str().encode(), "tokenizer_config.json": _fast("<s>", "</s>")})
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
-    return {"vocab_size": made.get_vocab_size(), **ids}
+    return {"vocab_size": tokenizer.get_vocab_size(), **ids}
 
 
 def gemma(folder: Path) -> dict[str, int]:
-    """Pairs of characters, bytes where they lack, in a tokenizer.json; texts open with a begin token."""
+    """BPE with byte fallback in tokenizer.json; texts start with a begin token."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-    made = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
-    made.normalizer = normalizers.Replace(" ", "▁")
-    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    made.train_from_iterator(_CORPUS, trainers.BpeTrainer(vocab_size=500, special_tokens=special, show_progress=False))
-    made.post_processor = processors.TemplateProcessing(
+    tokenizer.train_from_iterator(
+        _CORPUS, trainers.BpeTrainer(vocab_size=500, special_tokens=special, show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", 2)]
     )
-    write(folder, {"tokenizer.json": made.to_str().encode(), "tokenizer_config.json": _fast("<bos>", "<eos>")})
+    write(folder, {"tokenizer.json": tokenizer.to_str().encode(), "tokenizer_config.json": _fast("<bos>", "<eos>")})
     ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1, "decoder_start_token_id": 2}
-    return {"vocab_size": made.get_vocab_size(), **ids}
+    return {"vocab_size": tokenizer.get_vocab_size(), **ids}
 
 
 def _fast(begin: str, end: str) -> dict[str, str]:

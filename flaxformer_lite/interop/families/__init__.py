@@ -1,1 +1,1 @@
-"""Published families: what their settings are in ours, and which of their tensors is which of our parameters."""
+"""Published model families: their config keys and tensor names, mapped to those of this package."""

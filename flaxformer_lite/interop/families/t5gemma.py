@@ -7,37 +7,37 @@ from typing import Any
 
 from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.interop.families.settings import Family, Setting, Values, read, require_only, write
-from flaxformer_lite.interop.families.tensors import MATRIX, Names, Row, of_attention
+from flaxformer_lite.interop.families.config_map import Family, KeyRule, Values, check_keys, read_keys, write_keys
+from flaxformer_lite.interop.families.name_map import MATRIX, NameMap, NameRule, attention_rules
 
 _SIZES = {  # of one side, which differ; what of ours is the encoder's and what the decoder's
     "encoder": (
-        Setting("hidden_size", 2304, ("width",)),
-        Setting("intermediate_size", 9216, ("mlp_width",)),
-        Setting("num_hidden_layers", 26, ("num_layers",)),
-        Setting("num_attention_heads", 8, ("num_heads",)),
-        Setting("num_key_value_heads", 4, ("num_key_heads",)),
-        Setting("head_dim", 256, ("head_width",)),
+        KeyRule("hidden_size", 2304, ("width",)),
+        KeyRule("intermediate_size", 9216, ("mlp_width",)),
+        KeyRule("num_hidden_layers", 26, ("num_layers",)),
+        KeyRule("num_attention_heads", 8, ("num_heads",)),
+        KeyRule("num_key_value_heads", 4, ("num_key_heads",)),
+        KeyRule("head_dim", 256, ("head_width",)),
     ),
     "decoder": (
-        Setting("hidden_size", 2304, ("decoder_width",)),
-        Setting("intermediate_size", 9216, ("decoder_mlp_width",)),
-        Setting("num_hidden_layers", 26, ("num_decoder_layers",)),
-        Setting("num_attention_heads", 8, ("num_decoder_heads",)),
-        Setting("num_key_value_heads", 4, ("num_decoder_key_heads",)),
-        Setting("head_dim", 256, ("decoder_head_width",)),
+        KeyRule("hidden_size", 2304, ("decoder_width",)),
+        KeyRule("intermediate_size", 9216, ("decoder_mlp_width",)),
+        KeyRule("num_hidden_layers", 26, ("num_decoder_layers",)),
+        KeyRule("num_attention_heads", 8, ("num_decoder_heads",)),
+        KeyRule("num_key_value_heads", 4, ("num_decoder_key_heads",)),
+        KeyRule("head_dim", 256, ("decoder_head_width",)),
     ),
 }
-_OF_BOTH = (  # of each side, and the same on both
-    Setting("rms_norm_eps", 1e-6, ("norms.epsilon",)),
-    Setting("attention_bias", False, ("attention.bias",)),
-    Setting("query_pre_attn_scalar", 256, ("attention.query_scalar",)),
+_BOTH_SIDES = (  # of each side, and the same on both
+    KeyRule("rms_norm_eps", 1e-6, ("norms.epsilon",)),
+    KeyRule("attention_bias", False, ("attention.bias",)),
+    KeyRule("query_pre_attn_scalar", 256, ("attention.query_scalar",)),
 )
-_OF_ALL = (
-    Setting("dropout_rate", 0.0, ("dropout", "feed_forward.dropout", "final_dropout")),
-    Setting("attention_dropout", 0.0, ("attention.dropout",)),
+_MODEL = (
+    KeyRule("dropout_rate", 0.0, ("dropout", "feed_forward.dropout", "final_dropout")),
+    KeyRule("attention_dropout", 0.0, ("attention.dropout",)),
 )
-_ALWAYS = {
+_FIXED = {
     "positions": "rotary",
     "norm": "around",
     "norms.kind": "rms_from_one",
@@ -62,21 +62,21 @@ _KINDS = {"sliding_attention": "window", "full_attention": "full"}
 _TABLES = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.out_proj.weight"
 
 
-def _to_model(config: Mapping[str, Any], share: str) -> Values:
+def _config_to_model(config: Mapping[str, Any], share: str) -> Values:
     """Of a config.json."""
-    require_only(config, {*_SIZES, "vocab_size", *_DERIVED, *(setting.theirs for setting in _OF_ALL)}, {})
+    check_keys(config, {*_SIZES, "vocab_size", *_DERIVED, *(rule.published for rule in _MODEL)}, {})
     sides = [config.get(side) or {} for side in _SIZES]
     encoder, decoder = (_of_side(given, sizes) for given, sizes in zip(sides, _SIZES.values(), strict=True))
     wrong = [f"{key}: {encoder[key]!r} and {decoder[key]!r}" for key in encoder if encoder[key] != decoder.get(key)]
     if wrong:
         raise InputError(f"config.json: encoder and decoder must agree in what becomes of {', '.join(wrong)}")
-    values = [read(sizes, given) for given, sizes in zip(sides, _SIZES.values(), strict=True)]
+    values = [read_keys(sizes, given) for given, sizes in zip(sides, _SIZES.values(), strict=True)]
     return {
-        **_ALWAYS,
+        **_FIXED,
         **values[0],
         **values[1],
         **decoder,
-        **read(_OF_ALL, config),
+        **read_keys(_MODEL, config),
         "output.softcap": sides[1].get("final_logit_softcapping", 30.0) or 0.0,
         "attention.pattern": (pattern := _pattern([_kinds(side) for side in sides])),
         "attention.window": decoder["attention.window"] if "window" in pattern else 0,
@@ -84,11 +84,11 @@ def _to_model(config: Mapping[str, Any], share: str) -> Values:
     }
 
 
-def _of_side(given: Mapping[str, Any], sizes: Sequence[Setting]) -> Values:
+def _of_side(given: Mapping[str, Any], sizes: Sequence[KeyRule]) -> Values:
     """What is the same on both sides, of one of them."""
-    taken = {setting.theirs for setting in (*sizes, *_OF_BOTH, *_OF_ALL)}
+    taken = {rule.published for rule in (*sizes, *_BOTH_SIDES, *_MODEL)}
     apart = {"hidden_activation", "rope_parameters", "rope_theta", "sliding_window", "layer_types", "vocab_size"}
-    require_only(given, taken | apart | {"attn_logit_softcapping", "final_logit_softcapping"} | _DERIVED, {})
+    check_keys(given, taken | apart | {"attn_logit_softcapping", "final_logit_softcapping"} | _DERIVED, {})
     activation = given.get("hidden_activation", "gelu_pytorch_tanh")
     if activation not in _ACTIVATIONS:
         raise InputError(
@@ -100,7 +100,7 @@ def _of_side(given: Mapping[str, Any], sizes: Sequence[Setting]) -> Values:
             f"config.json: rope_parameters={rope!r} is not supported; rope_type='default' with a rope_theta is"
         )
     return {
-        **read(_OF_BOTH, given),
+        **read_keys(_BOTH_SIDES, given),
         "attention.softcap": given.get("attn_logit_softcapping", 50.0) or 0.0,
         "attention.window": given.get("sliding_window", 4096) or 0,
         "feed_forward.activation": _ACTIVATIONS[activation],
@@ -127,9 +127,9 @@ def _pattern(sides: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     raise InputError(f"config.json: layer_types must be one pattern for encoder and decoder, got {sides}")
 
 
-def _from_model(model: Values) -> Values:
+def _model_to_config(model: Values) -> Values:
     """A config.json, but for vocabularies."""
-    activation = next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == model["feed_forward.activation"])
+    activation = next(tensor for tensor, ours in _ACTIVATIONS.items() if ours == model["feed_forward.activation"])
     if model["share_embeddings"] not in ("target", "none"):
         raise InputError(
             f"config.model.share_embeddings={model['share_embeddings']!r}: in a model of this family source and target "
@@ -140,14 +140,14 @@ def _from_model(model: Values) -> Values:
         raise InputError(
             f"config.model.attention.query_scalar={scalar}: in a model of this family it is a whole number"
         )
-    names = {ours: theirs for theirs, ours in _KINDS.items()}
-    values: Values = {**write(_OF_ALL, model), "tie_word_embeddings": model["share_embeddings"] == "target"}
+    names = {ours: tensor for tensor, ours in _KINDS.items()}
+    values: Values = {**write_keys(_MODEL, model), "tie_word_embeddings": model["share_embeddings"] == "target"}
     for side, sizes in _SIZES.items():
-        own, pattern = write(sizes, model), model["attention.pattern"]
+        own, pattern = write_keys(sizes, model), model["attention.pattern"]
         values[side] = {
             **own,
-            **write(_OF_BOTH, model),
-            **write(_OF_ALL, model),
+            **write_keys(_BOTH_SIDES, model),
+            **write_keys(_MODEL, model),
             "query_pre_attn_scalar": int(scalar),
             "attn_logit_softcapping": model["attention.softcap"] or None,
             "final_logit_softcapping": model["output.softcap"] or None,
@@ -160,30 +160,30 @@ def _from_model(model: Values) -> Values:
     return values
 
 
-def _names(model: ModelConfig) -> Names:
+def _name_map(model: ModelConfig) -> NameMap:
     source, target, output = _TABLES
     rows = [
-        Row(target, "target_embedding/table"),
-        Row(source, "source_embedding/table"),
-        Row(output, "output/kernel", MATRIX),
+        NameRule(target, "target_embedding/table"),
+        NameRule(source, "source_embedding/table"),
+        NameRule(output, "output/kernel", MATRIX),
     ]
-    for half in _SIZES:
-        theirs, ours = f"model.{half}.layers.{{}}.", f"{half}/layers_{{}}/"
+    for side in _SIZES:
+        tensor, ours = f"model.{side}.layers.{{}}.", f"{side}/layers_{{}}/"
         for sublayer, attention in (("self_attention", "self_attn"), ("cross_attention", "cross_attn")):
-            projections = [f"{theirs}{attention}.{name}_proj" for name in ("q", "k", "v", "o")]
-            rows += of_attention(projections, f"{ours}{sublayer}")
-            rows += _of_norms(f"{theirs}{{}}_{attention}_layernorm", f"{ours}{sublayer}")
-        rows += _of_norms(f"{theirs}{{}}_feedforward_layernorm", f"{ours}feed_forward")
+            projections = [f"{tensor}{attention}.{name}_proj" for name in ("q", "k", "v", "o")]
+            rows += attention_rules(projections, f"{ours}{sublayer}")
+            rows += _of_norms(f"{tensor}{{}}_{attention}_layernorm", f"{ours}{sublayer}")
+        rows += _of_norms(f"{tensor}{{}}_feedforward_layernorm", f"{ours}feed_forward")
         for part in ("gate", "up", "down"):
-            rows.append(Row(f"{theirs}mlp.{part}_proj.weight", f"{ours}feed_forward/{part}/kernel", MATRIX))
-        rows.append(Row(f"model.{half}.norm.weight", f"{half}/norm/scale"))
-    return Names(tuple(rows), {target: (output,) if model.share_embeddings == "target" else ()})
+            rows.append(NameRule(f"{tensor}mlp.{part}_proj.weight", f"{ours}feed_forward/{part}/kernel", MATRIX))
+        rows.append(NameRule(f"model.{side}.norm.weight", f"{side}/norm/scale"))
+    return NameMap(tuple(rows), {target: (output,) if model.share_embeddings == "target" else ()})
 
 
-def _of_norms(theirs: str, ours: str) -> list[Row]:
+def _of_norms(tensor: str, ours: str) -> list[NameRule]:
     """Those before and after a sublayer."""
     return [
-        Row(f"{theirs.format('{}', place)}.weight", f"{ours}_residual/{name}/scale")
+        NameRule(f"{tensor.format('{}', place)}.weight", f"{ours}_residual/{name}/scale")
         for place, name in (("pre", "norm"), ("post", "norm_within"))
     ]
 
@@ -193,4 +193,6 @@ def _sizes(config: Mapping[str, Any]) -> tuple[int, int]:
     return encoder, decoder
 
 
-T5GEMMA = Family(_to_model, _from_model, _names, ((_TABLES[0],), (_TABLES[1],), (_TABLES[2], _TABLES[1])), _sizes)
+T5GEMMA = Family(
+    _config_to_model, _model_to_config, _name_map, ((_TABLES[0],), (_TABLES[1],), (_TABLES[2], _TABLES[1])), _sizes
+)

@@ -1,4 +1,4 @@
-"""Vocabularies that training makes, as others open them: the same ids and the same text, and the same words said."""
+"""Vocabularies built by training, exported as tokenizer.json: the same ids, texts and outputs in transformers."""
 
 import dataclasses
 
@@ -8,21 +8,21 @@ import flaxformer_lite
 from flaxformer_lite.config import defaults, parsing
 from flaxformer_lite.data.vocabularies.vocabulary import CharacterVocabulary, WordVocabulary, build
 from flaxformer_lite.interop import exporting
-from flaxformer_lite.interop.roles import Roles
-from flaxformer_lite.interop.tokenizer_files import write_tokenizer
+from flaxformer_lite.interop.special_tokens import SpecialTokens
+from flaxformer_lite.interop.tokenizer_export import write_tokenizer
 from flaxformer_lite.models import families
 from tests.folders import make_folder
 from tests.interop.tokenizer_files import TEXTS, write
 from tests.micro import micro
 from tests.reference import transformers
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
+pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 
 _AWKWARD = (
     *("a  b", " leading", "trailing ", "日本 語", "🎉🎉", "e\u0301 cafe\u0301", "the</s>cat", "<s>x", "\t", " ", "Ж щ"),
     *("▁x", "a▁b", "\u00a0nbsp\u3000wide", "a\u2028b", "it 's . good , n't ?"),
 )
-_ROLES = Roles(pad=0, end=1, start=2, begin=2, forced=(), ends=())
+_SPECIAL = SpecialTokens(pad=0, eos=1, decoder_start=2, bos=2, forced_bos=(), extra_eos=())
 
 
 def _built(kind, size=0):
@@ -31,10 +31,10 @@ def _built(kind, size=0):
 
 
 @pytest.mark.parametrize(("kind", "size"), [("sentencepiece", 330), ("word", 0), ("character", 0), ("byte", 0)])
-def test_the_same_ids_and_text(tmp_path, kind, size):
+def test_ids_and_texts_are_the_same(tmp_path, kind, size):
     vocabulary = _built(kind, size)
     write(tmp_path, {"config.json": {"model_type": "t5", "vocab_size": vocabulary.size}})
-    write_tokenizer((vocabulary, vocabulary), _ROLES, tmp_path)
+    write_tokenizer((vocabulary, vocabulary), _SPECIAL, tmp_path)
     reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in (*TEXTS, *_AWKWARD):
         ids = [*vocabulary.encode(text), *vocabulary.closing]
@@ -42,13 +42,13 @@ def test_the_same_ids_and_text(tmp_path, kind, size):
         assert reference.decode(ids, skip_special_tokens=True) == vocabulary.decode(ids), text
 
 
-def test_what_cannot_be_written_is_said(tmp_path, capsys):
-    write_tokenizer((CharacterVocabulary("ab"), WordVocabulary(["ab"])), _ROLES, tmp_path)
-    assert "no tokenizer is written: " in capsys.readouterr().err
+def test_a_vocabulary_that_cannot_be_exported_is_reported(tmp_path, capsys):
+    write_tokenizer((CharacterVocabulary("ab"), WordVocabulary(["ab"])), _SPECIAL, tmp_path)
+    assert "no tokenizer.json is written: " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_words_said(tmp_path):
+def test_outputs_are_the_same(tmp_path):
     vocabulary = _built("byte")
     settings = {
         "data.share_vocabulary": True,
@@ -64,12 +64,12 @@ def test_the_same_words_said(tmp_path):
     make_folder(tmp_path / "work", micro(settings), vocabularies=(vocabulary, vocabulary))
     trained = exporting.load_trained(tmp_path / "work", "best")
     (tmp_path / "out").mkdir()
-    exporting.write_folder(trained, exporting.family_of(trained), tmp_path / "out")
+    exporting.write_pretrained(trained, exporting.choose_family(trained), tmp_path / "out")
     lines = ["the cat", "é ☃", "7"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     batch = tokenizer(lines, return_tensors="pt", padding=True)
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
-    said = model.generate(batch.input_ids, attention_mask=batch.attention_mask)
+    expected = model.generate(batch.input_ids, attention_mask=batch.attention_mask)
     found = [row[0] for row in flaxformer_lite.load(tmp_path / "work").n_best(lines)]
-    assert tokenizer.batch_decode(said, skip_special_tokens=True) == [row.text for row in found]
-    assert [row.ids for row in found] == [tuple(i for i in ids if i) for ids in said[:, 1:].tolist()]
+    assert tokenizer.batch_decode(expected, skip_special_tokens=True) == [row.text for row in found]
+    assert [row.ids for row in found] == [tuple(i for i in ids if i) for ids in expected[:, 1:].tolist()]

@@ -1,7 +1,6 @@
-"""The folders of known checkpoints as they are published, their sizes scaled down and their numbers random.
+"""Published checkpoints with small sizes and random weights.
 
-Settings, file names and names of tensors are those of the publishers; what depends on the size of the vocabulary
-follows the small tokenizers that are trained here.
+Settings, file names and tensor names are those of the publishers; vocabulary sizes are those of small tokenizers.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from tests.interop import checkpoint_tokenizers as tokenizers
+from tests.interop import hub_tokenizers as tokenizers
 from tests.interop.tokenizer_files import write
 
 Ids = dict[str, int]
 
 
 class Checkpoint(NamedTuple):
-    """One of them.
+    """A published checkpoint.
 
     Attributes:
-      tokenizer: writes the tokenizer's files into a folder and returns the ids that follow from it.
-      config: of those ids the config.json.
-      generation: of those ids the generation_config.json; nothing where the folder has none.
-      languages: that a user names.
-      stored: which tensors the file has, of the reference's and by what names.
-      asked: what a user of the reference would say to ``generate`` for these languages.
+      tokenizer: writes the tokenizer's files into a directory and returns its ids.
+      config: its config.json, from these ids.
+      generation: its generation_config.json, from these ids; empty if there is none.
+      languages: source and target language to import it for.
+      stored: from the tensors of the reference to those of the file.
+      arguments: arguments of ``generate`` for these languages.
     """
 
     tokenizer: Callable[[Path], Ids]
@@ -36,7 +35,7 @@ class Checkpoint(NamedTuple):
     generation: Callable[[Ids], dict[str, Any]]
     languages: tuple[str, str] = ("", "")
     stored: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict
-    asked: Callable[[Ids], dict[str, Any]] = lambda ids: {}
+    arguments: Callable[[Ids], dict[str, Any]] = lambda ids: {}
 
 
 _LABELS = {
@@ -115,7 +114,7 @@ def _umt5(ids: Ids) -> dict[str, Any]:
 
 
 def _with_copies(*names: str) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """The vectors of words once more by each of these names."""
+    """Stores the embeddings under each of these names too."""
 
     def stored(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return tensors | dict.fromkeys(names, tensors["shared.weight"])
@@ -124,10 +123,10 @@ def _with_copies(*names: str) -> Callable[[dict[str, np.ndarray]], dict[str, np.
 
 
 def _t5_stored(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Early files have a bias of positions that nothing reads."""
+    """Early files have a relative bias of cross-attention that nothing uses."""
     kept = {name: x for name, x in tensors.items() if "embed_tokens" not in name and name != "lm_head.weight"}
-    unread = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-    return kept | {unread: np.ones((8, 3), np.float32)}
+    unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    return kept | {unused: np.ones((8, 3), np.float32)}
 
 
 def _bart_sizes(ids: Ids) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def _bart_sizes(ids: Ids) -> dict[str, Any]:
 
 
 def _early(ids: Ids) -> dict[str, Any]:
-    """What the first files of BART's kin have besides."""
+    """Further keys of the first files of BART and related models."""
     return _bart_sizes(ids) | {
         **{"add_bias_logits": False, "add_final_layer_norm": False, "classif_dropout": 0.0},
         **{"gradient_checkpointing": False, "normalize_before": False, "normalize_embedding": True},
@@ -155,29 +154,29 @@ _BART_TASKS = {"summarization": {"length_penalty": 1.0, "max_length": 128, "min_
 
 
 def _bart_base(ids: Ids) -> dict[str, Any]:
-    said = {"early_stopping": True, "no_repeat_ngram_size": 3, "num_beams": 4, "forced_bos_token_id": 0}
+    search = {"early_stopping": True, "no_repeat_ngram_size": 3, "num_beams": 4, "forced_bos_token_id": 0}
     named = {"architectures": ["BartModel"], "model_type": "bart", "activation_function": "gelu"}
     newer = {"forced_eos_token_id": 2, "scale_embedding": False, "torch_dtype": "float32"}
-    return _early(ids) | _BART_IDS | said | named | newer | {"task_specific_params": _BART_TASKS}
+    return _early(ids) | _BART_IDS | search | named | newer | {"task_specific_params": _BART_TASKS}
 
 
 def _bart_large_cnn(ids: Ids) -> dict[str, Any]:
-    said = {"length_penalty": 2.0, "max_length": 14, "min_length": 6, "early_stopping": True, "prefix": " "}
+    search = {"length_penalty": 2.0, "max_length": 14, "min_length": 6, "early_stopping": True, "prefix": " "}
     named = {"architectures": ["BartForConditionalGeneration"], "model_type": "bart", "activation_function": "gelu"}
     newer = {"force_bos_token_to_be_generated": True, "forced_eos_token_id": 2, "scale_embedding": False}
-    # One entry less than the tokenizer has.
-    return _bart_base(ids) | said | named | newer | {"vocab_size": ids["size"] - 1}
+    # One id less than the tokenizer has.
+    return _bart_base(ids) | search | named | newer | {"vocab_size": ids["size"] - 1}
 
 
 def _bart_large_cnn_generation(ids: Ids) -> dict[str, Any]:
-    said = {"early_stopping": True, "length_penalty": 2.0, "max_length": 14, "min_length": 6, "num_beams": 4}
-    return {**_OF_MODEL, **_BART_IDS, **said, "forced_bos_token_id": 0, "forced_eos_token_id": 2} | {
+    search = {"early_stopping": True, "length_penalty": 2.0, "max_length": 14, "min_length": 6, "num_beams": 4}
+    return {**_OF_MODEL, **_BART_IDS, **search, "forced_bos_token_id": 0, "forced_eos_token_id": 2} | {
         "no_repeat_ngram_size": 3
     }
 
 
 def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As the base model alone is stored: no head."""
+    """As the base model without a head is stored."""
     return {name.removeprefix("model."): x for name, x in tensors.items() if name.startswith("model.")}
 
 
@@ -199,8 +198,8 @@ def _mbart_en_ro(ids: Ids) -> dict[str, Any]:
 
 
 def _mbart_en_ro_generation(ids: Ids) -> dict[str, Any]:
-    said = {"forced_eos_token_id": 2, "max_length": 15, "num_beams": 5}
-    return {**_OF_MODEL, **_BART_IDS, **said, "decoder_start_token_id": ids["ro_RO"]}
+    search = {"forced_eos_token_id": 2, "max_length": 15, "num_beams": 5}
+    return {**_OF_MODEL, **_BART_IDS, **search, "decoder_start_token_id": ids["ro_RO"]}
 
 
 def _mbart_50(ids: Ids) -> dict[str, Any]:
@@ -209,8 +208,8 @@ def _mbart_50(ids: Ids) -> dict[str, Any]:
 
 
 def _mbart_50_generation(ids: Ids) -> dict[str, Any]:
-    said = {"early_stopping": True, "forced_eos_token_id": 2, "max_length": 15, "num_beams": 5}
-    return {**_OF_MODEL, **_BART_IDS, **said}
+    search = {"early_stopping": True, "forced_eos_token_id": 2, "max_length": 15, "num_beams": 5}
+    return {**_OF_MODEL, **_BART_IDS, **search}
 
 
 def _marian(ids: Ids) -> dict[str, Any]:
@@ -226,8 +225,8 @@ def _marian(ids: Ids) -> dict[str, Any]:
 def _marian_generation(ids: Ids) -> dict[str, Any]:
     pad = ids["pad"]
     given = {"bad_words_ids": [[pad]], "bos_token_id": 0, "decoder_start_token_id": pad, "eos_token_id": 0}
-    said = {"forced_eos_token_id": 0, "max_length": 15, "num_beams": 4, "renormalize_logits": True}
-    return {**_OF_MODEL, **given, **said, "pad_token_id": pad}
+    search = {"forced_eos_token_id": 0, "max_length": 15, "num_beams": 4, "renormalize_logits": True}
+    return {**_OF_MODEL, **given, **search, "pad_token_id": pad}
 
 
 def _marian_stored(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -242,28 +241,30 @@ def _pegasus(ids: Ids) -> dict[str, Any]:
     own = {"activation_function": "relu", "static_position_embeddings": True, "scale_embedding": True}
     own |= {"add_final_layer_norm": True, "normalize_before": True, "normalize_embedding": False, "save_step": 58}
     own |= {"extra_pos_embeddings": 0, "force_bos_token_to_be_generated": False, "pad_token_id": 0}
-    said = {"length_penalty": 0.6, "max_length": 15, "num_beams": 8}
+    search = {"length_penalty": 0.6, "max_length": 15, "num_beams": 8}
     tasks = {"summarization_aeslc": {"length_penalty": 0.6, "max_length": 32, "max_position_embeddings": 512}}
-    return _early(ids) | named | given | own | said | {"task_specific_params": tasks}
+    return _early(ids) | named | given | own | search | {"task_specific_params": tasks}
 
 
 def _pegasus_generation(ids: Ids) -> dict[str, Any]:
     given = {"bos_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1, "forced_eos_token_id": 1}
-    said = {"length_penalty": 0.8, "max_length": 15, "min_length": 5, "num_beams": 8, "pad_token_id": 0}
-    return {**_OF_MODEL, **given, **said}
+    search = {"length_penalty": 0.8, "max_length": 15, "min_length": 5, "num_beams": 8, "pad_token_id": 0}
+    return {**_OF_MODEL, **given, **search}
 
 
 def _m2m_100(ids: Ids) -> dict[str, Any]:
     named = {"architectures": ["M2M100ForConditionalGeneration"], "model_type": "m2m_100", **_BART_IDS}
     own = {"activation_function": "relu", "scale_embedding": True, "gradient_checkpointing": False}
-    said = {"early_stopping": True, "max_length": 15, "num_beams": 5}
-    return _bart_sizes(ids) | named | own | said | {"decoder_layerdrop": 0.05, "encoder_layerdrop": 0.05}
+    search = {"early_stopping": True, "max_length": 15, "num_beams": 5}
+    return _bart_sizes(ids) | named | own | search | {"decoder_layerdrop": 0.05, "encoder_layerdrop": 0.05}
 
 
 def _m2m_100_stored(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Early files have the waves, though they are computed, and versions."""
-    waves = {f"model.{half}.embed_positions.weights": np.ones((66, 12), np.float32) for half in ("encoder", "decoder")}
-    return tensors | waves | {"model.encoder.version": np.full(1, 3.0, np.float32)}
+    """Early files contain the computed sinusoidal positions, and versions."""
+    sinusoids = {
+        f"model.{side}.embed_positions.weights": np.ones((66, 12), np.float32) for side in ("encoder", "decoder")
+    }
+    return tensors | sinusoids | {"model.encoder.version": np.full(1, 3.0, np.float32)}
 
 
 def _m2m_100_generation(ids: Ids) -> dict[str, Any]:
@@ -329,7 +330,7 @@ CHECKPOINTS = {
         _mbart_cc25,
         _none,
         ("en_XX", "ro_RO"),
-        asked=lambda ids: {"decoder_start_token_id": ids["ro_RO"]},
+        arguments=lambda ids: {"decoder_start_token_id": ids["ro_RO"]},
     ),
     "facebook/mbart-large-en-ro": Checkpoint(
         tokenizers.mbart, _mbart_en_ro, _mbart_en_ro_generation, ("en_XX", "ro_RO")
@@ -339,7 +340,7 @@ CHECKPOINTS = {
         _mbart_50,
         _mbart_50_generation,
         ("en_XX", "sl_SI"),
-        asked=lambda ids: {"forced_bos_token_id": ids["sl_SI"]},
+        arguments=lambda ids: {"forced_bos_token_id": ids["sl_SI"]},
     ),
     "Helsinki-NLP/opus-mt-en-de": Checkpoint(tokenizers.marian, _marian, _marian_generation, stored=_marian_stored),
     "google/pegasus-xsum": Checkpoint(tokenizers.pegasus, _pegasus, _none, stored=_marian_stored),
@@ -350,21 +351,21 @@ CHECKPOINTS = {
         _m2m_100_generation,
         ("en", "ro"),
         _m2m_100_stored,
-        asked=lambda ids: {"forced_bos_token_id": ids["__ro__"]},
+        arguments=lambda ids: {"forced_bos_token_id": ids["__ro__"]},
     ),
     "facebook/nllb-200-distilled-600M": Checkpoint(
         tokenizers.nllb,
         _nllb,
         _nllb_generation,
         ("eng_Latn", "fra_Latn"),
-        asked=lambda ids: {"forced_bos_token_id": ids["fra_Latn"]},
+        arguments=lambda ids: {"forced_bos_token_id": ids["fra_Latn"]},
     ),
     "google/t5gemma-2b-2b-prefixlm-it": Checkpoint(tokenizers.gemma, _t5gemma, _t5gemma_generation),
 }
 
 
 def publish_files(folder: Path, name: str) -> Ids:
-    """Writes the folder of a checkpoint but for its weights."""
+    """Writes the files of a checkpoint except the weights."""
     checkpoint = CHECKPOINTS[name]
     ids = checkpoint.tokenizer(folder)
     files = {"config.json": checkpoint.config(ids), "generation_config.json": checkpoint.generation(ids)}
@@ -373,7 +374,7 @@ def publish_files(folder: Path, name: str) -> Ids:
 
 
 def publish(folder: Path, name: str) -> Ids:
-    """Writes all of it; the weights are those of the reference, as large as trained ones'."""
+    """Writes a checkpoint with random weights of the magnitude of trained ones."""
     import torch
     import transformers
 
@@ -386,7 +387,7 @@ def publish(folder: Path, name: str) -> Ids:
     start = next((i for i in starts if i is not None), config.pad_token_id)
     ends = generation.eos_token_id
     never = sorted({config.pad_token_id, start} - set(ends if isinstance(ends, list) else [ends]))
-    never += range(ids.get("named", ids["size"]), ids["size"])  # there are vectors of more words than there are words
+    never += range(ids.get("named", ids["size"]), ids["size"])  # there are more embeddings than tokens
     with torch.no_grad():
         for key, tensor in model.named_parameters():
             if "embed_positions" not in key or config.model_type in ("bart", "mbart"):
@@ -394,7 +395,7 @@ def publish(folder: Path, name: str) -> Ids:
         if hasattr(model, "final_logits_bias"):
             model.final_logits_bias.normal_(std=0.3)[:, never] = -1e4
         for table in (model.get_input_embeddings(), model.get_decoder().embed_tokens, model.get_output_embeddings()):
-            table.weight[never] = 0.0  # so that these are hardly ever said
+            table.weight[never] = 0.0  # makes these tokens unlikely
     tensors = {key: np.ascontiguousarray(x.numpy()) for key, x in model.state_dict().items()}
     safetensors.numpy.save_file(checkpoint.stored(tensors), folder / "model.safetensors", {"format": "pt"})
     return ids

@@ -1,4 +1,4 @@
-"""What a config.json says becomes our settings and comes back; what it asks for that we have not is named."""
+"""Keys of config.json are converted to config.model and back; unsupported ones are listed."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,19 @@ from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.config.python_files import shipped_config
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop import exporting
-from flaxformer_lite.interop.families.known import FAMILIES
-from flaxformer_lite.interop.families.settings import flat, require_expressible
-from flaxformer_lite.interop.families.tensors import HEADS, HEADS_IN, HEADS_OUT, MATRIX, ROW, SAME, Names, Row, pairs
+from flaxformer_lite.interop.families.config_map import architecture, check_representable
+from flaxformer_lite.interop.families.family_table import FAMILIES
+from flaxformer_lite.interop.families.name_map import (
+    HEADS,
+    HEADS_IN,
+    HEADS_OUT,
+    MATRIX,
+    ROW,
+    SAME,
+    NameMap,
+    NameRule,
+    match_params,
+)
 from flaxformer_lite.models import families
 from tests.folders import LETTERS
 
@@ -36,51 +46,53 @@ def config_of(model: dict) -> ModelConfig:
 
 
 @pytest.mark.parametrize("card", [*PUBLISHED, "t5_1_1", "byt5", "nllb"])
-def test_what_a_run_card_trains_can_be_exported(tmp_path, card):
+def test_models_of_run_cards_can_be_exported(tmp_path, card):
     values = shipped_config(card)
     values.data.text.train = ("a", "b")
-    trained = exporting.Trained(WorkDir(tmp_path), parsing.from_dict(values.to_dict()), (LETTERS, LETTERS), 0, {})
-    said = exporting.config_json(trained, exporting.family_of(trained), exporting.roles_of(trained))
-    assert said["pad_token_id"] == LETTERS.special.pad
+    trained = exporting.TrainedModel(WorkDir(tmp_path), parsing.from_dict(values.to_dict()), (LETTERS, LETTERS), 0, {})
+    exported = exporting.make_config_json(
+        trained, exporting.choose_family(trained), exporting.special_tokens_of(trained)
+    )
+    assert exported["pad_token_id"] == LETTERS.special.pad
     if card == "nllb":
         values.model.position_details.offset = 2
         wrong = trained._replace(config=parsing.from_dict(values.to_dict()))
-        with pytest.raises(InputError, match=r"position_details\.offset=2: .* train it with 1"):
-            exporting.config_json(wrong, "m2m_100", exporting.roles_of(wrong))
+        with pytest.raises(InputError, match=r"position_details\.offset=2: .* train with 1"):
+            exporting.make_config_json(wrong, "m2m_100", exporting.special_tokens_of(wrong))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_settings_come_back(name):
+def test_keys_survive_a_round_trip(name):
     family, model = FAMILIES[name], PUBLISHED[name].model
     config = config_of(model)
-    require_expressible(family, config)
-    read = family.to_model(family.from_model(flat(config)), config.share_embeddings)
+    check_representable(family, config)
+    read = family.config_to_model(family.model_to_config(architecture(config)), config.share_embeddings)
     assert {key: read[key] for key in model if key != "init"} == {k: v for k, v in model.items() if k != "init"}
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu", "relu"])
 @pytest.mark.parametrize("gated", [False, True])
-def test_every_feed_forward_sublayer_of_t5_comes_back(activation, gated):
+def test_every_feed_forward_of_t5_survives_a_round_trip(activation, gated):
     changes = {"feed_forward.activation": activation, "feed_forward.gated": gated}
-    settings = FAMILIES["t5"].from_model(flat(config_of(PUBLISHED["t5"].model | changes)))
-    read = FAMILIES["t5"].to_model(settings, "all")
+    settings = FAMILIES["t5"].model_to_config(architecture(config_of(PUBLISHED["t5"].model | changes)))
+    read = FAMILIES["t5"].config_to_model(settings, "all")
     assert {key: read[key] for key in changes} == changes
 
 
-def test_a_window_that_no_layer_has_is_written_for_the_reference_asks_for_it():
+def test_a_sliding_window_is_written_even_if_no_layer_uses_it():
     model = {**PUBLISHED["t5gemma"].model, "attention.window": 0, "attention.pattern": ("full",)}
-    settings = FAMILIES["t5gemma"].from_model(flat(config_of(model)))
+    settings = FAMILIES["t5gemma"].model_to_config(architecture(config_of(model)))
     assert settings["encoder"]["sliding_window"] > 0
-    read = FAMILIES["t5gemma"].to_model(settings, "target")
+    read = FAMILIES["t5gemma"].config_to_model(settings, "target")
     assert (read["attention.window"], read["attention.pattern"]) == (0, ("full",))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_all_that_it_cannot_do_is_named(name):
-    settings = FAMILIES[name].from_model(flat(config_of(PUBLISHED[name].model)))
+def test_all_unsupported_keys_are_listed(name):
+    settings = FAMILIES[name].model_to_config(architecture(config_of(PUBLISHED[name].model)))
     spoilt = {**settings, "mixture_of": 3, "use_lookahead": True, "id2label": {}, "torch_dtype": "float16"}
-    with pytest.raises(InputError, match=r"cannot do: mixture_of=3, use_lookahead=True$"):
-        FAMILIES[name].to_model(spoilt, "all")
+    with pytest.raises(InputError, match=r"not supported: mixture_of=3, use_lookahead=True$"):
+        FAMILIES[name].config_to_model(spoilt, "all")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +110,11 @@ def test_all_that_it_cannot_do_is_named(name):
             {"decoder": {"rope_parameters": {"rope_theta": 9.0, "factor": 2.0}}},
             "'factor': 2.0} is not supported",
         ),
-        ("t5gemma", {"decoder": {"rope_scaling": {"type": "linear"}}}, "cannot do: rope_scaling={'type': 'linear'}"),
+        (
+            "t5gemma",
+            {"decoder": {"rope_scaling": {"type": "linear"}}},
+            "not supported: rope_scaling={'type': 'linear'}",
+        ),
         ("t5gemma", {"encoder": {"layer_types": ["chunked_attention"]}}, "layer_types=.'chunked_attention'. is not"),
         ("t5gemma", {"encoder": {"attention_bias": True}}, "must agree in .* attention.bias: True and False"),
         ("t5gemma", {"encoder": {"query_pre_attn_scalar": 5}}, "must agree in .* attention.query_scalar: 5 and 256"),
@@ -107,41 +123,41 @@ def test_all_that_it_cannot_do_is_named(name):
         ("t5gemma", {"decoder": {"hidden_activation": "mish"}}, "hidden_activation='mish' is not supported"),
     ],
 )
-def test_a_setting_that_is_not_supported_is_named(name, changes, message):
+def test_an_unsupported_value_is_named(name, changes, message):
     with pytest.raises(InputError, match=message):
-        FAMILIES[name].to_model(changes, "all")
+        FAMILIES[name].config_to_model(changes, "all")
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("t5", {"norm": "after"}, r"config.model.norm='after' \(there: 'before'\)"),
+        ("t5", {"norm": "after"}, r"config.model.norm='after' \(only 'before'\)"),
         (
             "t5",
             {"num_decoder_heads": 4, "num_decoder_key_heads": 4, "decoder_mlp_width": 9},
             r"(?=.*num_decoder_heads=4).*decoder_mlp_width=9",
         ),
-        ("bart", {"share_embeddings": "target"}, "shares all word vectors or none"),
+        ("bart", {"share_embeddings": "target"}, "shares all embeddings or none"),
         ("t5gemma", {"share_embeddings": "all", "decoder_width": 3584}, "have word vectors of their own"),
         ("pegasus", {"position_details.offset": 2}, "position_details.offset=2"),
     ],
 )
-def test_a_model_that_is_none_of_the_family_is_told_why(name, changes, message):
+def test_why_a_model_does_not_belong_to_a_family(name, changes, message):
     config = config_of({**PUBLISHED[name].model, **changes})
     with pytest.raises(InputError, match=message):
-        require_expressible(FAMILIES[name], config)
+        check_representable(FAMILIES[name], config)
 
 
-def test_a_parameter_that_the_family_has_not_is_named():
-    names = Names((Row("w.{}", "layers_{}/kernel"), Row("v", "table")), {})
-    found = pairs(names, {"layers_3/kernel": (2,), "table": (5, 4)})
-    assert [(pair.theirs, pair.shape) for pair in found] == [("w.3", (2,)), ("v", (5, 4))]
-    with pytest.raises(InputError, match="layers_3/gate: no tensor of this family"):
-        pairs(names, {"layers_3/gate": (2,)})
+def test_an_unknown_parameter_is_named():
+    names = NameMap((NameRule("w.{}", "layers_{}/kernel"), NameRule("v", "table")), {})
+    matches = match_params(names, {"layers_3/kernel": (2,), "table": (5, 4)})
+    assert [(match.tensor, match.shape) for match in matches] == [("w.3", (2,)), ("v", (5, 4))]
+    with pytest.raises(InputError, match="layers_3/gate: models of this family have no such parameter"):
+        match_params(names, {"layers_3/gate": (2,)})
 
 
 @pytest.mark.parametrize(
-    ("layout", "ours", "theirs"),
+    ("layout", "param", "tensor"),
     [
         (SAME, (2, 3), (2, 3)),
         (MATRIX, (2, 3), (3, 2)),
@@ -151,8 +167,8 @@ def test_a_parameter_that_the_family_has_not_is_named():
         (ROW, (5,), (1, 5)),
     ],
 )
-def test_layouts_are_each_others_inverse(layout, ours, theirs):
-    x = np.random.default_rng(0).standard_normal(ours)
-    there = layout.theirs(x)
-    assert there.shape == layout.shape(ours) == theirs
-    np.testing.assert_array_equal(layout.ours(there, ours), x)
+def test_layouts_are_invertible(layout, param, tensor):
+    x = np.random.default_rng(0).standard_normal(param)
+    converted = layout.to_tensor(x)
+    assert converted.shape == layout.tensor_shape(param) == tensor
+    np.testing.assert_array_equal(layout.to_param(converted, param), x)

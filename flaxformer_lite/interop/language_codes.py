@@ -1,4 +1,4 @@
-"""The language tokens of multilingual models, in the order of their ids, for folders that do not list them."""
+"""Language tokens of multilingual models in the order of their ids, for directories that do not list them."""
 
 _MBART = (
     "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP nl_XX "

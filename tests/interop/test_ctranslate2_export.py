@@ -1,4 +1,4 @@
-"""CTranslate2 serves what we trained or imported: the same words with the same scores."""
+"""CTranslate2 gives the same outputs and scores for exported models."""
 
 import dataclasses
 import json
@@ -13,14 +13,16 @@ from flaxformer_lite.data.vocabularies.vocabulary import WordVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import load
 from flaxformer_lite.interop import exporting
-from flaxformer_lite.interop.served import tokens, write_served
+from flaxformer_lite.interop.ctranslate2_export import unique_tokens, write_ctranslate2
 from flaxformer_lite.types import SpecialIds
 from tests.folders import LETTERS, make_folder
 from tests.micro import micro
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    ctranslate2 = pytest.importorskip("ctranslate2", reason="serves with it: pip install -e '.[ctranslate2]'")
+    ctranslate2 = pytest.importorskip(
+        "ctranslate2", reason="compares with CTranslate2: pip install -e '.[ctranslate2]'"
+    )
 
 _WIDE = {"model.num_decoder_layers": 2, "model.num_layers": 1}
 _T5 = {
@@ -35,27 +37,27 @@ _BART = {
     **{"model.norms.embeddings": True, "model.norms.epsilon": 1e-5, "model.feed_forward.activation": "gelu"},
     **{"model.share_embeddings": "none", "model.output.bias": "always"},
 }
-_KINDS = {
-    "ours, norm before": {"model.position_details.longest": 40},
-    "ours, heads of another width": {"model.head_width": 5, "model.decoder_head_width": 3, "model.decoder_width": 24},
-    "ours, norm after, learned": {"model.norm": "after", "model.positions": "learned"},
+_MODELS = {
+    "own, norm before": {"model.position_details.longest": 40},
+    "own, heads of another width": {"model.head_width": 5, "model.decoder_head_width": 3, "model.decoder_width": 24},
+    "own, norm after, learned": {"model.norm": "after", "model.positions": "learned"},
     "t5": _T5,
     "umt5": _T5 | {"model.positions": "relative_per_layer", "model.output.scale": False},
     "bart": _BART,
     "marian": {"model.positions": "halves", "model.norm": "after", "model.output.bias": "always"},
     "m2m": {"model.positions": "fairseq", "model.position_details.offset": 2, "decode.forced_bos": True},
 }
-_QUICK = ("ours, heads of another width", "t5", "m2m")
+_QUICK = ("own, heads of another width", "t5", "m2m")
 _LINES = ["abc", "dgehfia", "jj", "cbadefgh"]
 
 
 def _framed(opening, closing, begin):
-    """Bytes and two languages, in a frame."""
+    """A byte vocabulary with two language tokens."""
     special, languages = SpecialIds(pad=1, end=2, begin=begin, unknown=3), (Added("en_XX", 260), Added("ro_RO", 261))
     return OffsetByteVocabulary(4, 262, Frame(special, opening, closing, (260, 261)), languages)
 
 
-# As M2M-100 has them, and as mBART has: there a target begins with its language, which nobody has to force.
+# As in M2M-100, and as in mBART, where a target starts with its language without being forced to.
 _VOCABULARIES = {
     "m2m": (_framed((260,), (2,), 2), _framed((261,), (2,), 2)),
     "bart": (_framed((), (2, 260), 261), _framed((), (2,), 261)),
@@ -64,31 +66,31 @@ _FRAMES = {"m2m": ([], [], ["ro_RO"]), "bart": ([], ["<2>", "en_XX"], [])}
 
 
 @pytest.mark.parametrize(
-    "kind", [kind if kind in _QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in _KINDS]
+    "kind", [kind if kind in _QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in _MODELS]
 )
-def test_the_same_words_and_scores(tmp_path, kind):
+def test_outputs_and_scores_are_the_same(tmp_path, kind):
     search = {"decode.method": "beam", "decode.beam_variant": "hf", "decode.length_penalty": 1.0}
-    # It gives what may be said probability 1 together.
+    # It normalizes the probabilities of the tokens that are allowed.
     search |= {"decode.renormalize_logits": True, "decode.early_stopping": "true"}
     limits = {"decode.max_length_ratio": 0.0, "decode.max_length_offset": 8, "decode.batch_size": 4}
-    config = micro(_WIDE | _KINDS[kind] | search | limits)
+    config = micro(_WIDE | _MODELS[kind] | search | limits)
     make_folder(tmp_path / "work", config, vocabularies=_VOCABULARIES.get(kind, (LETTERS, LETTERS)))
-    (tmp_path / "served").mkdir()
-    write_served(exporting.load_trained(tmp_path / "work", "best"), tmp_path / "served")
+    (tmp_path / "exported").mkdir()
+    write_ctranslate2(exporting.load_trained(tmp_path / "work", "best"), tmp_path / "exported")
 
-    translator = ctranslate2.Translator(str(tmp_path / "served"), compute_type="float32", intra_threads=1)
-    frame = json.loads((tmp_path / "served/config.json").read_text())
-    before, behind, first = (frame[key] for key in ("source_prefix", "source_suffix", "target_prefix"))
+    translator = ctranslate2.Translator(str(tmp_path / "exported"), compute_type="float32", intra_threads=1)
+    frame = json.loads((tmp_path / "exported/config.json").read_text())
+    before, after, prefix = (frame[key] for key in ("source_prefix", "source_suffix", "target_prefix"))
     search = {key: frame[key] for key in ("end_token", "suppress_sequences")}
     assert search["suppress_sequences"] == ([["c", "d"]] if "t5" in kind else [])
-    assert (before, behind, first) == _FRAMES.get(kind, ([], [], []))
+    assert (before, after, prefix) == _FRAMES.get(kind, ([], [], []))
     predictor = load(tmp_path / "work")
     for beams in (1, 4) if kind == "t5" else (4,):
         decode = dataclasses.replace(config.decode, beam_size=beams, n_best=beams)
         found = predictor.n_best(_LINES, decode)
-        theirs = translator.translate_batch(
-            [[*before, *line, *behind] for line in _LINES],
-            target_prefix=[first] * len(_LINES),
+        expected = translator.translate_batch(
+            [[*before, *line, *after] for line in _LINES],
+            target_prefix=[prefix] * len(_LINES),
             **search,
             beam_size=beams,
             num_hypotheses=beams,
@@ -97,13 +99,13 @@ def test_the_same_words_and_scores(tmp_path, kind):
             max_decoding_length=8,
             min_decoding_length=0,
         )
-        for row, other in zip(found, theirs, strict=True):
+        for row, other in zip(found, expected, strict=True):
             assert [predictor.tokens(hypothesis) for hypothesis in row] == other.hypotheses
             np.testing.assert_allclose([hypothesis.score for hypothesis in row], other.scores, rtol=2e-5)
 
 
-def test_tokens_that_are_written_alike_are_told_apart():
-    assert tokens(WordVocabulary(["<end>", "b"])) == ["<pad>", "<end>", "<begin>", "<unknown>", "<end>#4", "b"]
+def test_tokens_with_the_same_spelling_get_distinct_names():
+    assert unique_tokens(WordVocabulary(["<end>", "b"])) == ["<pad>", "<end>", "<begin>", "<unknown>", "<end>#4", "b"]
 
 
 def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
@@ -111,14 +113,14 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     trained = exporting.load_trained(tmp_path / "work", "best")
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     with pytest.raises(InputError, match=r"flaxformer-lite\[ctranslate2\]"):
-        write_served(trained, tmp_path)
+        write_ctranslate2(trained, tmp_path)
 
 
-def test_what_it_has_nothing_for_is_named(tmp_path):
+def test_unsupported_settings_are_listed(tmp_path):
     config = micro({"model.norm": "around", "model.positions": "rotary", "model.num_key_heads": 1})
     make_folder(tmp_path / "work", config)
     trained = exporting.load_trained(tmp_path / "work", "best")
     with pytest.raises(
-        InputError, match=r"config\.model\.norm='around' .*; config\.model\.positions='rotary' .*1 heads"
+        InputError, match=r"config\.model\.norm='around' .*; config\.model\.positions='rotary' .*1 key-value heads"
     ):
-        write_served(trained, tmp_path)
+        write_ctranslate2(trained, tmp_path)

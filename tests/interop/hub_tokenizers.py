@@ -1,4 +1,4 @@
-"""Tokenizers of known checkpoints, small ones, in the files that are published: each writes them and returns ids."""
+"""Small tokenizers in the file formats of published checkpoints; each function writes one and returns its ids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from flaxformer_lite.interop import languages
+from flaxformer_lite.interop import language_codes
 from tests.interop import tokenizer_files as files
 from tests.interop.tokenizer_files import names, pieces, write
 
@@ -16,15 +16,15 @@ Ids = dict[str, int]
 _NLLB = ("ace_Arab", "ace_Latn", "eng_Latn", "fra_Latn", "zul_Latn")  # some of its languages
 
 
-def _made(converter: str, folder: Path, name: str, special: list[Any], **known: Any) -> Any:
-    """The tokenizer.json of a SentencePiece model, as its publisher's library made it."""
+def _tokenizer_json(converter: str, folder: Path, name: str, special: list[Any], **known: Any) -> Any:
+    """The tokenizer of a SentencePiece model as transformers converts it to tokenizer.json."""
     from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
 
     ids = known.pop("ids", {})
     given = SimpleNamespace(vocab_file=str(folder / name), convert_tokens_to_ids=ids.get, **known)
-    made = SLOW_TO_FAST_CONVERTERS[converter](given).converted()
-    made.add_special_tokens(special)
-    return made
+    converted = SLOW_TO_FAST_CONVERTERS[converter](given).converted()
+    converted.add_special_tokens(special)
+    return converted
 
 
 def _mask() -> Any:
@@ -41,7 +41,7 @@ def _sentinels(count: int) -> list[str]:
 
 
 def t5(folder: Path) -> Ids:
-    """spiece.model and tokenizer.json, sentinels behind the pieces."""
+    """spiece.model and tokenizer.json, with sentinels after the pieces."""
     model = pieces(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     named = {**_T5, "additional_special_tokens": _sentinels(100)}
     settings = {**named, "extra_ids": 100, "model_max_length": 512, "name_or_path": "t5-small"}
@@ -49,13 +49,13 @@ def t5(folder: Path) -> Ids:
     write(folder, {"spiece.model": model, "special_tokens_map.json": named})
     write(folder, {"tokenizer_config.json": settings | {"tokenizer_class": "T5Tokenizer"}})
     special = ["<pad>", "</s>", "<unk>", *_sentinels(100)[::-1]]
-    made = _made("T5Tokenizer", folder, "spiece.model", special, _extra_ids=100, ids={"</s>": 1})
-    write(folder, {"tokenizer.json": made.to_str().encode()})
+    converted = _tokenizer_json("T5Tokenizer", folder, "spiece.model", special, _extra_ids=100, ids={"</s>": 1})
+    write(folder, {"tokenizer.json": converted.to_str().encode()})
     return {"size": len(names(model)) + 103}
 
 
 def byt5(folder: Path) -> Ids:
-    """No file of a vocabulary at all."""
+    """No vocabulary file."""
     named = {**_T5, "additional_special_tokens": _sentinels(125)}
     settings = {**named, "extra_ids": 125, "tokenizer_class": "ByT5Tokenizer"}
     write(folder, {"special_tokens_map.json": named, "tokenizer_config.json": settings})
@@ -63,7 +63,7 @@ def byt5(folder: Path) -> Ids:
 
 
 def mt5(folder: Path) -> Ids:
-    """spiece.model alone, whose last pieces are sentinels that open with a blank."""
+    """Only spiece.model, whose last pieces are sentinels that start with a space."""
     sentinels = ",".join(f"▁{name}" for name in _sentinels(7)[::-1])
     model = pieces(pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=sentinels)
     settings = {**_T5, "additional_special_tokens": None, "extra_ids": 0, "special_tokens_map_file": None}
@@ -73,7 +73,7 @@ def mt5(folder: Path) -> Ids:
 
 
 def umt5(folder: Path) -> Ids:
-    """Bytes for what has no piece, a begin token, and sentinels that are listed one by one."""
+    """Byte fallback, a begin token, and sentinels that are listed individually."""
     sentinels = _sentinels(30)
     symbols = ",".join(sentinels[::-1])
     ids = {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3}
@@ -90,8 +90,8 @@ def umt5(folder: Path) -> Ids:
     settings = {**_T5, "added_tokens_decoder": listed, "additional_special_tokens": sentinels, "bos_token": "<s>"}
     settings |= {"clean_up_tokenization_spaces": True, "sp_model_kwargs": {}, "tokenizer_class": "T5Tokenizer"}
     write(folder, {"spiece.model": model, "tokenizer_config.json": settings})
-    made = _made("T5Tokenizer", folder, "spiece.model", special, _extra_ids=0, ids={"</s>": 1})
-    described = json.loads(made.to_str())
+    converted = _tokenizer_json("T5Tokenizer", folder, "spiece.model", special, _extra_ids=0, ids={"</s>": 1})
+    described = json.loads(converted.to_str())
     described["model"] |= {"byte_fallback": True, "unk_id": 3}
     write(folder, {"tokenizer.json": json.dumps(described, ensure_ascii=False).encode()})
     return {"size": len(table) + 12}
@@ -103,9 +103,9 @@ def bart(folder: Path) -> Ids:
     described = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     table = described["model"]["vocab"]
     last = {i: token for token, i in table.items()}[size - 1]
-    table |= {last: table["<mask>"], "<mask>": size - 1}  # it is the last one
+    table |= {last: table["<mask>"], "<mask>": size - 1}  # the last token
     described["added_tokens"][-1] |= {"id": size - 1, "lstrip": True}
-    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in described["model"]["merges"]]
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for match in described["model"]["merges"]]
     write(folder, {"tokenizer.json": described, "vocab.json": table})
     write(folder, {"tokenizer_config.json": {"model_max_length": 1024}})
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", "utf-8")
@@ -113,14 +113,14 @@ def bart(folder: Path) -> Ids:
 
 
 def bart_pairs(folder: Path) -> Ids:
-    """vocab.json and merges.txt alone."""
+    """Only vocab.json and merges.txt."""
     ids = bart(folder)
     (folder / "tokenizer.json").unlink()
     return ids
 
 
 def codet5(folder: Path) -> Ids:
-    """Pairs of bytes for a T5, by BART's tokenizer; sentinels in a file of their own."""
+    """Byte-level BPE of BART for a T5, with sentinels in a separate file."""
     size = bart_pairs(folder)["size"]
     table = json.loads((folder / "vocab.json").read_text("utf-8"))
     table |= {"<pad>": 0, "<s>": 1}
@@ -135,14 +135,14 @@ _FAIRSEQ = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "pad_to
 
 
 def mbart(folder: Path) -> Ids:
-    """Nothing says of which kind the tokenizer is."""
+    """No file names the tokenizer's class."""
     model = pieces(unk_id=0, bos_id=1, eos_id=2)
     write(folder, {"sentencepiece.bpe.model": model, "tokenizer_config.json": {"model_max_length": 1024}})
     size = len(names(model))
-    ids = {code: size + 1 + i for i, code in enumerate(languages.MBART)}
-    special = ["<s>", "<pad>", "</s>", "<unk>", *languages.MBART, _mask()]
-    made = _made("MBartTokenizer", folder, "sentencepiece.bpe.model", special, ids=ids | {"</s>": 2})
-    write(folder, {"tokenizer.json": made.to_str().encode()})
+    ids = {code: size + 1 + i for i, code in enumerate(language_codes.MBART)}
+    special = ["<s>", "<pad>", "</s>", "<unk>", *language_codes.MBART, _mask()]
+    converted = _tokenizer_json("MBartTokenizer", folder, "sentencepiece.bpe.model", special, ids=ids | {"</s>": 2})
+    write(folder, {"tokenizer.json": converted.to_str().encode()})
     return {"size": size + 27, **ids}
 
 
@@ -150,24 +150,24 @@ def mbart_50(folder: Path) -> Ids:
     """The languages are listed as special tokens."""
     model = pieces(unk_id=0, bos_id=1, eos_id=2)
     mask = {"content": "<mask>", "single_word": False, "lstrip": True, "rstrip": False, "normalized": True}
-    named = {**_FAIRSEQ, "unk_token": "<unk>", "additional_special_tokens": list(languages.MBART50)}
+    named = {**_FAIRSEQ, "unk_token": "<unk>", "additional_special_tokens": list(language_codes.MBART50)}
     settings = {**named, "language_codes": "ML50", "mask_token": mask | {"__type": "AddedToken"}, "src_lang": None}
     settings |= {"sp_model_kwargs": {}, "tgt_lang": None, "tokenizer_class": "MBart50Tokenizer"}
     write(folder, {"sentencepiece.bpe.model": model, "tokenizer_config.json": settings})
     write(folder, {"special_tokens_map.json": named | {"mask_token": mask}})
     size = len(names(model))
-    return {"size": size + 54} | {code: size + 1 + i for i, code in enumerate(languages.MBART50)}
+    return {"size": size + 54} | {code: size + 1 + i for i, code in enumerate(language_codes.MBART50)}
 
 
 def marian(folder: Path) -> Ids:
-    """Two models and one table; the settings name languages alone."""
+    """Two SentencePiece models and one table; the settings contain only languages."""
     ids = files.marian(folder)
     write(folder, {"tokenizer_config.json": {"target_lang": "de", "source_lang": "en"}})
     return {"size": ids["vocab_size"], "pad": ids["pad_token_id"]}
 
 
 def pegasus(folder: Path) -> Ids:
-    """spiece.model and tokenizer.json, which have 105 special tokens."""
+    """spiece.model and tokenizer.json with 105 special tokens."""
     size = files.pegasus(folder)["vocab_size"]
     named = {**_T5, "mask_token": "<mask_2>"}
     named |= {"additional_special_tokens": ["<mask_1>", *(f"<unk_{i}>" for i in range(2, 103))]}
@@ -176,24 +176,24 @@ def pegasus(folder: Path) -> Ids:
     known = {"pad_token": "<pad>", "eos_token": "</s>", "mask_token": "<mask_2>", "mask_token_sent": "<mask_1>"}
     known |= {"mask_token_id": 3, "offset": 103, "eos_token_id": 1}
     special = ["<pad>", "</s>", "<mask_1>", "<mask_2>", *(f"<unk_{i}>" for i in range(2, 103)), "<unk>"]
-    made = _made("PegasusTokenizer", folder, "spiece.model", special, **known)
-    write(folder, {"tokenizer.json": made.to_str().encode()})
+    converted = _tokenizer_json("PegasusTokenizer", folder, "spiece.model", special, **known)
+    write(folder, {"tokenizer.json": converted.to_str().encode()})
     return {"size": size}
 
 
 def m2m_100(folder: Path) -> Ids:
-    """Pieces by a table; the languages behind it are listed."""
+    """Pieces with a table of ids, followed by listed languages."""
     size = files.m2m100(folder)["vocab_size"]
-    named = {**_FAIRSEQ, "unk_token": "<unk>", "additional_special_tokens": list(languages.M2M100)}
+    named = {**_FAIRSEQ, "unk_token": "<unk>", "additional_special_tokens": list(language_codes.M2M100)}
     named.pop("cls_token")
     settings = {**named, "language_codes": "m2m100", "model_max_length": 1024, "num_madeup_words": 8}
     settings |= {"src_lang": None, "tgt_lang": None, "tokenizer_class": "M2M100Tokenizer"}
     write(folder, {"special_tokens_map.json": named, "tokenizer_config.json": settings})
-    return {"size": size, "named": size - 8} | {code: size - 108 + i for i, code in enumerate(languages.M2M100)}
+    return {"size": size, "named": size - 8} | {code: size - 108 + i for i, code in enumerate(language_codes.M2M100)}
 
 
 def nllb(folder: Path) -> Ids:
-    """Pairs of pieces; the languages stand in tokenizer.json and in special_tokens_map.json."""
+    """A BPE model; the languages are in tokenizer.json and special_tokens_map.json."""
     import transformers
 
     model = pieces(unk_id=0, bos_id=1, eos_id=2, model_type="bpe")
@@ -204,13 +204,13 @@ def nllb(folder: Path) -> Ids:
     write(folder, {"sentencepiece.bpe.model": model, "tokenizer_config.json": settings})
     write(folder, {"special_tokens_map.json": named})
     size = len(names(model)) + 1
-    made = transformers.NllbTokenizer.from_pretrained(folder, extra_special_tokens=list(_NLLB))
-    write(folder, {"tokenizer.json": made.backend_tokenizer.to_str().encode()})
-    return {"size": size + len(_NLLB) + 3} | {code: made.convert_tokens_to_ids(code) for code in _NLLB}
+    converted = transformers.NllbTokenizer.from_pretrained(folder, extra_special_tokens=list(_NLLB))
+    write(folder, {"tokenizer.json": converted.backend_tokenizer.to_str().encode()})
+    return {"size": size + len(_NLLB) + 3} | {code: converted.convert_tokens_to_ids(code) for code in _NLLB}
 
 
 def gemma(folder: Path) -> Ids:
-    """tokenizer.json, whose turns end with a token of their own."""
+    """tokenizer.json with a token for the end of a turn."""
     size = files.gemma(folder)["vocab_size"]
     described = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     table = described["model"]["vocab"]

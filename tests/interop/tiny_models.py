@@ -1,21 +1,20 @@
-"""Tiny models of every published family, all sizes different, which together set whatever a config.json can."""
+"""Tiny models of every published family, all sizes different, which together set every key of config.json."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tests.interop import published
-from tests.interop.published import Both
+from tests.interop.model_pairs import ModelPair, make_pair
 from tests.reference import transformers
 
 
-class Tiny(NamedTuple):
-    """One model.
+class TinyModel(NamedTuple):
+    """Config of one model.
 
     Attributes:
-      kind: of its config: the name of the reference's class without ``Config``.
-      settings: what its config is made of.
-      untied: parameters that become tensors of their own, where a config alone cannot say so.
+      kind: name of the config's class in transformers without ``Config``.
+      settings: its arguments.
+      untied: parameters that get a tensor of their own, where no config key does it.
     """
 
     kind: str
@@ -23,12 +22,10 @@ class Tiny(NamedTuple):
     untied: tuple[str, ...] = ()
 
     def config(self) -> Any:
-        """The reference's."""
         return getattr(transformers, f"{self.kind}Config")(**self.settings)
 
-    def both(self) -> Both:
-        """The reference's model, and ours with the same weights."""
-        return published.both(self.config(), self.untied)
+    def make_pair(self) -> ModelPair:
+        return make_pair(self.config(), self.untied)
 
 
 _T5 = {
@@ -63,36 +60,36 @@ def _gemma(encoder: dict[str, Any], decoder: dict[str, Any], **both: Any) -> dic
 
 
 MODELS = {
-    "t5": Tiny("T5", _T5),
-    "t5 1.1": Tiny("T5", {**_T5, **_APART, "feed_forward_proj": "gated-gelu"}, _OWN_OUTPUT),
-    "t5, what is derived is said": Tiny(
+    "t5": TinyModel("T5", _T5),
+    "t5 1.1": TinyModel("T5", {**_T5, **_APART, "feed_forward_proj": "gated-gelu"}, _OWN_OUTPUT),
+    "t5, derived keys are set": TinyModel(
         "T5",
         {**_T5, "num_decoder_layers": None, "feed_forward_proj": "gated-relu"}
         | {"dense_act_fn": "gelu", "scale_decoder_outputs": False},
     ),
-    "mt5": Tiny("MT5", {**_T5, "feed_forward_proj": "gelu"}, _OWN_OUTPUT),
-    "umt5": Tiny("UMT5", {**_T5, "feed_forward_proj": "gated-silu"}),
-    "umt5, untied": Tiny("UMT5", {**_T5, "feed_forward_proj": "relu"}, _OWN_OUTPUT),
-    "bart": Tiny("Bart", _BART),
-    "bart, untied": Tiny("Bart", {**_BART, **_APART, "scale_embedding": True, "activation_function": "relu"}),
-    "mbart": Tiny("MBart", {**_BART, "scale_embedding": True}),
-    "mbart, untied": Tiny("MBart", {**_BART, **_APART, "activation_function": "silu"}),
-    "marian": Tiny("Marian", {**_BART, "scale_embedding": True, "activation_function": "swish"}),
-    "marian, untied": Tiny("Marian", {**_BART, **_APART, "activation_function": "relu"}),
-    "marian, two vocabularies": Tiny(
+    "mt5": TinyModel("MT5", {**_T5, "feed_forward_proj": "gelu"}, _OWN_OUTPUT),
+    "umt5": TinyModel("UMT5", {**_T5, "feed_forward_proj": "gated-silu"}),
+    "umt5, untied": TinyModel("UMT5", {**_T5, "feed_forward_proj": "relu"}, _OWN_OUTPUT),
+    "bart": TinyModel("Bart", _BART),
+    "bart, untied": TinyModel("Bart", {**_BART, **_APART, "scale_embedding": True, "activation_function": "relu"}),
+    "mbart": TinyModel("MBart", {**_BART, "scale_embedding": True}),
+    "mbart, untied": TinyModel("MBart", {**_BART, **_APART, "activation_function": "silu"}),
+    "marian": TinyModel("Marian", {**_BART, "scale_embedding": True, "activation_function": "swish"}),
+    "marian, untied": TinyModel("Marian", {**_BART, **_APART, "activation_function": "relu"}),
+    "marian, two vocabularies": TinyModel(
         "Marian",
         {**_BART, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 43}
         | {"activation_function": "gelu_new"},
     ),
-    "pegasus": Tiny("Pegasus", {**_BART, "scale_embedding": True, "activation_function": "relu"}),
-    "pegasus, untied": Tiny("Pegasus", {**_BART, **_APART}),
-    "m2m_100": Tiny("M2M100", _BART),
-    "m2m_100, untied": Tiny(
+    "pegasus": TinyModel("Pegasus", {**_BART, "scale_embedding": True, "activation_function": "relu"}),
+    "pegasus, untied": TinyModel("Pegasus", {**_BART, **_APART}),
+    "m2m_100": TinyModel("M2M100", _BART),
+    "m2m_100, untied": TinyModel(
         "M2M100",
         {**_BART, **_APART, "scale_embedding": False, "activation_function": "gelu", "pad_token_id": 4},
     ),
-    "t5gemma": Tiny("T5Gemma", _gemma({}, {})),
-    "t5gemma, untied": Tiny(
+    "t5gemma": TinyModel("T5Gemma", _gemma({}, {})),
+    "t5gemma, untied": TinyModel(
         "T5Gemma",
         _gemma(
             {**_PLAIN, "vocab_size": 43, "layer_types": ["sliding_attention", "sliding_attention", "full_attention"]},
@@ -100,7 +97,7 @@ MODELS = {
             **_APART,
         ),
     ),
-    "t5gemma, all full": Tiny(
+    "t5gemma, all full": TinyModel(
         "T5Gemma",
         _gemma(
             {**_FULL, "layer_types": ["full_attention"] * 3},

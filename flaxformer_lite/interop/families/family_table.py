@@ -1,4 +1,4 @@
-"""All families, by the ``model_type`` of their ``config.json``."""
+"""All model families by the ``model_type`` of their ``config.json``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,120 @@
+"""Export of vocabularies that training built as ``tokenizer.json``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from flaxformer_lite.data.vocabularies.vocabulary import (
+    UNKNOWN_SIGN,
+    ByteVocabulary,
+    CharacterVocabulary,
+    SentencePieceVocabulary,
+    Vocabulary,
+    WordVocabulary,
+)
+from flaxformer_lite.interop.special_tokens import SpecialTokens
+from flaxformer_lite.types import SpecialIds
+
+logger = logging.getLogger(__name__)
+
+_STRIP_FIRST_SPACE = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+_FUSE = {"type": "Fuse"}
+
+
+def write_tokenizer(vocabularies: tuple[Vocabulary, Vocabulary], special: SpecialTokens, target: Path) -> None:
+    """Writes tokenizer.json and tokenizer_config.json, or logs why there is no such tokenizer."""
+    source, other = vocabularies
+    tokenizer = make_tokenizer_json(source)
+    if source.to_json() != other.to_json() or not tokenizer:
+        reason = "source and target vocabularies differ" if tokenizer else "there is none of this kind of vocabulary"
+        logger.warning(f"no tokenizer.json is written: {reason}")
+        return
+    names = dict(zip(("pad_token", "eos_token", "bos_token"), _special_tokens(source), strict=True))
+    # Special tokens that are spelled in a text are ordinary text.
+    names |= {"split_special_tokens": True, "clean_up_tokenization_spaces": False}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | names
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+
+
+def make_tokenizer_json(vocabulary: Vocabulary) -> dict[str, Any]:
+    """The tokenizer.json of a vocabulary; an empty object where there is none of its kind."""
+    special, components = _special_tokens(vocabulary), _components(vocabulary)
+    if not components:
+        return {}
+    added = [
+        {"id": i, "content": token, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False}
+        for i, token in enumerate(special)
+    ]  # fmt: skip
+    end = {"SpecialToken": {"id": special[1], "type_id": 0}}
+    append_end = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, end],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, end, {"Sequence": {"id": "B", "type_id": 0}}, end],
+        "special_tokens": {special[1]: {"id": special[1], "ids": [1], "tokens": [special[1]]}},
+    }
+    empty = {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, "pre_tokenizer": None}
+    return empty | {"added_tokens": added, "post_processor": append_end} | components
+
+
+def _special_tokens(vocabulary: Vocabulary) -> list[str]:
+    """The tokens that decoded text omits; it shows the unknown token."""
+    return [vocabulary.token(i) for i in range(len(SpecialIds._fields)) if i != vocabulary.special.unknown]
+
+
+def _components(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Normalizer, pre-tokenizer, model and decoder."""
+    tokens = [vocabulary.token(i) for i in range(vocabulary.size)]
+    unknown = tokens[vocabulary.special.unknown]
+    word_level = {"type": "WordLevel", "vocab": {token: i for i, token in enumerate(tokens)}, "unk_token": unknown}
+    show_unknown = _replace({"String": unknown}, UNKNOWN_SIGN)
+    match vocabulary:
+        case WordVocabulary():
+            join = [_replace({"Regex": "^"}, vocabulary.separator), _FUSE, _STRIP_FIRST_SPACE]
+            split = {"type": "WhitespaceSplit"}
+            return {"pre_tokenizer": split, "model": word_level, "decoder": _sequence(show_unknown, *join)}
+        case CharacterVocabulary():
+            split = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
+            return {"pre_tokenizer": split, "model": word_level, "decoder": _sequence(show_unknown, _FUSE)}
+        case ByteVocabulary():
+            return _byte_level(tokens[: len(SpecialIds._fields)], show_unknown)
+        case SentencePieceVocabulary():
+            return _unigram(vocabulary, tokens)
+    return {}
+
+
+def _byte_level(special: list[str], show_unknown: dict[str, Any]) -> dict[str, Any]:
+    """A byte-level BPE without merges; each byte is written as in the tokenizer of GPT-2 (Radford et al. 2019)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    table = {token: i for i, token in enumerate([*special, *(characters[byte] for byte in range(256))])}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    return {
+        "pre_tokenizer": byte_level,
+        "model": {"type": "BPE", "vocab": table, "merges": []},
+        "decoder": _sequence(show_unknown, byte_level),
+    }
+
+
+def _unigram(vocabulary: SentencePieceVocabulary, tokens: list[str]) -> dict[str, Any]:
+    scores = [[token, vocabulary.score(i)] for i, token in enumerate(tokens)]
+    to_underline = [{"type": "Prepend", "prepend": "▁"}, _replace({"String": " "}, "▁")]
+    to_space = _replace({"String": "▁"}, " ")
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": to_underline},
+        "model": {"type": "Unigram", "unk_id": vocabulary.special.unknown, "vocab": scores, "byte_fallback": True},
+        "decoder": _sequence(to_space, {"type": "ByteFallback"}, _FUSE, _STRIP_FIRST_SPACE),
+    }
+
+
+def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def _sequence(*decoders: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", "decoders": list(decoders)}
