@@ -91,6 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _kind(hint: Any) -> dict[str, Any]:
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
+    if get_origin(hint) is typing.Union:  # of names and an import path
+        return {"metavar": "|".join([*get_args(get_args(hint)[0]), "module:name"])}
     if get_origin(hint) is tuple:
         return {"type": _split, "metavar": "A,B"}
     if hint is bool:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from flaxformer_lite.config.key_types import (
+    Bounds,
+    Fraction,
+    ImportPath,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Options,
+    PositiveFloat,
+    PositiveInt,
+    Rate,
+)
 
 
 @dataclass(frozen=True)
 class VocabularyConfig:
     """How text becomes token ids (``data.source_vocabulary``, ``data.target_vocabulary``)."""
 
-    kind: Literal["byte", "character", "word", "sentencepiece", "saved"]
-    size: int  # at most this many entries, special ones included; 0: as many as the training text has
+    kind: Literal["byte", "character", "word", "sentencepiece", "saved"] | ImportPath
+    size: NonNegativeInt  # at most this many entries, special ones included; 0: as many as the training text has
     model: str  # sentencepiece: a model file to use as it is, "": train one; saved: the file of a work folder
+    options: Options
 
 
 @dataclass(frozen=True)
@@ -47,28 +60,29 @@ class ReverseConfig:
     """Random short strings and their reversals."""
 
     alphabet: str
-    min_length: int
+    min_length: PositiveInt
     max_length: int
-    examples: int  # of the training split; validation and test have a tenth each
+    examples: Annotated[int, Bounds(at_least=10)]  # of the training split; validation and test have a tenth each
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """What to learn from, and how it is cut into batches."""
 
-    task: Literal["cmudict", "text", "tfds", "reverse"]
+    task: Literal["cmudict", "text", "tfds", "reverse"] | ImportPath
     cmudict: CmudictConfig
     text: TextConfig
     tfds: TfdsConfig
     reverse: ReverseConfig
+    options: Options
     source_vocabulary: VocabularyConfig
     target_vocabulary: VocabularyConfig
     share_vocabulary: bool
-    max_source_length: int
-    max_target_length: int
+    max_source_length: Annotated[int, Bounds(at_least=2)]
+    max_target_length: Annotated[int, Bounds(at_least=2)]
     overlength: Literal["drop", "truncate"]
-    num_buckets: int
-    prefetch: int
+    num_buckets: PositiveInt
+    prefetch: NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -189,30 +203,32 @@ class ModelConfig:
 class PlateauConfig:
     """When the learning rate falls that waits for the loss to stand still."""
 
-    factor: float
-    patience: int
-    window: int
+    factor: Annotated[float, Bounds(at_least=0.01, below=1)]
+    patience: PositiveInt
+    window: PositiveInt
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """How parameters follow gradients."""
 
-    optimizer: Literal["adam", "adamw", "adafactor", "lion", "muon"]
-    learning_rate: float
-    schedule: Literal["inverse_sqrt", "cosine", "linear", "constant", "wsd", "plateau"]
-    warmup_steps: int
-    decay_steps: int
+    optimizer: Literal["adam", "adamw", "adafactor", "lion", "muon"] | ImportPath
+    options: Options
+    learning_rate: NonNegativeFloat
+    schedule: Literal["inverse_sqrt", "cosine", "linear", "constant", "wsd", "plateau"] | ImportPath
+    schedule_options: Options
+    warmup_steps: NonNegativeInt
+    decay_steps: NonNegativeInt
     plateau: PlateauConfig
-    beta1: float
-    beta2: float
-    epsilon: float
-    momentum: float
-    weight_decay: float
+    beta1: Rate
+    beta2: Rate
+    epsilon: NonNegativeFloat
+    momentum: Rate
+    weight_decay: NonNegativeFloat
     no_decay: tuple[str, ...]
     lr_multipliers: tuple[str, ...]
     frozen: tuple[str, ...]
-    clip_norm: float
+    clip_norm: NonNegativeFloat
 
 
 @dataclass(frozen=True)
@@ -220,8 +236,8 @@ class DistillConfig:
     """Trained models whose word by word predictions are learned, beside the labels."""
 
     teachers: tuple[str, ...]
-    weight: float
-    temperature: float
+    weight: Fraction
+    temperature: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -229,65 +245,71 @@ class TrainConfig:
     """The training run."""
 
     init_from: str
-    steps: int
-    batch_size: int
-    grad_accum_steps: int
+    steps: PositiveInt
+    batch_size: PositiveInt
+    grad_accum_steps: PositiveInt
     loss: Literal["cross_entropy", "kl_divergence"]
-    label_smoothing: float
-    z_loss: float
-    r_drop: float
+    label_smoothing: Rate
+    z_loss: NonNegativeFloat
+    r_drop: NonNegativeFloat
+    loss_terms: tuple[ImportPath, ...]
+    loss_options: Options
     distill: DistillConfig
-    ema_decay: float
-    log_every: int
-    eval_every: int
-    save_every: int
-    keep_latest: int
-    keep_best: int
-    patience: int
-    max_nonfinite_steps: int
-    max_compiles: int
+    ema_decay: Rate
+    log_every: PositiveInt
+    eval_every: PositiveInt
+    save_every: PositiveInt
+    keep_latest: PositiveInt
+    keep_best: NonNegativeInt
+    patience: NonNegativeInt
+    max_nonfinite_steps: PositiveInt
+    max_compiles: NonNegativeInt
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """Evaluation during training and by the ``evaluate`` command."""
 
-    metrics: tuple[Literal["exact_match", "wer", "per", "bleu", "chrf"], ...]
-    best_metric: Literal["loss", "token_accuracy", "exact_match", "wer", "per", "bleu", "chrf"]
-    max_examples: int
-    num_samples: int
+    metrics: tuple[Literal["exact_match", "wer", "per", "bleu", "chrf"] | ImportPath, ...]
+    metric_options: Options
+    best_metric: Literal["loss", "token_accuracy", "exact_match", "wer", "per", "bleu", "chrf"] | ImportPath
+    max_examples: NonNegativeInt
+    num_samples: NonNegativeInt
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
     """From a source to hypotheses."""
 
-    method: Literal["greedy", "beam", "sample", "mbr"]
-    beam_size: int
+    method: Literal["greedy", "beam", "sample", "mbr"] | ImportPath
+    options: Options
+    beam_size: PositiveInt
     beam_variant: Literal["google", "hf", "fairseq", "marian"]
-    length_penalty: float
+    length_penalty: NonNegativeFloat
     early_stopping: Literal["false", "true", "never"]
-    num_beam_groups: int
-    diversity_penalty: float
-    num_samples: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
+    num_beam_groups: PositiveInt
+    diversity_penalty: NonNegativeFloat
+    num_samples: PositiveInt
+    temperature: PositiveFloat
+    top_k: NonNegativeInt
+    top_p: Annotated[float, Bounds(at_least=0.001, at_most=1)]
+    min_p: Fraction
     utility: Literal["chrf", "bleu", "edit_distance"]
-    repetition_penalty: float
-    no_repeat_ngram_size: int
-    min_length: int
+    repetition_penalty: PositiveFloat
+    no_repeat_ngram_size: NonNegativeInt
+    min_length: NonNegativeInt
     suppress_tokens: tuple[str, ...]
     end_tokens: tuple[str, ...]
     renormalize_logits: bool
     forced_bos: bool
     forced_eos: bool
+    logits_processors: tuple[ImportPath, ...]
+    logits_processor_options: Options
     ensemble: Literal["probability", "log_probability"]
-    n_best: int
-    batch_size: int
-    max_length_ratio: float
-    max_length_offset: int
+    n_best: PositiveInt
+    batch_size: PositiveInt
+    max_length_ratio: NonNegativeFloat
+    max_length_offset: PositiveInt
 
 
 @dataclass(frozen=True)
@@ -336,7 +358,7 @@ class ParallelConfig:
 class Config:
     """A whole run."""
 
-    seed: int
+    seed: NonNegativeInt
     data: DataConfig
     model: ModelConfig
     optim: OptimConfig
@@ -347,3 +369,20 @@ class Config:
     logical_axis_rules: LogicalAxisRulesConfig
     precision: PrecisionConfig
     parallel: ParallelConfig
+
+
+# The free options of each key that accepts an import path. Where the key lists several, its options are keyed by the
+# name of the class: config.eval.metric_options.Rouge belongs to "my_metrics:Rouge".
+OPTIONS_KEYS = {
+    "data.task": "data.options",
+    "data.source_vocabulary.kind": "data.source_vocabulary.options",
+    "data.target_vocabulary.kind": "data.target_vocabulary.options",
+    "optim.optimizer": "optim.options",
+    "optim.schedule": "optim.schedule_options",
+    "decode.method": "decode.options",
+}
+LIST_OPTIONS_KEYS = {
+    "eval.metrics": "eval.metric_options",
+    "train.loss_terms": "train.loss_options",
+    "decode.logits_processors": "decode.logits_processor_options",
+}

@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
 def _data() -> ConfigDict:
     """What is learned from, and how it is cut into batches."""
     data = ConfigDict()
-    data.task = "reverse"  # cmudict | text | tfds | reverse: what is read; more settings in the group of its name
+    data.task = "reverse"  # cmudict | text | tfds | reverse, each with its group below | module:name
     data.cmudict = ConfigDict(
         {
             "keep_stress": False,  # True: AH0, AH1 and AH2 stay distinct
@@ -72,10 +72,13 @@ def _data() -> ConfigDict:
             "examples": 20_000,  # to train on; validation and test have a tenth of that each
         }
     )
+    data.options = ConfigDict()  # of a task module:name
     vocabulary = {
-        "kind": "character",  # byte | character | word | sentencepiece | saved: that of another work folder
+        "kind": "character",  # byte | character | word | sentencepiece | saved (that of another work folder) |
+        # module:name
         "size": 0,  # entries at most, special ones included; 0: all that the training text has (SentencePiece: 8000)
         "model": "",  # sentencepiece: a .model file; "": train one on the training split; saved: a .vocabulary.json
+        "options": {},  # of a kind module:name
     }
     data.source_vocabulary = ConfigDict(vocabulary)
     data.target_vocabulary = ConfigDict(vocabulary)
@@ -199,10 +202,14 @@ def _rnn() -> ConfigDict:
 def _optim() -> ConfigDict:
     """How parameters follow gradients."""
     optim = ConfigDict()
-    optim.optimizer = "adam"  # adam | adamw | adafactor (as T5's) | lion | muon (of matrices; of all else adamw)
+    optim.optimizer = "adam"  # adam | adamw | adafactor (as T5's) | lion | muon (of matrices; of all else adamw) |
+    # module:name
+    optim.options = ConfigDict()  # of an optimizer module:name
     optim.learning_rate = 1e-3  # the peak, reached after warm-up; adafactor: relative to a parameter's size (T5: 0.01)
-    optim.schedule = "inverse_sqrt"  # inverse_sqrt | cosine | linear | constant | wsd | plateau; cosine and linear end
-    # at 0; wsd (warm-up, stable, decay) is constant and then falls to 0; plateau is constant while the loss falls
+    optim.schedule = "inverse_sqrt"  # inverse_sqrt | cosine | linear | constant | wsd | plateau | module:name;
+    # cosine and linear end at 0; wsd (warm-up, stable, decay) is constant, then falls to 0; plateau is constant while
+    # the loss falls
+    optim.schedule_options = ConfigDict()  # of a schedule module:name
     optim.warmup_steps = 1_000  # steps of linear rise
     optim.decay_steps = 0  # steps at the end over which wsd falls; wsd only, which needs some
     optim.plateau = ConfigDict(
@@ -236,6 +243,8 @@ def _train() -> ConfigDict:
     train.label_smoothing = 0.1  # probability spread evenly over the vocabulary
     train.z_loss = 0.0  # times (log of the softmax's sum)², which keeps logits near 0; 1e-4 is usual
     train.r_drop = 0.0  # alpha of R-Drop, which draws two passes with other dropout together; doubles the work
+    train.loss_terms = ()  # module:name of each term that is added to the loss
+    train.loss_options = ConfigDict()  # of each of them, by the name of its class
     train.distill = ConfigDict(
         {
             "teachers": (),  # work folders of trained models with the same vocabularies; their mean is learned
@@ -250,9 +259,8 @@ def _train() -> ConfigDict:
     train.keep_latest = 2  # checkpoints
     train.keep_best = 1  # checkpoints, by eval.best_metric
     train.patience = 0  # evaluations without a better eval.best_metric before stopping; 0: never
-    train.max_nonfinite_steps = (
-        10  # updates in a row skipped for a loss or gradient that is not finite, before the run stops
-    )
+    train.max_nonfinite_steps = 10  # consecutive updates skipped for a loss or gradient that is not finite, before the
+    # run stops
     train.max_compiles = 0  # programs that the training step may be compiled to, one a shape of batch; 0: any number
     return train
 
@@ -260,7 +268,8 @@ def _train() -> ConfigDict:
 def _eval() -> ConfigDict:
     """What is measured, in training and by ``evaluate``."""
     evaluation = ConfigDict()
-    evaluation.metrics = ("exact_match",)  # by decoding: exact_match, wer, per, bleu, chrf
+    evaluation.metrics = ("exact_match",)  # by decoding: exact_match, wer, per, bleu, chrf, module:name
+    evaluation.metric_options = ConfigDict()  # of each metric module:name, by the name of its class
     evaluation.best_metric = "loss"  # loss, token_accuracy or one of eval.metrics
     evaluation.max_examples = 1_000  # of the validation split, at each evaluation in training; 0: all
     evaluation.num_samples = 3  # decodes shown at each evaluation
@@ -270,7 +279,8 @@ def _eval() -> ConfigDict:
 def _decode() -> ConfigDict:
     """From a source to hypotheses."""
     decode = ConfigDict()
-    decode.method = "greedy"  # greedy | beam | sample | mbr: the sample that agrees best with the others
+    decode.method = "greedy"  # greedy | beam | sample | mbr (the sample that agrees best with the others) | module:name
+    decode.options = ConfigDict()  # of a method module:name
     decode.beam_size = 5  # hypotheses kept of each line; beam only
     decode.beam_variant = "google"  # google | hf | fairseq | marian: whose length penalty and end of the search
     decode.length_penalty = 0.6  # alpha; google: log P / ((5 + length) / 6)**alpha; the others: log P / length**alpha
@@ -291,6 +301,8 @@ def _decode() -> ConfigDict:
     decode.renormalize_logits = False  # what these rules leave to say has probability 1 together again
     decode.forced_bos = True  # what opens every text of a published vocabulary, such as a language, costs nothing
     decode.forced_eos = False  # nor does the end token where an output has as many tokens as it may, and ends there
+    decode.logits_processors = ()  # module:name of each, applied in this order after the rules above
+    decode.logits_processor_options = ConfigDict()  # of each of them, by the name of its class
     decode.ensemble = "probability"  # probability | log_probability: what several models' mean is taken of
     decode.n_best = 1  # hypotheses printed for each line
     decode.batch_size = 64  # lines decoded together

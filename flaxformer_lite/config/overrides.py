@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from flaxformer_lite.config import parsing, python_files
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.errors import InputError
+from flaxformer_lite.config.key_types import Options
+from flaxformer_lite.errors import InputError, require
 
 
 def load(file: str | None, overrides: Sequence[str]) -> Config:
@@ -65,21 +68,62 @@ def overridden(config: Any, overrides: Sequence[str], source: str) -> Config:
 
 
 def _changed(config: Any, overrides: Sequence[str], source: str) -> Any:
-    from absl import flags  # here, because --help needs neither
-    from ml_collections import config_flags
-
     config.unlock()  # a key that the file misspelt is named by from_dict, with the nearest one
     known, present = parsing.known_keys(), _flat_keys(config)
+    texts: dict[str, list[str]] = {}
     for override in overrides:
-        _check_key(override, known, present, source)
-    argv = ["", *_split_tuples(overrides, config)]
-    parsed = flags.FlagValues()
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=parsed, lock_config=False, sys_argv=argv)
-        parsed(argv)
-    except (flags.Error, ValueError, TypeError) as error:
-        raise InputError(str(error).removeprefix("flag ")) from error
+        key = key_of(override)
+        _check_key(key, known, present, source)
+        texts.setdefault(key, []).append("false" if override.startswith("--no") else override.partition("=")[2])
+    for key, given in texts.items():
+        hint = parsing.key_type(key)
+        values = [_parse_text(hint, text, f"config.{key}={text}") for text in given]
+        _set(config, key, sum(values, ()) if get_origin(hint) is tuple else values[-1])
     return config
+
+
+def _set(config: Any, key: str, value: Any) -> None:
+    *groups, name = key.split(".")
+    for group in groups:
+        if group not in config:
+            config[group] = {}  # within free options
+        config = config[group]
+    with config.ignore_type():
+        config[name] = value
+
+
+def _parse_text(hint: Any, text: str, subject: str) -> Any:
+    """Converts the text of an override to the declared type of its key; ``parsing`` checks bounds and choices."""
+    if get_origin(hint) is Annotated:
+        return _parse_text(hint.__origin__, text, subject)
+    if get_origin(hint) is tuple:
+        return _parse_tuple(get_args(hint)[0], text, subject)
+    if hint is bool:
+        require(text.lower() in ("true", "false"), subject, "must be true or false")
+        return text.lower() == "true"
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            kind = "a whole number, such as 10000" if hint is int else "a number, such as 0.001 or 1e-3"
+            raise InputError(subject, f"must be {kind}") from None
+    if hint is Any:  # an option, whose class checks its type
+        try:
+            return {"true": True, "false": False}.get(text) or ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+    return text
+
+
+def _parse_tuple(element: Any, text: str, subject: str) -> tuple[Any, ...]:
+    """Parses ``a,b``, or a Python tuple such as ``('a,b',)`` where values contain commas."""
+    if not re.match(r"[(\[]?\s*['\"]|\(\s*\)$", text):
+        return tuple(_parse_text(element, part, subject) for part in text.removesuffix(",").split(","))
+    try:
+        values = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise InputError(subject, "must be values between commas, or a Python tuple such as ('a', 'b')") from None
+    return tuple(values) if isinstance(values, tuple | list) else (values,)
 
 
 def _get_config(path: Path) -> Any:
@@ -121,19 +165,24 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].partition("config.")[2]
 
 
-def _check_key(override: str, known: Iterable[str], present: Iterable[str], file: str) -> None:
-    key = key_of(override)
+def _check_key(key: str, known: Sequence[str], present: Iterable[str], file: str) -> None:
     inside = [name for name in known if name.startswith(f"{key}.")]
-    if inside:
+    require(
+        not inside,
+        f"config.{key}",
+        "is a group of keys",
+        f"override one of them, such as config.{inside[0] if inside else ''}",
+    )
+    if parsing.options_key(key):
+        return
+    if parsing.key_type(key) is Options:
         raise InputError(
-            f"{override}: config.{key} is a group of settings; change one of them, such as config.{inside[0]}"
+            f"config.{key}", "is a group of options", f"override one of them, as in config.{key}.NAME=VALUE"
         )
     if key not in known:
         raise parsing.unknown_key(key)
-    if key not in present:
-        raise InputError(
-            f"{override}: {file} does not set config.{key}; start from flaxformer_lite.config.defaults, with every key"
-        )
+    remedy = "start from flaxformer_lite.config.defaults, which has every key"
+    require(key in present, f"config.{key}", f"{file} does not set it", remedy)
 
 
 def _flat_keys(config: Any) -> list[str]:
@@ -142,16 +191,3 @@ def _flat_keys(config: Any) -> list[str]:
     for key, value in config.items():
         keys += [f"{key}.{name}" for name in _flat_keys(value)] if hasattr(value, "items") else [key]
     return keys
-
-
-def _split_tuples(overrides: Sequence[str], config: Any) -> list[str]:
-    """Writes ``--config.k=a,b`` of a tuple as ``--config.k=a --config.k=b``, which absl understands."""
-    words = []
-    for override in overrides:
-        flag, _, text = override.partition("=")
-        value = config
-        for name in key_of(override).split("."):
-            value = value[name]
-        plain = isinstance(value, tuple) and not text.startswith(("(", "[", "'", '"'))
-        words += [f"{flag}={part}" for part in text.removesuffix(",").split(",")] if plain else [override]
-    return words

@@ -1,64 +1,83 @@
-"""From nested plain values to a checked ``Config`` and back: strict, and with errors that name the key."""
+"""Strict conversion between nested plain values and a checked ``Config``; errors name the key and the nearest one."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import math
+import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.config.key_types import Bounds, ImportPath, Options, is_import_path
 from flaxformer_lite.config.validation import check, refuse_float16
-from flaxformer_lite.errors import InputError
+from flaxformer_lite.errors import InputError, require
 
-T = TypeVar("T")
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """Makes a checked ``Config`` of nested plain values.
+    """Converts nested plain values to a checked ``Config``.
 
     Raises:
       InputError: a key is unknown, missing or ill-typed, or values contradict one another; it names the key (and the
         nearest known one).
     """
     refuse_float16(values)
-    config = _build(Config, values, path="")
+    config = _parse_group(Config, values, "config")
     check(config)
     return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Nested plain values that ``from_dict`` (also after a trip through JSON) makes the same config of."""
+    """Converts a config to nested plain values, which ``from_dict`` inverts (also after a conversion to JSON)."""
     return dataclasses.asdict(config)
 
 
-def known_keys(kind: Any = Config, prefix: str = "") -> list[str]:
-    """All dotted keys, such as ``model.num_layers``."""
+def key_type(key: str) -> Any:
+    """The declared type of a dotted key, such as ``int`` of ``seed``; of an option or an unknown key ``Any``."""
+    hint: Any = Config
+    for name in key.split("."):
+        hint = (
+            typing.get_type_hints(hint, include_extras=True).get(name, Any) if dataclasses.is_dataclass(hint) else Any
+        )
+    return hint
+
+
+def known_keys(group: Any = Config, prefix: str = "") -> list[str]:
+    """All dotted keys, such as ``optim.learning_rate``; a mapping of free options is one key."""
     keys = []
-    for name, hint in typing.get_type_hints(kind).items():
+    for name, hint in typing.get_type_hints(group).items():
         keys += known_keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [f"{prefix}{name}"]
     return keys
 
 
-def short_name(key: str, known: Sequence[str]) -> str:
-    """The end of a dotted key that no other known one has: ``learning_rate``, but ``source_vocabulary.kind``."""
+def options_key(key: str) -> str | None:
+    """The mapping of free options that holds a dotted key, such as ``data.options`` of ``data.options.path``."""
     parts = key.split(".")
-    ends = (".".join(parts[start:]) for start in range(len(parts) - 1, 0, -1))
+    groups = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return next((group for group in groups if key_type(group) is Options), None)
+
+
+def short_name(key: str, known: Sequence[str]) -> str:
+    """The shortest unique suffix of a dotted key: ``learning_rate``, but ``source_vocabulary.kind``."""
+    parts = key.split(".")
+    suffixes = (".".join(parts[start:]) for start in range(len(parts) - 1, 0, -1))
     taken = [f".{other}" for other in known if other != key]
-    return next((end for end in ends if not any(other.endswith(f".{end}") for other in taken)), key)
+    return next((suffix for suffix in suffixes if not any(other.endswith(f".{suffix}") for other in taken)), key)
 
 
 def unknown_key(key: str) -> InputError:
     """The error for a dotted key that does not exist, with the nearest one that does."""
-    known = known_keys()
+    known, groups = known_keys(), [field.name for field in dataclasses.fields(Config)]
     leaf = key.rpartition(".")[2]
-    near = difflib.get_close_matches(key, known + _groups(), n=1, cutoff=0.6) or [
+    near = difflib.get_close_matches(key, known + groups, n=1, cutoff=0.6) or [
         k for k in known if k.rpartition(".")[2] == leaf
     ]
-    hint = f"; did you mean config.{near[0]}?" if near else f"; the groups are {', '.join(_groups())}"
-    return InputError(f"config.{key}: there is no such key{hint}")
+    hint = f"did you mean config.{near[0]}?" if near else f"the groups are {', '.join(groups)}"
+    return InputError(f"config.{key}", "there is no such key", hint)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -68,54 +87,107 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
         before, after = old.get(key, "(absent)"), new.get(key, "(absent)")
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += difference(before, after, f"{prefix}{key}.")
-        elif _plain(before) != _plain(after):
+        elif _with_tuples(before) != _with_tuples(after):
             lines.append(f"{prefix}{key}: {before!r} → {after!r}")
     return lines
 
 
-def _groups() -> list[str]:
-    return [field.name for field in dataclasses.fields(Config)]
+def parse_value(hint: Any, value: Any, name: str) -> Any:
+    """Converts a plain value to its declared type.
 
+    Args:
+      hint: a scalar type, ``Literal``, ``tuple[T, ...]``, a dataclass, ``Options``, a union of these, or one of them
+        ``Annotated`` with ``Bounds``; ``Any``: the value is taken as it is.
+      value: what a config, a JSON file or an override contains.
+      name: of the value, for error messages: ``config.optim.learning_rate``.
 
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _build(kind: type[T], values: Any, path: str) -> T:
-    if not isinstance(values, Mapping):
-        raise InputError(f"config.{path.rstrip('.')} is a group of keys, got {values!r}")
-    hints = typing.get_type_hints(kind)
-    for key in values:
-        if key not in hints:
-            raise unknown_key(f"{path}{key}")
-    for key in hints:
-        if key not in values:
-            raise InputError(
-                f"config.{path}{key} is missing; start from flaxformer_lite/config/defaults.py, which has every key"
-            )
-    return kind(**{key: _value(hint, values[key], f"{path}{key}") for key, hint in hints.items()})
-
-
-def _value(hint: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, f"{path}.")
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            near = difflib.get_close_matches(str(value), get_args(hint), n=1)
-            raise InputError(
-                f"config.{path}={value!r}: must be one of {', '.join(get_args(hint))}"
-                + (f"; did you mean {near[0]}?" if near else "")
-            )
+    Raises:
+      InputError: the value is not of that type or violates its bounds.
+    """
+    if hint is Any:
         return value
+    if hint is Options:
+        return _parse_options(value, name)
+    if dataclasses.is_dataclass(hint):
+        return _parse_group(hint, value, name)
+    if hint == ImportPath or get_origin(hint) in (Literal, typing.Union, types.UnionType):
+        return _parse_choice(get_args(hint) if hint != ImportPath else (hint,), hint, value, name)
+    if get_origin(hint) is Annotated:
+        return _parse_bounded(hint, value, name)
     if get_origin(hint) is tuple:
         element = get_args(hint)[0]
-        if not isinstance(value, tuple | list):
-            raise InputError(f"config.{path}={value!r}: must be a tuple, such as ('a', 'b')")
-        return tuple(_value(element, item, f"{path}[{i}]") for i, item in enumerate(value))
+        require(isinstance(value, tuple | list), f"{name}={value!r}", "must be a tuple, such as ('a', 'b')")
+        return tuple(parse_value(element, item, f"{name}[{i}]") for i, item in enumerate(value))
+    return _parse_scalar(hint, value, name)
+
+
+def _parse_group(group: Any, values: Any, name: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise InputError(name, f"is a group of keys, got {values!r}")
+    hints = typing.get_type_hints(group, include_extras=True)
+    for key in values:
+        if key not in hints:
+            raise unknown_key(f"{name}.{key}".removeprefix("config."))
+    for key in hints:
+        remedy = "start from flaxformer_lite/config/defaults.py, which has every key"
+        require(key in values, f"{name}.{key}", "is missing", remedy)
+    return group(**{key: parse_value(hint, values[key], f"{name}.{key}") for key, hint in hints.items()})
+
+
+def _parse_choice(members: Sequence[Any], hint: Any, value: Any, name: str) -> Any:
+    """Parses a ``Literal``, a union, or an import path: names are compared first, then the other members are tried."""
+    literals = (
+        members
+        if get_origin(hint) is Literal
+        else [n for m in members for n in get_args(m) if get_origin(m) is Literal]
+    )
+    if value in literals or (value is None and type(None) in members):
+        return value
+    accepts_path = ImportPath in members
+    if accepts_path and isinstance(value, str) and is_import_path(value):
+        return value
+    others = [m for m in members if m not in (ImportPath, type(None)) and get_origin(m) is not Literal]
+    if others and get_origin(hint) is not Literal:
+        return parse_value(others[0], value, name)
+    choices = ", ".join([*map(str, literals), *(["an import path module:name"] if accepts_path else [])])
+    near = difflib.get_close_matches(str(value), [str(choice) for choice in literals], n=1)
+    reason = f"must be one of {choices}" if literals else f"must be {choices}"
+    raise InputError(f"{name}={value!r}", reason, f"did you mean {near[0]}?" if near else "")
+
+
+def _parse_bounded(hint: Any, value: Any, name: str) -> Any:
+    number = parse_value(hint.__origin__, value, name)
+    for bounds in hint.__metadata__:
+        if isinstance(bounds, Bounds) and (violation := bounds.violation(number)):
+            raise InputError(f"{name}={number}", violation)
+    return number
+
+
+def _parse_scalar(hint: Any, value: Any, name: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise InputError(f"config.{path}={value!r}: must be of type {hint.__name__}, got {type(value).__name__}")
-    if hint is float and not math.isfinite(value):
-        raise InputError(f"config.{path}={value!r}: must be a finite number")
+        raise InputError(f"{name}={value!r}", f"must be {_TYPE_NAMES.get(hint, hint)}")
+    require(hint is not float or math.isfinite(value), f"{name}={value!r}", "must be a finite number")
     return value
+
+
+def _parse_options(value: Any, name: str) -> Options:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InputError(f"{name}={value!r}", "must be a mapping of names to values, such as {'path': 'a.json'}")
+    return Options({key: _plain_value(item, f"{name}.{key}") for key, item in value.items()})
+
+
+def _plain_value(value: Any, name: str) -> Any:
+    """A value that JSON can hold; sequences become tuples."""
+    if isinstance(value, Mapping):
+        return _parse_options(value, name)
+    if isinstance(value, tuple | list):
+        return tuple(_plain_value(item, f"{name}[{i}]") for i, item in enumerate(value))
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise InputError(f"{name}={value!r}", "must be a string, a finite number, True, False, None, a tuple or a mapping")
+
+
+def _with_tuples(value: Any) -> Any:
+    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from flaxformer_lite.config.dataclasses import Config, DataConfig, DecodeConfig, ModelConfig, OptimConfig
+from flaxformer_lite.config.dataclasses import (
+    LIST_OPTIONS_KEYS,
+    OPTIONS_KEYS,
+    Config,
+    DataConfig,
+    DecodeConfig,
+    ModelConfig,
+    OptimConfig,
+)
+from flaxformer_lite.config.key_types import is_import_path
 from flaxformer_lite.config.ranges import check_ranges
 from flaxformer_lite.errors import InputError, require
 
@@ -16,6 +26,7 @@ from flaxformer_lite.errors import InputError, require
 def check(config: Config) -> None:
     """Raises ``InputError`` of the first value that is wrong by itself or contradicts another."""
     check_ranges(config)
+    _check_options(config)
     _check_data(config.data)
     _check_model(config.model, config.data.share_vocabulary)
     _check_training(config)
@@ -50,6 +61,29 @@ def _group(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The group of keys that has this name; none where there is none."""
     found = values.get(name)
     return found if isinstance(found, Mapping) else {}
+
+
+def _check_options(config: Config) -> None:
+    """Refuses options that no import path has: a kind that is implemented here has keys of its own."""
+    for key, options_key in OPTIONS_KEYS.items():
+        kind, options = _get(config, key), _get(config, options_key)
+        reason = f"config.{key}={kind!r} has no free options; those of an import path module:name are given here"
+        require(is_import_path(kind) or not options, f"config.{options_key}={dict(options)!r}", reason)
+    for key, options_key in LIST_OPTIONS_KEYS.items():
+        names = [path.rpartition(":")[2] for path in _get(config, key) if is_import_path(path)]
+        require(len(set(names)) == len(names), f"config.{key}={_get(config, key)!r}", "must have distinct class names")
+        for name, options in _get(config, options_key).items():
+            near = f"the import paths there end in {', '.join(names)}" if names else ""
+            require(
+                name in names, f"config.{options_key}.{name}", f"config.{key} names no import path MODULE:{name}", near
+            )
+            require(
+                isinstance(options, Mapping), f"config.{options_key}.{name}={options!r}", "must be a group of options"
+            )
+
+
+def _get(config: Config, key: str) -> Any:
+    return functools.reduce(getattr, key.split("."), config)
 
 
 def _check_data(data: DataConfig) -> None:
@@ -249,7 +283,7 @@ def _is_positive(number: str) -> bool:
 def _check_decoding(decode: DecodeConfig) -> None:
     most = {"greedy": 1, "beam": decode.beam_size}.get(decode.method, decode.num_samples)
     require(
-        decode.n_best <= most,
+        decode.n_best <= most or is_import_path(decode.method),
         f"config.decode.n_best={decode.n_best}: beam search gives at most config.decode.beam_size={decode.beam_size} "
         f"hypotheses, sampling config.decode.num_samples={decode.num_samples}, greedy search one "
         f"(config.decode.method={decode.method!r})",

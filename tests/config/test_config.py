@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from flaxformer_lite.config import overrides, parsing, ranges
+from flaxformer_lite.config.key_types import Bounds
 from flaxformer_lite.errors import InputError
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _CONFIGS = sorted(path.name for path in (_ROOT / "configs").glob("*.py"))
 
 
@@ -61,7 +62,7 @@ def test_to_dict_survives_json(values):
 def test_known_keys_are_those_of_base(values):
     def flat(group, prefix=""):
         for key, value in group.items():
-            yield from flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+            yield from flat(value, f"{prefix}{key}.") if value and isinstance(value, dict) else [f"{prefix}{key}"]
 
     assert sorted(parsing.known_keys()) == sorted(flat(values))
 
@@ -73,7 +74,7 @@ def test_a_missing_key_is_named(key, values):
     for group in groups:
         inner = inner[group]
     del inner[name]
-    with pytest.raises(InputError, match=rf"config\.{key} is missing"):
+    with pytest.raises(InputError, match=rf"config\.{key}: is missing"):
         parsing.from_dict(values)
 
 
@@ -147,7 +148,7 @@ def test_float16_is_refused_with_the_reason(name, reason, repository):
 
 
 def test_whatever_has_no_groups_at_all_is_named(values):
-    with pytest.raises(InputError, match="precision is a group of keys, got 'float16'"):
+    with pytest.raises(InputError, match="precision: is a group of keys, got 'float16'"):
         parsing.from_dict({**values, "precision": "float16"})
 
 
@@ -161,6 +162,49 @@ def test_an_integer_is_a_number(values):
 def test_a_number_that_is_too_small_is_named(key, values):
     with pytest.raises(InputError, match=rf"config\.{key}=-\d.*: must be at least"):
         parsing.from_dict(_set(values, key, ranges.AT_LEAST[key] - 100))
+
+
+def _bounds() -> dict[str, Bounds]:
+    types = {key: parsing.key_type(key) for key in parsing.known_keys()}
+    return {key: t.__metadata__[0] for key, t in types.items() if hasattr(t, "__metadata__")}
+
+
+@pytest.mark.parametrize("key", _bounds())
+def test_numbers_outside_their_bounds_are_refused(key, values):
+    bounds = _bounds()[key]
+    outside = {f"must be at least {bounds.at_least}": bounds.at_least - 100}
+    if bounds.at_most is not None:
+        outside[f"must be at most {bounds.at_most}"] = bounds.at_most + 1
+    if bounds.below is not None:
+        outside[f"must be below {bounds.below}"] = bounds.below
+    for reason, value in outside.items():
+        with pytest.raises(InputError, match=rf"config\.{key}=-?\d.*: {reason}$"):
+            parsing.from_dict(_set(values, key, value))
+
+
+def test_options_belong_to_import_paths(values):
+    values["data"]["options"] = {"path": "a.json"}
+    with pytest.raises(InputError, match=r"config\.data\.options=.*: config\.data\.task='reverse' has no free options"):
+        parsing.from_dict(values)
+    values["data"]["task"] = "acme.tasks:Json"
+    assert parsing.from_dict(values).data.options == {"path": "a.json"}
+    _set(values, "eval.metrics", ["wer", "acme:Rouge"])
+    _set(values, "eval.metric_options", {"Rouge": {"n": 2}})
+    config = parsing.from_dict(values)
+    assert config.eval.metric_options == {"Rouge": {"n": 2}}
+    assert hash(config) == hash(parsing.from_dict(json.loads(json.dumps(parsing.to_dict(config)))))
+    _set(values, "eval.metric_options", {"Bleurt": {"n": 2}})
+    with pytest.raises(InputError, match=r"metric_options\.Bleurt: config\.eval\.metrics names no .*; .* end in Rouge"):
+        parsing.from_dict(values)
+    _set(values, "eval.metrics", ["acme:Rouge", "other:Rouge"])
+    with pytest.raises(InputError, match=r"config\.eval\.metrics=.*must have distinct class names"):
+        parsing.from_dict(values)
+
+
+@pytest.mark.parametrize("kind", ["acme", "acme:", ":Json", "acme:Js on", "acme.:Json", "1a:b"])
+def test_a_kind_is_a_name_or_an_import_path(kind, values):
+    with pytest.raises(InputError, match=r"config\.data\.task='.*': must be one of .*, an import path module:name"):
+        parsing.from_dict(_set(values, "data.task", kind))
 
 
 @pytest.mark.parametrize("key", ranges.BELOW_ONE)

@@ -56,17 +56,50 @@ def test_the_decoder_is_as_deep_as_the_encoder_unless_set(load):
         assert (model.num_layers, model.num_decoder_layers) == (5, 1)
 
 
+def test_tuples_are_values_between_commas_or_python(load):
+    def frozen(*texts):
+        return load(*(f"--config.optim.frozen={text}" for text in texts)).optim.frozen
+
+    assert frozen("a") == frozen("a,") == frozen("('a',)") == frozen("'a'") == ("a",)
+    assert frozen("a,b") == frozen("a", "b") == frozen("['a', 'b']") == ("a", "b")
+    assert frozen("(a|b)/c,[d]") == ("(a|b)/c", "[d]")
+    assert frozen("'a,b','c'") == ("a,b", "c")
+    assert frozen("3") == ("3",)
+    assert frozen("()") == ()
+
+
+def test_options_need_not_be_in_the_config_file(load):
+    config = load(
+        "--config.data.task=acme:Json",
+        "--config.data.options.path=a.json",
+        "--config.data.options.lower=true",
+        "--config.eval.metrics=wer,acme:Rouge",
+        "--config.eval.metric_options.Rouge.orders=(1, 2)",
+        "--config.eval.metric_options.Rouge.beta=0.5",
+    )
+    assert config.data.options == {"path": "a.json", "lower": True}
+    assert config.eval.metric_options == {"Rouge": {"orders": (1, 2), "beta": 0.5}}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("--config.model.num_layer=2", r"config\.model\.num_layer: .*did you mean config\.model\.num_layers\?"),
-        ("--config.model.num_layers=two", r"--config\.model\.num_layers=two: "),
-        ("--config.model.num_layers=2.5", r"--config\.model\.num_layers=2\.5: "),
-        ("--config.model.num_layers=", r"--config\.model\.num_layers=: "),
-        ("--config.optim.learning_rate=fast", r"--config\.optim\.learning_rate=fast: "),
-        ("--config.data.share_vocabulary=maybe", r"--config\.data\.share_vocabulary=maybe: "),
+        ("--config.train.steps=two", r"^config\.train\.steps=two: must be a whole number"),
+        ("--config.train.steps=1e4", r"^config\.train\.steps=1e4: must be a whole number, such as 10000"),
+        ("--config.train.steps=2.5", r"^config\.train\.steps=2\.5: must be a whole number"),
+        ("--config.train.steps=", r"^config\.train\.steps=: must be a whole number"),
+        ("--config.optim.learning_rate=fast", r"^config\.optim\.learning_rate=fast: must be a number, such as 0\.001"),
+        ("--config.optim.learning_rate=nan", r"config\.optim\.learning_rate=nan: must be a finite number"),
+        ("--config.data.share_vocabulary=maybe", r"^config\.data\.share_vocabulary=maybe: must be true or false"),
+        ("--config.data.text.train=('a", r"^config\.data\.text\.train=\('a: must be values between commas, or a"),
+        (
+            "--config.data.options=x",
+            r"config\.data\.options: is a group of options; .*config\.data\.options\.NAME=VALUE",
+        ),
+        ("--config.data.options.path=x", r"config\.data\.options=.*'reverse' has no free options"),
         ("--config.eval.metrics=wer,wre", r"config\.eval\.metrics\[1\]='wre'.*did you mean wer\?"),
-        ("--config.model=2", r"config\.model is a group of settings.*such as config\.model\.\w+"),
+        ("--config.model=2", r"config\.model: is a group of keys; .*such as config\.model\.\w+"),
         ("--config.model.width.x=2", r"config\.model\.width\.x: there is no such key"),
         ("--config.=2", r"there is no such key"),
         ("--config.seed=-1", r"config\.seed=-1: must be at least 0"),
@@ -119,9 +152,9 @@ def test_a_key_that_the_file_misspells_or_lacks_is_named(tmp_path):
     with pytest.raises(InputError, match=r"config\.model\.widht: .* did you mean config\.model\.width\?"):
         overrides.load(path, [])
     path = _write(tmp_path / "mine.py", "config = base.get_config()", "del config.seed", "return config")
-    with pytest.raises(InputError, match=r"config\.seed is missing"):
+    with pytest.raises(InputError, match=r"config\.seed: is missing"):
         overrides.load(path, [])
-    with pytest.raises(InputError, match=r"--config\.seed=3: .*mine\.py does not set config\.seed"):
+    with pytest.raises(InputError, match=r"config\.seed: .*mine\.py does not set it"):
         overrides.load(path, ["--config.seed=3"])
 
 
