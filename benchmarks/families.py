@@ -178,7 +178,7 @@ def compare(family: str, size: str) -> Any:
     from flax.traverse_util import flatten_dict
 
     from flaxformer_lite.checkpoints.work_dir import WorkDir
-    from flaxformer_lite.data.vocabularies.pretrained import Frame, OffsetByteVocabulary
+    from flaxformer_lite.data.vocabularies.pretrained import ByT5Vocabulary, TokenTemplate
     from flaxformer_lite.interop import exporting, verify
     from flaxformer_lite.models import families
     from flaxformer_lite.models.scanned import layer_by_layer
@@ -187,8 +187,8 @@ def compare(family: str, size: str) -> Any:
 
     config, entries = config_of(family, size, {"scan_layers": False})
     pad, end, start = getattr(families, family)(size).special
-    frame = Frame(SpecialIds(pad=pad, end=end, begin=start, unknown=3), (), (end,), ())
-    vocabulary = OffsetByteVocabulary(4, entries, frame, ())  # only its size and special ids are used
+    frame = TokenTemplate(SpecialIds(pad=pad, end=end, begin=start, unknown=3), (), (end,), ())
+    vocabulary = ByT5Vocabulary(4, entries, frame, ())  # only its size and special ids are used
     scanned = model_of(family, size)
     params = layer_by_layer(jax.jit(lambda: unboxed(init_params(scanned, 0)))())
     params = jax.tree.map(perturb, params)

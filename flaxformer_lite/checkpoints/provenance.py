@@ -23,7 +23,7 @@ from flaxformer_lite.config import parsing
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.pipeline import Dataset, TrainingData
 from flaxformer_lite.data.tasks import Examples
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.system import multihost
 
 logger = logging.getLogger(__name__)

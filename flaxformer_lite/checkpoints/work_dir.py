@@ -20,7 +20,7 @@ from flaxformer_lite.system import file_lock, multihost
 from flaxformer_lite.system.atomic import atomic_write
 
 if TYPE_CHECKING:
-    from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+    from flaxformer_lite.data.vocabularies.base import Vocabulary
 
 # What may change between two starts of one run: where and in which parts it is computed, not what.
 RESUMABLE_KEYS = (
@@ -159,9 +159,9 @@ class WorkDir:
         Raises:
           InputError: there are none.
         """
-        from flaxformer_lite.data.vocabularies import vocabulary  # here, because it takes jax seconds to import
+        from flaxformer_lite.data.vocabularies import saved  # here, because SentencePiece takes time to import
 
-        source, target = (vocabulary.from_json(self._read(path)) for path in self._vocabularies)
+        source, target = (saved.from_json(self._read(path)) for path in self._vocabularies)
         return source, target
 
     def save_data(self, fingerprint: dict[str, Any]) -> None:

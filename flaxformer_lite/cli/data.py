@@ -21,10 +21,10 @@ from flaxformer_lite.system.console import table
 
 if TYPE_CHECKING:
     from flaxformer_lite.config.dataclasses import Config, DataConfig
-    from flaxformer_lite.data.features import FitCounts
+    from flaxformer_lite.data.features import OverlengthCounts
     from flaxformer_lite.data.pipeline import Dataset
     from flaxformer_lite.data.tasks import Examples
-    from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+    from flaxformer_lite.data.vocabularies.base import Vocabulary
 
 _WIDTH = 100  # characters of a line of arrays; longer ones are broken
 _QUANTILES = {"shortest": 0.0, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "longest": 1.0}
@@ -35,7 +35,7 @@ class _Split(NamedTuple):
 
     examples: Examples
     dataset: Dataset
-    counts: FitCounts
+    counts: OverlengthCounts
 
 
 class _Vocabularies(NamedTuple):
@@ -177,14 +177,16 @@ def _example(source: str, target: str, vocabularies: _Vocabularies, train: Datas
         yield f"  too long with {sources.lengths[0]} and {targets.lengths[0]} tokens: {data.overlength}"
         if data.overlength == "drop":
             return
-    sources, targets, _, _ = features.fit(sources, targets, data.max_source_length, data.max_target_length, "truncate")
+    sources, targets, _, _ = features.limit_lengths(
+        sources, targets, data.max_source_length, data.max_target_length, "truncate"
+    )
     # The first shape that holds a pair is its bucket's: earlier buckets are for pairs whose longer side is shorter.
     shape = next(
         (source_length, target_length)
         for source_length, target_length in train.buckets.shapes
         if source_length >= sources.lengths[0] and target_length >= targets.lengths[0]
     )
-    batch = features.cut_batch(sources, targets, np.array([0]), shape, train.special)
+    batch = features.make_batch(sources, targets, np.array([0]), shape, train.special)
     for title, vocabulary, tokens in (
         ("source", vocabularies.source, batch.source),
         ("target_in", vocabularies.target, batch.target_in),

@@ -1,4 +1,4 @@
-"""A few padded shapes for examples of many lengths."""
+"""Length buckets: a few padded shapes for examples of many lengths."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int64
 
-_SMALLEST = 8  # tokens
+_MIN_LENGTH = 8  # tokens
 
 
 class Buckets(NamedTuple):
-    """Padded shapes and who goes into which.
+    """Padded shapes and the examples of each.
 
     Attributes:
-      shapes: (source length, target length) of each bucket, shortest first. Each is compiled once.
-      members: the indices of each bucket's examples, in rising order.
+      shapes: (source length, target length) of each bucket, shortest first. Each shape is one compilation.
+      members: the indices of each bucket's examples, in increasing order.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -23,20 +23,20 @@ class Buckets(NamedTuple):
 
 
 def choose_buckets(source_lengths: Int[np.ndarray, " n"], target_lengths: Int[np.ndarray, " n"], count: int) -> Buckets:
-    """Cuts the examples, ordered by the longer of source and target, where the least padding is wasted.
+    """Partitions examples, ordered by the longer of source and target, so that padding is minimal.
 
-    Exact for that order, by dynamic programming over the histogram of lengths; never more buckets than help.
+    Exact for that order, by dynamic programming over the histogram of lengths; a bucket that saves nothing is not made.
 
     Args:
       source_lengths: tokens of each source.
       target_lengths: tokens of each target.
-      count: number of buckets at most.
+      count: maximum number of buckets.
     """
     lengths, of = np.unique(np.maximum(source_lengths, target_lengths), return_inverse=True)
     examples = np.bincount(of)
-    longest_source = _maximum_of_each(of, source_lengths, len(lengths))
-    longest_target = _maximum_of_each(of, target_lengths, len(lengths))
-    bounds = _cheapest_cuts(examples, longest_source, longest_target, count)
+    longest_source = _group_maxima(of, source_lengths, len(lengths))
+    longest_target = _group_maxima(of, target_lengths, len(lengths))
+    bounds = _optimal_boundaries(examples, longest_source, longest_target, count)
 
     bucket_of = np.searchsorted(bounds, of, side="right") - 1
     order = np.argsort(bucket_of, kind="stable")
@@ -45,36 +45,36 @@ def choose_buckets(source_lengths: Int[np.ndarray, " n"], target_lengths: Int[np
     return Buckets(shapes, tuple(members))
 
 
-def doubling(lengths: Int[np.ndarray, " n"], most: float) -> Int64[np.ndarray, " n"]:
-    """For each length the padded one: 8, 16, 32, … tokens but at most ``most``. A function of that length alone."""
-    padded = 2 ** np.ceil(np.log2(np.maximum(lengths, _SMALLEST)))
-    return np.minimum(padded, most).astype(np.int64)
+def pad_to_power_of_two(lengths: Int[np.ndarray, " n"], max_length: float) -> Int64[np.ndarray, " n"]:
+    """Rounds each length up to 8, 16, 32, … tokens, at most ``max_length``; depends on that length only."""
+    padded = 2 ** np.ceil(np.log2(np.maximum(lengths, _MIN_LENGTH)))
+    return np.minimum(padded, max_length).astype(np.int64)
 
 
-def _maximum_of_each(group: Int[np.ndarray, " n"], values: Int[np.ndarray, " n"], groups: int) -> Int[np.ndarray, " g"]:
+def _group_maxima(group: Int[np.ndarray, " n"], values: Int[np.ndarray, " n"], groups: int) -> Int[np.ndarray, " g"]:
     result = np.zeros(groups, np.int64)
     np.maximum.at(result, group, values)
     return result
 
 
-def _cheapest_cuts(
+def _optimal_boundaries(
     examples: Int[np.ndarray, " g"], source: Int[np.ndarray, " g"], target: Int[np.ndarray, " g"], count: int
 ) -> list[int]:
-    """Where each bucket starts, for buckets of neighboring groups whose padded tokens sum up to the least.
+    """Returns the start of each bucket, for buckets of adjacent groups with the fewest padded tokens in total.
 
     Args:
-      examples: how many examples each group has.
-      source: its longest source.
-      target: its longest target.
-      count: number of buckets at most.
+      examples: number of examples of each group.
+      source: length of its longest source.
+      target: length of its longest target.
+      count: maximum number of buckets.
     """
     groups = len(examples)
     before = np.concatenate([[0], np.cumsum(examples)])
-    # cost[k, j]: tokens of the first j groups in at most k + 1 buckets; start[k, j]: where the last of these begins
+    # cost[k, j]: padded tokens of the first j groups in at most k + 1 buckets; start[k, j]: the start of the last one
     cost = np.full((count, groups + 1), np.inf)
     cost[:, 0] = 0
     start = np.zeros((count, groups + 1), np.int64)
-    # The longest source and target of groups i..j for every i, kept up to date while j moves on.
+    # The longest source and target of groups i..j for every i, updated for each j.
     longest_source, longest_target = np.zeros(groups, np.int64), np.zeros(groups, np.int64)
     for j in range(groups):
         np.maximum(longest_source[: j + 1], source[j], out=longest_source[: j + 1])

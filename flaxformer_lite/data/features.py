@@ -1,4 +1,4 @@
-"""From texts to the arrays of a batch. Pure NumPy, whole batches at a time."""
+"""Batch arrays of texts, in NumPy over whole batches: tokenization, length limits, padding."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32, Int64
 
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
-from flaxformer_lite.errors import InputError
+from flaxformer_lite.data.vocabularies.base import Vocabulary
+from flaxformer_lite.errors import require
 from flaxformer_lite.types import Batch, SpecialIds, Tokens
 
 
 class Ragged(NamedTuple):
-    """Rows of different lengths, one behind the other.
+    """Rows of different lengths in one flat array.
 
     Attributes:
       ids: row i is ``ids[offsets[i]:offsets[i + 1]]``.
-      offsets: where rows begin, and where the last one ends.
-      closing: how many of a row's last tokens close it: a row that is cut keeps them.
+      offsets: the start of each row, and the end of the last one.
+      num_protected_tail: number of tokens at the end of a row that truncation keeps, such as the end token.
     """
 
     ids: Int32[np.ndarray, " tokens"]
     offsets: Int64[np.ndarray, " rows_and_one"]
-    closing: int = 1
+    num_protected_tail: int = 1
 
     @property
     def lengths(self) -> Int64[np.ndarray, " rows"]:
-        """Number of tokens of each row."""
         return np.diff(self.offsets)
 
 
-class FitCounts(NamedTuple):
-    """What became of the examples that were too long."""
+class OverlengthCounts(NamedTuple):
+    """Numbers of examples in all and of those that were too long."""
 
     examples: int
     dropped: int
@@ -43,66 +42,77 @@ class FitCounts(NamedTuple):
 
 
 def tokenize(vocabulary: Vocabulary, texts: Iterable[str]) -> Ragged:
-    """The ids of texts, each opened and closed as the vocabulary does: most only close with the end token.
+    """Returns the ids of texts, each between the vocabulary's prefix and suffix ids (mostly: before the end id).
 
     Example:
       With a = 4 and b = 5, ``["ab", "", "b"]`` gives ``ids [4 5 1 1 5 1]`` and ``offsets [0 3 4 6]``.
     """
     ids, offsets = array("i"), array("q", [0])
+    prefix, suffix = vocabulary.prefix_ids, vocabulary.suffix_ids
     for text in texts:
-        ids.extend(vocabulary.opening)
+        ids.extend(prefix)
         ids.extend(vocabulary.encode(text))
-        ids.extend(vocabulary.closing)
+        ids.extend(suffix)
         offsets.append(len(ids))
-    return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64), len(vocabulary.closing))
+    return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64), len(suffix))
 
 
-def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
-    """Rows of ids as they are."""
+def to_ragged(rows: Sequence[Sequence[int]]) -> Ragged:
+    """Returns rows of ids, unchanged, as one flat array."""
     return Ragged(np.fromiter(chain.from_iterable(rows), np.int32), np.cumsum([0, *map(len, rows)], dtype=np.int64))
 
 
-def fit(
+def limit_lengths(
     source: Ragged,
     target: Ragged,
     max_source_length: int,
     max_target_length: int,
     overlength: Literal["drop", "truncate"],
-) -> tuple[Ragged, Ragged, Int64[np.ndarray, " kept"], FitCounts]:
-    """Drops the examples that are too long, or cuts them; what is cut still closes as it did.
+) -> tuple[Ragged, Ragged, Int64[np.ndarray, " kept"], OverlengthCounts]:
+    """Drops or truncates the examples whose source or target is too long.
 
     Returns:
-      source and target, which examples they are of those given, and how many were dropped or truncated.
+      source, target, the indices of the examples that are left, and how many were dropped or truncated.
 
     Raises:
-      InputError: nothing is left.
+      InputError: no example is left.
 
     Example:
       Sources ``[4 5 6 1]`` and ``[4 1]`` with a maximum of 3: dropping leaves ``[4 1]``, truncating ``[4 5 1]`` and
       ``[4 1]``.
     """
     fits = (source.lengths <= max_source_length) & (target.lengths <= max_target_length)
-    overlong_examples = int(np.sum(~fits))
-    if overlong_examples == 0:
-        return source, target, np.arange(len(fits)), FitCounts(len(fits), dropped=0, truncated=0)
+    num_overlong = int(np.sum(~fits))
+    if num_overlong == 0:
+        return source, target, np.arange(len(fits)), OverlengthCounts(len(fits), dropped=0, truncated=0)
     if overlength == "truncate":
-        counts = FitCounts(len(fits), dropped=0, truncated=overlong_examples)
+        counts = OverlengthCounts(len(fits), dropped=0, truncated=num_overlong)
         source, target = truncate(source, max_source_length), truncate(target, max_target_length)
         return source, target, np.arange(len(fits)), counts
-    if not fits.any():
-        raise InputError(
-            f"every one of {len(fits)} examples is too long: sources have {_span(source)} tokens "
-            f"(config.data.max_source_length={max_source_length}), targets {_span(target)} "
-            f"(config.data.max_target_length={max_target_length}), the end token included; raise these, or set "
-            "config.data.overlength='truncate'"
-        )
+    require(
+        bool(fits.any()),
+        f"config.data.max_source_length={max_source_length}, config.data.max_target_length={max_target_length}",
+        f"every one of {len(fits)} examples is too long: sources have {_span(source)} tokens, targets "
+        f"{_span(target)}, special tokens included",
+        "raise these, or set config.data.overlength='truncate'",
+    )
     kept = np.flatnonzero(fits)
-    counts = FitCounts(len(fits), dropped=overlong_examples, truncated=0)
+    counts = OverlengthCounts(len(fits), dropped=num_overlong, truncated=0)
     return _take(source, kept), _take(target, kept), kept, counts
 
 
+def truncate(ragged: Ragged, max_length: int) -> Ragged:
+    """Truncates longer rows, keeping the protected tokens at their ends."""
+    lengths = np.minimum(ragged.lengths, max_length)
+    cut = _slice(ragged, ragged.offsets[:-1], lengths)
+    for back in range(1, ragged.num_protected_tail + 1):
+        rows = lengths >= back
+        cut.ids[cut.offsets[1:][rows] - back] = ragged.ids[ragged.offsets[1:][rows] - back]
+    return cut
+
+
 def pad(ragged: Ragged, indices: Int[np.ndarray, " b"], length: int, special: SpecialIds) -> Tokens:
-    """The rows of these indices as one array; an index of -1 is a row of padding alone.
+    """Returns the rows of these indices as one padded array; an index of -1 is a row of padding.
 
     Example:
       Of ``[4 5 1]`` and ``[6 1]`` the rows ``[1, -1, 0]`` at length 4::
@@ -124,10 +134,10 @@ def pad(ragged: Ragged, indices: Int[np.ndarray, " b"], length: int, special: Sp
     )
 
 
-def cut_batch(
+def make_batch(
     source: Ragged, target: Ragged, indices: Int[np.ndarray, " b"], shape: tuple[int, int], special: SpecialIds
 ) -> Batch:
-    """The examples of these indices as one batch of padded ``shape`` (source length, target length).
+    """Returns the examples of these indices as one batch of padded ``shape`` (source length, target length).
 
     Example:
       A target ``[4 5 1]`` at length 4 becomes::
@@ -154,16 +164,6 @@ def _span(ragged: Ragged) -> str:
     return f"{ragged.lengths.min()} to {ragged.lengths.max()}"
 
 
-def truncate(ragged: Ragged, max_length: int) -> Ragged:
-    """Cuts rows that are longer; they still close as they did."""
-    lengths = np.minimum(ragged.lengths, max_length)
-    cut = _slice(ragged, ragged.offsets[:-1], lengths)
-    for back in range(1, ragged.closing + 1):
-        rows = lengths >= back
-        cut.ids[cut.offsets[1:][rows] - back] = ragged.ids[ragged.offsets[1:][rows] - back]
-    return cut
-
-
 def _take(ragged: Ragged, rows: Int64[np.ndarray, " kept"]) -> Ragged:
     return _slice(ragged, ragged.offsets[rows], ragged.lengths[rows])
 
@@ -171,4 +171,4 @@ def _take(ragged: Ragged, rows: Int64[np.ndarray, " kept"]) -> Ragged:
 def _slice(ragged: Ragged, starts: Int64[np.ndarray, " rows"], lengths: Int64[np.ndarray, " rows"]) -> Ragged:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    return Ragged(ragged.ids[places], offsets, ragged.closing)
+    return Ragged(ragged.ids[places], offsets, ragged.num_protected_tail)

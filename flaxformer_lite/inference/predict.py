@@ -16,9 +16,9 @@ import numpy as np
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config, DecodeConfig, MeshConfig
-from flaxformer_lite.data.buckets import doubling
-from flaxformer_lite.data.features import Ragged, pad, ragged, tokenize, truncate
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.buckets import pad_to_power_of_two
+from flaxformer_lite.data.features import Ragged, pad, to_ragged, tokenize, truncate
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.decoding.base import Query, Search
 from flaxformer_lite.decoding.mbr import by_expected_utility
 from flaxformer_lite.errors import InputError
@@ -120,7 +120,7 @@ class Predictor:
             raise InputError(f"{len(prefixes)} prefixes for {len(lines)} lines: give one for each, blank for none")
         spoken = np.array([bool(line.strip()) for line in lines], bool)
         rows = self.rows(decode)
-        shapes = np.stack([doubling(sources.lengths, self.reach), _prefix_buckets(begun.lengths)], axis=1)
+        shapes = np.stack([pad_to_power_of_two(sources.lengths, self.reach), _prefix_buckets(begun.lengths)], axis=1)
         for shape in np.unique(shapes[spoken], axis=0):
             members = np.flatnonzero(spoken & (shapes == shape).all(axis=1))
             members = members[np.argsort(sources.lengths[members], kind="stable")]  # batches that end together
@@ -158,11 +158,11 @@ class Predictor:
         for number, (prefix, ids) in enumerate(zip(prefixes, said, strict=True), start=1):
             if self._target.special.unknown in ids:
                 raise InputError(f"prefix {number}, {prefix!r}, has what the model cannot say: not in its vocabulary")
-            if len(self._target.opening) + len(ids) >= self.reach:
+            if len(self._target.prefix_ids) + len(ids) >= self.reach:
                 raise InputError(
                     f"prefix {number} has {len(ids)} tokens; this model's learned positions reach to {self.reach}"
                 )
-        return ragged([[*self._target.opening * (opened or bool(ids)), *ids] for ids in said])
+        return to_ragged([[*self._target.prefix_ids * (opened or bool(ids)), *ids] for ids in said])
 
     def rows(self, decode: DecodeConfig) -> int:
         """Lines searched together, on each device as many.
@@ -185,7 +185,7 @@ class Predictor:
         limits[: len(batch)] = np.maximum(self.limits(sources.lengths[batch], decode), begun.lengths[batch] + 1)
         seeds[: len(batch)] = [_seed(self.seed, sources.ids[slice(*sources.offsets[i : i + 2])]) for i in batch]
         prefix = pad(begun, filled, prefix_length, self._target.special).ids
-        free, free_end = np.full(rows, len(self._target.opening), np.int32), np.full(rows, decode.forced_eos)
+        free, free_end = np.full(rows, len(self._target.prefix_ids), np.int32), np.full(rows, decode.forced_eos)
         query = Query(limits, prefix, seeds, free, free_end)
         arguments = self.layout.share_out((pad(sources, filled, length, self._source.special), query))
         return self.layout.gather(self._searcher(shape, decode)(self.params, arguments))

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
-from flaxformer_lite.data.buckets import doubling
-from flaxformer_lite.data.features import Ragged, cut_batch, ragged, tokenize
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.buckets import pad_to_power_of_two
+from flaxformer_lite.data.features import Ragged, make_batch, to_ragged, tokenize
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.system.compile_log import LoggedJit
@@ -82,10 +82,14 @@ class Scorer:
 
         A target that was cut at its limit is scored without an end token.
         """
-        return self._score_all(self._predictor.fit(tokenize(self._predictor.vocabularies[0], sources)), ragged(targets))
+        return self._score_all(
+            self._predictor.fit(tokenize(self._predictor.vocabularies[0], sources)), to_ragged(targets)
+        )
 
     def _score_all(self, sources: Ragged, targets: Ragged) -> list[Scored]:
-        shapes = np.stack([doubling(side.lengths, self._predictor.reach) for side in (sources, targets)], axis=1)
+        shapes = np.stack(
+            [pad_to_power_of_two(side.lengths, self._predictor.reach) for side in (sources, targets)], axis=1
+        )
         found: dict[int, Scored] = {}
         for shape in np.unique(shapes, axis=0):
             members = np.flatnonzero((shapes == shape).all(axis=1))
@@ -96,11 +100,11 @@ class Scorer:
 
     def _score(self, sources: Ragged, targets: Ragged, chosen: np.ndarray, shape: tuple[int, int]) -> dict[int, Scored]:
         filled = np.pad(chosen, (0, self._rows - len(chosen)), constant_values=-1)
-        batch = cut_batch(sources, targets, filled, shape, self._predictor.vocabularies[1].special)
+        batch = make_batch(sources, targets, filled, shape, self._predictor.vocabularies[1].special)
         layout = self._predictor.layout
         log_probs, attention = layout.gather(self._run(self._predictor.params, layout.share_out(batch)))
         source, target = self._predictor.vocabularies
-        log_probs = np.where(np.arange(shape[1]) < len(target.opening), np.float32(0), log_probs)
+        log_probs = np.where(np.arange(shape[1]) < len(target.prefix_ids), np.float32(0), log_probs)
         found = {}
         for row, index in enumerate(chosen):
             s, t = int(sources.lengths[index]), int(targets.lengths[index])

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
-from flaxformer_lite.data.buckets import doubling
+from flaxformer_lite.data.buckets import pad_to_power_of_two
 from flaxformer_lite.data.features import pad, tokenize
 from flaxformer_lite.decoding.base import next_log_probs
 from flaxformer_lite.decoding.exact import Exact, exact_search
@@ -63,10 +63,10 @@ def compare(predictor: Predictor, lines: Sequence[str], decode: DecodeConfig, bu
     """
     source, target = predictor.vocabularies
     run = LoggedJit(jax.jit(partial(_read, predictor.model_of(decode), target.special)), "exact search")
-    opening = target.opening
+    opening = target.prefix_ids
     for line, (found, *_) in zip(lines, predictor.n_best(lines, _plain(decode)), strict=True):
         tokens = predictor.fit(tokenize(source, [line]))
-        row = pad(tokens, np.array([0]), int(doubling(tokens.lengths, predictor.reach)[0]), source.special)
+        row = pad(tokens, np.array([0]), int(pad_to_power_of_two(tokens.lengths, predictor.reach)[0]), source.special)
         predict = partial(_predict, partial(run, predictor.params), row, (target.special.begin, *opening))
         limit = int(predictor.limits(tokens.lengths, decode)[0]) - len(opening)
         found = found._replace(ids=found.ids[len(opening) :])

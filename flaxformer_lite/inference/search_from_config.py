@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.decoding.base import Search, Transform
 from flaxformer_lite.decoding.beam import BeamSearch
 from flaxformer_lite.decoding.beam_variants import Convention, Fairseq, Google, HuggingFace, Marian

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flaxformer_lite.config.dataclasses import ModelConfig
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.search_from_config import forbidden_ids
 from flaxformer_lite.interop.exporting import TrainedModel
@@ -113,13 +113,13 @@ def _set_special_tokens(config: Any, source: Vocabulary, target: Vocabulary) -> 
     config.unk_token, config.eos_token = target.token(special.unknown), target.token(special.end)
     config.bos_token = config.decoder_start_token = target.token(special.begin)
     if _adds_source_tokens(source):
-        config.add_source_bos, config.add_source_eos = bool(source.opening), bool(source.closing)
-        config.bos_token = source.token((*source.opening, special.begin)[0])
+        config.add_source_bos, config.add_source_eos = bool(source.prefix_ids), bool(source.suffix_ids)
+        config.bos_token = source.token((*source.prefix_ids, special.begin)[0])
 
 
 def _adds_source_tokens(source: Vocabulary) -> bool:
     """Whether CTranslate2 can add all tokens around a source: at most one before it and the end token after it."""
-    return len(source.opening) <= 1 and source.closing in ((), (source.special.end,))
+    return len(source.prefix_ids) <= 1 and source.suffix_ids in ((), (source.special.end,))
 
 
 def _caller_settings(trained: TrainedModel) -> dict[str, Any]:
@@ -129,8 +129,8 @@ def _caller_settings(trained: TrainedModel) -> dict[str, Any]:
     """
     source, target = trained.vocabularies
     decode = trained.config.decode
-    around = ((), ()) if _adds_source_tokens(source) else (source.opening, source.closing)
-    prefix = target.opening if decode.forced_bos else ()
+    around = ((), ()) if _adds_source_tokens(source) else (source.prefix_ids, source.suffix_ids)
+    prefix = target.prefix_ids if decode.forced_bos else ()
     names, sides = ("source_prefix", "source_suffix", "target_prefix"), (source, source, target)
     values = {
         name: [side.token(i) for i in ids] for name, side, ids in zip(names, sides, (*around, prefix), strict=True)
@@ -210,7 +210,7 @@ def _set_lm_head(decoder: Any, trained: TrainedModel) -> None:
     bias = np.zeros(size, np.float32) if bias is None else bias[:size].copy()
     never = {special.pad, special.begin} - {special.end}  # as in every search here
     suppressed = {ids[0] for ids in forbidden_ids(trained.config.decode.suppress_tokens, target) if len(ids) == 1}
-    bias[sorted(never | suppressed - {*target.opening})] = NEVER
+    bias[sorted(never | suppressed - {*target.prefix_ids})] = NEVER
     _set_linear(decoder.projection, weight[:size], bias)
     if trained.config.model.output.scale:
         decoder.scale_outputs = float(trained.config.model.decoder_width**-0.5)

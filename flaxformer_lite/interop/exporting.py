@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config, MeshConfig
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.search_from_config import end_ids
 from flaxformer_lite.interop.families.config_map import architecture, check_representable
@@ -160,8 +160,8 @@ def special_tokens_of(trained: TrainedModel) -> SpecialTokens:
     special, decode = target.special, trained.config.decode
     bos = _published(trained.work, "config.json").get("bos_token_id")
     if not isinstance(bos, int):
-        bos = (*source.opening[:1], *target.opening[:1], special.begin)[0]
-    forced_bos = target.opening[:1] if decode.forced_bos else ()
+        bos = (*source.prefix_ids[:1], *target.prefix_ids[:1], special.begin)[0]
+    forced_bos = target.prefix_ids[:1] if decode.forced_bos else ()
     return SpecialTokens(special.pad, special.end, special.begin, bos, forced_bos, end_ids(decode.end_tokens, target))
 
 
@@ -202,8 +202,8 @@ def _copy_tokenizer(published: Path, target: Path, vocabularies: tuple[Vocabular
     settings = _read_json(published / "tokenizer_config.json")
     source, other = vocabularies
     languages = {
-        "src_lang": [*source.opening, *source.closing[1:]],
-        "tgt_lang": [*other.opening, *[other.special.begin] * (not other.opening and len(source.closing) > 1)],
+        "src_lang": [*source.prefix_ids, *source.suffix_ids[1:]],
+        "tgt_lang": [*other.prefix_ids, *[other.special.begin] * (not other.prefix_ids and len(source.suffix_ids) > 1)],
     }
     multilingual = (
         str(settings.get("tokenizer_class", "")).startswith(("MBart", "M2M", "Nllb")) or "src_lang" in settings

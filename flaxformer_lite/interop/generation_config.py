@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.search_from_config import forbidden_ids
 from flaxformer_lite.interop.special_tokens import SpecialTokens
@@ -66,7 +66,7 @@ def read_generation_config(generation: Mapping[str, Any], special: SpecialTokens
         "length_penalty": given.get("length_penalty", 1.0),
         "renormalize_logits": given.get("renormalize_logits", False),
         # A target language that the user names is forced in any case.
-        "forced_bos": bool(special.forced_bos) or target.opening != (special.bos,),
+        "forced_bos": bool(special.forced_bos) or target.prefix_ids != (special.bos,),
         "end_tokens": tuple(target.token(i) for i in special.extra_eos),
     }
     if given.get("repetition_penalty", 1) != 1:

@@ -16,7 +16,7 @@ from flaxformer_lite.checkpoints.given import save_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config import parsing, python_files
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop.families.config_map import Family, share_embeddings
 from flaxformer_lite.interop.families.family_table import FAMILIES

@@ -7,14 +7,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from flaxformer_lite.data.vocabularies.vocabulary import (
-    UNKNOWN_SIGN,
-    ByteVocabulary,
-    CharacterVocabulary,
-    SentencePieceVocabulary,
-    Vocabulary,
-    WordVocabulary,
-)
+from flaxformer_lite.data.vocabularies.base import UNKNOWN_CHARACTER, Vocabulary
+from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
+from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
+from flaxformer_lite.data.vocabularies.sentencepiece import SentencePieceVocabulary
 from flaxformer_lite.interop.special_tokens import SpecialTokens
 from flaxformer_lite.types import SpecialIds
 
@@ -71,7 +67,7 @@ def _components(vocabulary: Vocabulary) -> dict[str, Any]:
     tokens = [vocabulary.token(i) for i in range(vocabulary.size)]
     unknown = tokens[vocabulary.special.unknown]
     word_level = {"type": "WordLevel", "vocab": {token: i for i, token in enumerate(tokens)}, "unk_token": unknown}
-    show_unknown = _replace({"String": unknown}, UNKNOWN_SIGN)
+    show_unknown = _replace({"String": unknown}, UNKNOWN_CHARACTER)
     match vocabulary:
         case WordVocabulary():
             join = [_replace({"Regex": "^"}, vocabulary.separator), _FUSE, _STRIP_FIRST_SPACE]

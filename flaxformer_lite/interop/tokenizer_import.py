@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 import sentencepiece
 
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.data.vocabularies.pretrained import (
-    Added,
-    CodedVocabulary,
-    Frame,
-    OffsetByteVocabulary,
-    PieceVocabulary,
-    TokenizerVocabulary,
+    AddedToken,
+    ByT5Vocabulary,
+    MarianVocabulary,
+    PretrainedSentencePieceVocabulary,
+    TokenizerJsonVocabulary,
+    TokenTemplate,
     read_tokenizer,
 )
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.interop import language_codes
 from flaxformer_lite.interop.pretrained_dir import PretrainedDir, download_remedy
@@ -69,7 +69,7 @@ class _Tokens(NamedTuple):
       clean_up: whether decoded text may lose spaces before punctuation; the reference never does so after BPE.
     """
 
-    make: Callable[[int, Frame], Vocabulary]
+    make: Callable[[int, TokenTemplate], Vocabulary]
     ids: dict[str, int]
     special: tuple[int, ...]
     clean_up: bool = True
@@ -101,7 +101,8 @@ def read_vocabularies(
         sides = [_read_tokens(tokenizer)] * 2
     frames = _make_frames(sides, tokenizer, _surrounding(tokenizer, special), special, languages)
     for tokens, size, frame in zip(sides, sizes, frames, strict=True):
-        used = {special.pad, special.eos, *special.extra_eos, special.decoder_start, *frame.opening, *frame.closing}
+        surrounding = (*frame.prefix_ids, *frame.suffix_ids)
+        used = {special.pad, special.eos, *special.extra_eos, special.decoder_start, *surrounding}
         last = max(i for token, i in tokens.ids.items() if token != "<mask>")  # BART has no embedding of it
         require(
             last < size and max(used) < size,
@@ -141,7 +142,7 @@ def _read_tokens(tokenizer: _Tokenizer) -> _Tokens:
     return tokens._replace(clean_up=family != "m2m_100" or directory.has("vocab.json"))
 
 
-def _make_piece_tokens(model: bytes, entries: Sequence[str], listed: Sequence[tuple[Added, bool]]) -> _Tokens:
+def _make_piece_tokens(model: bytes, entries: Sequence[str], listed: Sequence[tuple[AddedToken, bool]]) -> _Tokens:
     """The tokens of a SentencePiece model with a table of ids.
 
     Args:
@@ -153,17 +154,20 @@ def _make_piece_tokens(model: bytes, entries: Sequence[str], listed: Sequence[tu
     if listed:
         table += [""] * (max(token.id for token, _ in listed) + 1 - len(table))
         for token, _ in listed:
-            table[token.id] = token.text
+            table[token.id] = token.content
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     ids = range(processor.get_piece_size())
     in_text = {processor.id_to_piece(i) for i in ids if not (processor.is_control(i) or processor.is_unknown(i))}
     added = [token for token, _ in listed] or [
-        Added(entry, i, takes_left=entry == "<mask>") for i, entry in enumerate(table) if entry and entry not in in_text
+        AddedToken(entry, i, lstrip=entry == "<mask>")
+        for i, entry in enumerate(table)
+        if entry and entry not in in_text
     ]
     special = {token.id for token, is_special in listed if is_special} or {token.id for token in added}
 
-    def make(size: int, frame: Frame) -> Vocabulary:
-        return PieceVocabulary(model, table[:size], size, frame, [token for token in added if token.id < size])
+    def make(size: int, frame: TokenTemplate) -> Vocabulary:
+        within = [token for token in added if token.id < size]
+        return PretrainedSentencePieceVocabulary(model, table[:size], size, frame, within)
 
     return _Tokens(make, {entry: i for i, entry in enumerate(table) if entry}, tuple(sorted(special)))
 
@@ -173,10 +177,10 @@ def _read_marian(directory: PretrainedDir, side: str) -> _Tokens:
     name = "target_vocab.json" if side == "target" and directory.has("target_vocab.json") else "vocab.json"
     model, table = directory.bytes(f"{side}.spm"), _read_table(directory, name)
     _read_pieces(model, directory.path / f"{side}.spm")
-    special = [Added(token, table.index(token)) for token in ("</s>", "<unk>", "<pad>") if token in table]
+    special = [AddedToken(token, table.index(token)) for token in ("</s>", "<unk>", "<pad>") if token in table]
 
-    def make(size: int, frame: Frame) -> Vocabulary:
-        return CodedVocabulary(model, table, size, frame, special)
+    def make(size: int, frame: TokenTemplate) -> Vocabulary:
+        return MarianVocabulary(model, table, size, frame, special)
 
     return _Tokens(make, {entry: i for i, entry in enumerate(table)}, tuple(token.id for token in special))
 
@@ -184,13 +188,13 @@ def _read_marian(directory: PretrainedDir, side: str) -> _Tokens:
 def _make_byt5(settings: dict[str, Any]) -> _Tokens:
     """Bytes followed by sentinels (ByT5, Xue et al. 2021)."""
     sentinels = [f"<extra_id_{i}>" for i in range(settings.get("extra_ids", 125) or 125)]
-    added = [Added(token, i, takes_left=True, takes_right=True) for i, token in enumerate(_BYT5)]
-    added += [Added(token, len(_BYT5) + 256 + i) for i, token in enumerate(sentinels)]
+    added = [AddedToken(token, i, lstrip=True, rstrip=True) for i, token in enumerate(_BYT5)]
+    added += [AddedToken(token, len(_BYT5) + 256 + i) for i, token in enumerate(sentinels)]
 
-    def make(size: int, frame: Frame) -> Vocabulary:
-        return OffsetByteVocabulary(len(_BYT5), size, frame, added)
+    def make(size: int, frame: TokenTemplate) -> Vocabulary:
+        return ByT5Vocabulary(len(_BYT5), size, frame, added)
 
-    return _Tokens(make, {token.text: token.id for token in added}, tuple(token.id for token in added))
+    return _Tokens(make, {token.content: token.id for token in added}, tuple(token.id for token in added))
 
 
 def _read_tokenizer_json(directory: PretrainedDir, settings: dict[str, Any]) -> _Tokens:
@@ -208,8 +212,8 @@ def _read_tokenizer_json(directory: PretrainedDir, settings: dict[str, Any]) -> 
     tokenizer = read_tokenizer(description)
     special = tuple(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
-    def make(size: int, frame: Frame) -> Vocabulary:
-        return TokenizerVocabulary(description, size, frame)
+    def make(size: int, frame: TokenTemplate) -> Vocabulary:
+        return TokenizerJsonVocabulary(description, size, frame)
 
     is_bpe = json.loads(description)["model"].get("type") == "BPE"
     return _Tokens(make, tokenizer.get_vocab(), special, clean_up=not is_bpe)
@@ -220,13 +224,13 @@ def _byte_level_bpe(directory: PretrainedDir, settings: dict[str, Any]) -> dict[
     table, lines = directory.json("vocab.json"), directory.text("merges.txt").splitlines()
     listed = _added_tokens(directory, settings)
     listed += [
-        (Added(token, table[token], takes_left=token == "<mask>"), True)
+        (AddedToken(token, table[token], lstrip=token == "<mask>"), True)
         for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-        if token in table and token not in [added.text for added, _ in listed]
+        if token in table and token not in [added.content for added, _ in listed]
     ]
     added = [
-        {"id": token.id, "content": token.text, "special": special, "single_word": False, "normalized": False,
-         "lstrip": token.takes_left, "rstrip": token.takes_right}
+        {"id": token.id, "content": token.content, "special": special, "single_word": False, "normalized": False,
+         "lstrip": token.lstrip, "rstrip": token.rstrip}
         for token, special in listed
     ]  # fmt: skip
     add_prefix_space = settings.get("add_prefix_space", False)
@@ -260,7 +264,7 @@ def _make_frames(
     surrounding: _Surrounding,
     special: SpecialTokens,
     languages: LanguagePair,
-) -> tuple[Frame, Frame]:
+) -> tuple[TokenTemplate, TokenTemplate]:
     """What surrounds the texts of each side."""
     _, family, kind, settings = tokenizer
     (opening, closing), end, start = surrounding, (special.eos,), special.decoder_start
@@ -278,7 +282,9 @@ def _make_frames(
     unknown = [tokens.ids.get("<unk>", special.pad) for tokens in sides]
     clean_up = settings.get("clean_up_tokenization_spaces") is True
     source_frame, target_frame = (
-        Frame(SpecialIds(special.pad, special.eos, start, i), *around, tokens.special, clean_up and tokens.clean_up)
+        TokenTemplate(
+            SpecialIds(special.pad, special.eos, start, i), *around, tokens.special, clean_up and tokens.clean_up
+        )
         for i, around, tokens in zip(unknown, ((opening, closing), (target_opening, end)), sides, strict=True)
     )
     return source_frame, target_frame
@@ -297,15 +303,16 @@ def _language_id(tokens: _Tokens, argument: str, name: str | None) -> int:
     raise InputError(f"{argument}={name!r}", f"is not one of the model's {len(names)} languages", remedy)
 
 
-def _added_tokens(directory: PretrainedDir, settings: dict[str, Any]) -> list[tuple[Added, bool]]:
+def _added_tokens(directory: PretrainedDir, settings: dict[str, Any]) -> list[tuple[AddedToken, bool]]:
     """The added tokens that the directory's files list, and whether they are special."""
     listed = [(int(i), token) for i, token in settings.get("added_tokens_decoder", {}).items()] or [
         (token["id"], token) for token in directory.json("tokenizer.json").get("added_tokens", [])
     ]
     listed = listed or [(i, {"content": token}) for token, i in directory.json("added_tokens.json").items()]
     return [
-        (Added(token["content"], i, token.get("lstrip", False), token.get("rstrip", False)), token.get("special", True))
+        (AddedToken(token["content"], i, token.get("lstrip", False), token.get("rstrip", False)), special)
         for i, token in listed
+        for special in [token.get("special", True)]
     ]
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.decoding.base import query
 from flaxformer_lite.decoding.beam import BeamSearch
 from flaxformer_lite.decoding.beam_variants import HuggingFace

@@ -9,7 +9,7 @@ import numpy as np
 
 from flaxformer_lite.config.dataclasses import Config, VocabularyConfig
 from flaxformer_lite.data import pipeline, tasks
-from flaxformer_lite.data.vocabularies.vocabulary import read_saved
+from flaxformer_lite.data.vocabularies.saved import read_saved
 from flaxformer_lite.errors import InputError
 
 

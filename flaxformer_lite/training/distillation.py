@@ -10,8 +10,8 @@ import flax.linen as nn
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data.vocabularies import vocabulary
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies import saved
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.build import make_decoding_model
 from flaxformer_lite.sharding.layout import MeshLayout
@@ -65,7 +65,7 @@ def _load(
     except InputError as error:
         raise InputError(f"config.train.distill.teachers: {str(error).removeprefix('--workdir=')}") from error
     for side, taught, learning in zip(("source", "target"), theirs, vocabularies, strict=True):
-        if difference := vocabulary.difference(taught, learning):
+        if difference := saved.difference(taught, learning):
             raise InputError(
                 f"config.train.distill.teachers: {folder} has another {side} vocabulary than this run: {difference}; "
                 f"train both on the same text with the same config.data.{side}_vocabulary, or let the teacher decode "

@@ -12,8 +12,8 @@ from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.config.parsing import difference
-from flaxformer_lite.data.vocabularies import vocabulary
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies import saved
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.build import make_decoding_model
 from flaxformer_lite.train_step.state import TrainState, in_float32, param_shapes
@@ -42,7 +42,7 @@ def check_beginning(config: Config, vocabularies: tuple[Vocabulary, Vocabulary])
             + f"\nbegin from its config, with --config={work.path / 'config.json'}"
         )
     for side, given, wanted in zip(("source", "target"), theirs, vocabularies, strict=True):
-        if why := vocabulary.difference(given, wanted):
+        if why := saved.difference(given, wanted):
             raise InputError(
                 f"{_KEY}={work.path} has another {side} vocabulary than this run: {why}; take it along with "
                 f"--config.data.{side}_vocabulary.kind=saved --config.data.{side}_vocabulary.model="

@@ -15,7 +15,7 @@ from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
 from flaxformer_lite.checkpoints.work_dir import RunResult, WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.pipeline import TrainingData
-from flaxformer_lite.data.vocabularies.vocabulary import Vocabulary
+from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.inference.search_from_config import make_search
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.monitoring.progress import Skipped

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from flaxformer_lite.checkpoints.work_dir import WorkDir
-from flaxformer_lite.data.vocabularies.vocabulary import ByteVocabulary, CharacterVocabulary
+from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
+from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
 from tests.micro import micro
 

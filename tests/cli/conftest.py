@@ -8,7 +8,7 @@ import pytest
 import flaxformer_lite
 from flaxformer_lite.config import defaults, parsing
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data.vocabularies.vocabulary import CharacterVocabulary
+from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 
 LETTERS = CharacterVocabulary("abcd")
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from flaxformer_lite.cli import main as cli
-from flaxformer_lite.data.vocabularies.vocabulary import WordVocabulary
+from flaxformer_lite.data.vocabularies.character_word import WordVocabulary
 from tests.micro import flags
 
 

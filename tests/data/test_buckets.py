@@ -1,4 +1,4 @@
-"""Buckets hold every example once, and waste no more padding than any other cuts would."""
+"""Buckets contain every example once, with minimal padding."""
 
 import itertools
 import time
@@ -15,12 +15,12 @@ def _padded(source, target, groups):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_cuts_waste_less(count, seed):
+def test_padding_is_minimal(count, seed):
     random = np.random.default_rng(seed)
     source, target = random.integers(1, 9, size=30), random.integers(1, 7, size=30)
     buckets = choose_buckets(source, target, count)
     longest = np.maximum(source, target)
-    # All ways to cut the lengths at most count - 1 times.
+    # All partitions of the lengths into at most count parts.
     best = min(
         _padded(source, target, [np.flatnonzero((low < longest) & (longest <= high)) for low, high in ends])
         for cuts in itertools.combinations_with_replacement(range(1, 9), count - 1)
@@ -30,7 +30,7 @@ def test_no_cuts_waste_less(count, seed):
     assert len(buckets.shapes) <= count
 
 
-def test_each_example_is_in_one_bucket_that_holds_it():
+def test_each_example_is_in_one_bucket_that_fits_it():
     random = np.random.default_rng(5)
     source, target = random.integers(1, 40, size=500), random.integers(1, 30, size=500)
     buckets = choose_buckets(source, target, 4)
@@ -48,8 +48,8 @@ def test_no_more_buckets_than_lengths():
     assert [members.tolist() for members in buckets.members] == [[0, 2], [1, 3, 4]]
 
 
-def test_a_bucket_that_saves_nothing_is_not_made():
-    # Lengths 4 and 5 by their longer sides, but one shape either way: the second shape would be a compile for nothing.
+def test_buckets_of_one_shape_are_merged():
+    # Lengths 4 and 5 by the longer side; in the second case one shape serves both without more padding.
     assert len(choose_buckets(np.array([4, 4]), np.array([4, 5]), 2).shapes) == 2
     assert len(choose_buckets(np.array([5, 5]), np.array([2, 2]), 2).shapes) == 1
 

@@ -1,11 +1,12 @@
-"""The arrays of a batch, number by number as the docstrings show them."""
+"""Batch arrays, with the examples of the docstrings."""
 
 import numpy as np
 import pytest
 
 from flaxformer_lite.data import features
-from flaxformer_lite.data.features import FitCounts, Ragged
-from flaxformer_lite.data.vocabularies.vocabulary import SPECIAL, CharacterVocabulary
+from flaxformer_lite.data.features import OverlengthCounts, Ragged
+from flaxformer_lite.data.vocabularies.base import SPECIAL
+from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
 
 
@@ -17,44 +18,44 @@ def _rows(ragged):
     return [ragged.ids[a:b].tolist() for a, b in zip(ragged.offsets[:-1], ragged.offsets[1:], strict=True)]
 
 
-def test_tokenize_closes_each_text():
+def test_tokenize_appends_the_end_token():
     tokens = features.tokenize(CharacterVocabulary(["a", "b"]), ["ab", "", "b"])
     assert tokens.ids.tolist() == [4, 5, 1, 1, 5, 1]
     assert tokens.offsets.tolist() == [0, 3, 4, 6]
     assert tokens.lengths.tolist() == [3, 1, 2]
 
 
-def test_fit_drops_an_example_with_either_side_too_long():
+def test_limit_lengths_drops_examples_with_either_side_too_long():
     source = _ragged([4, 5, 6, 1], [4, 1], [5, 1], [6, 5, 1])
     target = _ragged([7, 1], [8, 1], [7, 8, 9, 1], [9, 9, 1])
-    source, target, kept, counts = features.fit(source, target, 3, 3, "drop")
+    source, target, kept, counts = features.limit_lengths(source, target, 3, 3, "drop")
     assert _rows(source) == [[4, 1], [6, 5, 1]]
     assert _rows(target) == [[8, 1], [9, 9, 1]]
     assert kept.tolist() == [1, 3]
-    assert counts == FitCounts(examples=4, dropped=2, truncated=0)
+    assert counts == OverlengthCounts(examples=4, dropped=2, truncated=0)
 
 
-def test_fit_truncates_and_closes_with_the_end_token():
+def test_limit_lengths_truncates_before_the_end_token():
     source = _ragged([4, 5, 6, 1], [4, 1], [5, 1])
     target = _ragged([7, 1], [8, 1], [7, 8, 9, 9, 1])
-    source, target, kept, counts = features.fit(source, target, 3, 4, "truncate")
+    source, target, kept, counts = features.limit_lengths(source, target, 3, 4, "truncate")
     assert _rows(source) == [[4, 5, 1], [4, 1], [5, 1]]
     assert _rows(target) == [[7, 1], [8, 1], [7, 8, 9, 1]]
     assert kept.tolist() == [0, 1, 2]
-    assert counts == FitCounts(examples=3, dropped=0, truncated=2)
+    assert counts == OverlengthCounts(examples=3, dropped=0, truncated=2)
 
 
 @pytest.mark.parametrize("overlength", ["drop", "truncate"])
-def test_what_fits_exactly_is_left_alone(overlength):
+def test_limit_lengths_keeps_examples_of_the_maximum_length(overlength):
     source, target = _ragged([4, 5, 1], [1]), _ragged([6, 1], [7, 1])
-    fitted = features.fit(source, target, 3, 2, overlength)
-    assert (_rows(fitted[0]), _rows(fitted[1])) == (_rows(source), _rows(target))
-    assert fitted[3] == FitCounts(2, 0, 0)
+    limited = features.limit_lengths(source, target, 3, 2, overlength)
+    assert (_rows(limited[0]), _rows(limited[1])) == (_rows(source), _rows(target))
+    assert limited[3] == OverlengthCounts(2, 0, 0)
 
 
-def test_fit_names_the_keys_when_nothing_is_left():
+def test_limit_lengths_names_the_keys_if_no_example_is_left():
     with pytest.raises(InputError) as error:
-        features.fit(_ragged([4, 5, 6, 1], [4, 1]), _ragged([7, 1], [8, 8, 8, 8, 1]), 3, 4, "drop")
+        features.limit_lengths(_ragged([4, 5, 6, 1], [4, 1]), _ragged([7, 1], [8, 8, 8, 8, 1]), 3, 4, "drop")
     for part in ("every one of 2", "2 to 4", "max_source_length=3", "2 to 5", "max_target_length=4", "truncate"):
         assert part in str(error.value)
 
@@ -67,9 +68,9 @@ def test_pad():
     assert {array.dtype for array in tokens} == {np.dtype(np.int32)}
 
 
-def test_cut_batch():
+def test_make_batch():
     source, target = _ragged([6, 1], [7, 8, 1], [9, 1]), _ragged([4, 5, 1], [5, 1], [1])
-    batch = features.cut_batch(source, target, np.array([0, 2, -1]), (3, 4), SPECIAL)
+    batch = features.make_batch(source, target, np.array([0, 2, -1]), (3, 4), SPECIAL)
     assert batch.source.ids.tolist() == [[6, 1, 0], [9, 1, 0], [0, 0, 0]]
     assert batch.labels.tolist() == [[4, 5, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert batch.target_in.ids.tolist() == [[2, 4, 5, 0], [2, 0, 0, 0], [0, 0, 0, 0]]

@@ -1,4 +1,4 @@
-"""Which examples come when: once an epoch, alike for any number of processes, and going on from a saved position."""
+"""The order of training examples: once per epoch, independent of the number of processes, resumable."""
 
 import itertools
 
@@ -13,19 +13,20 @@ from flaxformer_lite.data.buckets import choose_buckets
 from flaxformer_lite.data.features import tokenize
 from flaxformer_lite.data.pipeline import Dataset
 from flaxformer_lite.data.tasks import Examples
-from flaxformer_lite.data.vocabularies.vocabulary import SPECIAL, ByteVocabulary
+from flaxformer_lite.data.vocabularies.base import SPECIAL
+from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.errors import InputError
 
 
 def _dataset(examples, buckets):
-    """The target names the example, so that a batch tells which ones it holds."""
+    """Examples whose targets are their indices."""
     random = np.random.default_rng(examples)
     sources = tokenize(ByteVocabulary(), ["x" * n for n in random.integers(1, 12, size=examples)])
     targets = tokenize(ByteVocabulary(), [f"{i:03}" for i in range(examples)])
     return Dataset(sources, targets, choose_buckets(sources.lengths, targets.lengths, buckets), SPECIAL)
 
 
-def _names(batch):
+def _indices(batch):
     return [int(ByteVocabulary().decode(row)) for row in batch.labels]
 
 
@@ -39,12 +40,12 @@ def _assert_equal(ours, theirs):
 
 
 @pytest.mark.parametrize(("examples", "buckets", "batch_size"), [(60, 1, 6), (47, 3, 5), (7, 20, 4), (5, 2, 16)])
-def test_each_example_comes_once_an_epoch(examples, buckets, batch_size):
+def test_each_example_occurs_once_per_epoch(examples, buckets, batch_size):
     dataset = _dataset(examples, buckets)
     seen = {members.tobytes(): [] for members in dataset.buckets.members}
     shapes = dict(zip(dataset.buckets.shapes, seen, strict=True))
     for batch in _take(dataset, 400, batch_size):
-        seen[shapes[batch.source.ids.shape[1], batch.labels.shape[1]]] += _names(batch)
+        seen[shapes[batch.source.ids.shape[1], batch.labels.shape[1]]] += _indices(batch)
     for members in dataset.buckets.members:
         stream = seen[members.tobytes()]
         assert len(stream) >= 2 * len(members)
@@ -52,7 +53,7 @@ def test_each_example_comes_once_an_epoch(examples, buckets, batch_size):
             assert sorted(stream[start : start + len(members)]) == members.tolist()
 
 
-def test_buckets_take_turns_by_their_sizes():
+def test_buckets_alternate_in_proportion_to_their_sizes():
     dataset = _dataset(200, 3)
     sizes = [len(members) for members in dataset.buckets.members]
     lengths = [batch.source.ids.shape[1] for batch in _take(dataset, 500)]
@@ -62,17 +63,17 @@ def test_buckets_take_turns_by_their_sizes():
 
 def test_order_differs_between_epochs_seeds_and_buckets():
     dataset = _dataset(64, 1)
-    stream = [name for batch in _take(dataset, 16, 8) for name in _names(batch)]
+    stream = [name for batch in _take(dataset, 16, 8) for name in _indices(batch)]
     first, second = stream[:64], stream[64:]
     assert sorted(first) == sorted(second) == list(range(64))
     assert first != second
-    other = [name for batch in _take(dataset, 16, 8, seed=4) for name in _names(batch)]
+    other = [name for batch in _take(dataset, 16, 8, seed=4) for name in _indices(batch)]
     assert other[:64] not in (first, second)
     assert other[64:] not in (first, second)
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
-def test_going_on_from_a_saved_position(prefetch):
+def test_resuming_from_a_saved_position(prefetch):
     dataset = _dataset(47, 3)
     batches = dataset.batches(5, 1, 0, 1, prefetch)
     before = list(itertools.islice(batches, 23))
@@ -86,7 +87,7 @@ def test_going_on_from_a_saved_position(prefetch):
 
 
 @pytest.mark.parametrize("process_count", [2, 3, 6])
-def test_any_number_of_processes_sees_the_same_batches(process_count):
+def test_batches_are_independent_of_the_number_of_processes(process_count):
     dataset = _dataset(47, 3)
     whole = _take(dataset, 40)
     shares = [_take(dataset, 40, process_index=i, process_count=process_count) for i in range(process_count)]
@@ -94,13 +95,13 @@ def test_any_number_of_processes_sees_the_same_batches(process_count):
         _assert_equal(jax.tree.map(lambda *rows: np.concatenate(rows), *parts), batch)
 
 
-def test_rows_that_cannot_be_shared_are_an_error():
-    with pytest.raises(InputError, match=r"batch_size=6 .* 4 processes"):
+def test_batch_size_must_be_divisible_by_the_number_of_processes():
+    with pytest.raises(InputError, match=r"batch_size=6: .* 4 processes"):
         _dataset(47, 3).batches(6, 0, 0, 4, 0)
 
 
 @pytest.mark.parametrize(("examples", "batch_size"), [(47, 5), (3, 8)])
-def test_evaluation_sees_everything_once(examples, batch_size):
+def test_evaluation_uses_every_example_once(examples, batch_size):
     dataset = _dataset(examples, 3)
     names, weight = [], 0.0
     for batch in pipeline.eval_batches(dataset, batch_size):
@@ -133,10 +134,10 @@ def test_load_training():
     assert prepared.target_vocabulary.decode(batch.labels[2]) == source[::-1]
 
 
-def test_a_shared_vocabulary_knows_both_sides():
+def test_a_shared_vocabulary_has_the_entries_of_both_sides():
     examples = Examples(["ab", "b"], [("xy", "x"), ("z",)])
     source, target = pipeline.build_vocabularies(_config(share_vocabulary=True), examples)
     assert source is target
     assert sorted(source.entries) == list("abxyz")
     dataset, _ = pipeline.make_dataset(examples, source, target, _config(), "drop")
-    assert len(dataset.source.lengths) == 3  # a pair for each reference
+    assert len(dataset.source.lengths) == 3  # one for each reference

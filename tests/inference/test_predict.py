@@ -9,7 +9,8 @@ import pytest
 
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import MeshConfig
-from flaxformer_lite.data.vocabularies.vocabulary import UNKNOWN_SIGN, CharacterVocabulary
+from flaxformer_lite.data.vocabularies.base import UNKNOWN_CHARACTER
+from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Prediction, Predictor, load
 from flaxformer_lite.metrics.scorers import sentence_chrf
@@ -185,7 +186,7 @@ def test_many_samples_share_their_batches_with_fewer_lines(predictor, eight_devi
 def test_tokens_are_as_the_vocabulary_writes_them(predictor):
     for line in predictor.n_best(lines_of(5), BEAM):
         for prediction in line:
-            assert "".join(predictor.tokens(prediction)).replace("<unknown>", UNKNOWN_SIGN) == prediction.text
+            assert "".join(predictor.tokens(prediction)).replace("<unknown>", UNKNOWN_CHARACTER) == prediction.text
             assert LETTERS.decode(prediction.ids) == prediction.text
 
 

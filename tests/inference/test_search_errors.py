@@ -6,7 +6,7 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.data.vocabularies.vocabulary import CharacterVocabulary
+from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.inference.scoring import Scorer
 from flaxformer_lite.inference.search_errors import compare, summarize
 from tests.folders import make_folder

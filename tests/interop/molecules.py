@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
-from flaxformer_lite.data.vocabularies.pretrained import Frame, TokenizerVocabulary
+from flaxformer_lite.data.vocabularies.pretrained import TokenizerJsonVocabulary, TokenTemplate
 from flaxformer_lite.interop.families.name_map import (
     MATRIX,
     NameMap,
@@ -100,7 +100,7 @@ def read_tensors(package: Path) -> dict[str, np.ndarray]:
         return dict(SafeUnpickler(io.BytesIO(archive.read("archive/data.pkl")), archive).load())
 
 
-def read_vocabularies(package: Path) -> tuple[TokenizerVocabulary, TokenizerVocabulary]:
+def read_vocabularies(package: Path) -> tuple[TokenizerJsonVocabulary, TokenizerJsonVocabulary]:
     """Vocabularies of SMILES tokens; a source has a begin and an end token, a target an end token."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
@@ -112,8 +112,8 @@ def read_vocabularies(package: Path) -> tuple[TokenizerVocabulary, TokenizerVoca
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_TOKEN), "isolated")
     tokenizer.decoder = decoders.Fuse()
     special = SpecialIds(pad=ids["<pad>"], end=ids["<eos>"], unknown=ids["<unk>"], begin=ids["<sos>"])
-    target = TokenizerVocabulary(tokenizer.to_str(), len(ids), Frame(special, (), (special.end,), ()))
-    return target.framed(target.frame._replace(opening=(special.begin,))), target
+    target = TokenizerJsonVocabulary(tokenizer.to_str(), len(ids), TokenTemplate(special, (), (special.end,), ()))
+    return target.with_template(target.template._replace(prefix_ids=(special.begin,))), target
 
 
 def name_map() -> NameMap:

@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from flaxformer_lite.data.vocabularies.pretrained import Added, Frame, OffsetByteVocabulary
-from flaxformer_lite.data.vocabularies.vocabulary import WordVocabulary
+from flaxformer_lite.data.vocabularies.character_word import WordVocabulary
+from flaxformer_lite.data.vocabularies.pretrained import AddedToken, ByT5Vocabulary, TokenTemplate
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import load
 from flaxformer_lite.interop import exporting
@@ -53,8 +53,9 @@ _LINES = ["abc", "dgehfia", "jj", "cbadefgh"]
 
 def _framed(opening, closing, begin):
     """A byte vocabulary with two language tokens."""
-    special, languages = SpecialIds(pad=1, end=2, begin=begin, unknown=3), (Added("en_XX", 260), Added("ro_RO", 261))
-    return OffsetByteVocabulary(4, 262, Frame(special, opening, closing, (260, 261)), languages)
+    special = SpecialIds(pad=1, end=2, begin=begin, unknown=3)
+    languages = (AddedToken("en_XX", 260), AddedToken("ro_RO", 261))
+    return ByT5Vocabulary(4, 262, TokenTemplate(special, opening, closing, (260, 261)), languages)
 
 
 # As in M2M-100, and as in mBART, where a target starts with its language without being forced to.

@@ -6,7 +6,7 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.config import defaults, parsing
-from flaxformer_lite.data.vocabularies import vocabulary
+from flaxformer_lite.data.vocabularies import saved as saved_vocabularies
 from flaxformer_lite.interop import importing
 from flaxformer_lite.interop.families.family_table import FAMILIES
 from flaxformer_lite.interop.generation_config import GENERATION_KEYS, read_generation_config, write_generation_config
@@ -70,7 +70,7 @@ def test_ids_and_texts_equal_the_references(tmp_path, name):
     family = folder.config["model_type"]
     sizes = FAMILIES[family].vocab_sizes(folder.config)
     source, target = read_vocabularies(folder, family, special, sizes, LanguagePair(*CHECKPOINTS[name].languages))
-    reference, saved = _tokenizer(tmp_path, name), vocabulary.from_json(source.to_json())
+    reference, saved = _tokenizer(tmp_path, name), saved_vocabularies.from_json(source.to_json())
     for text in (*TEXTS, *_AWKWARD):
         ids = source.encode(text)
         assert saved.encode(text) == ids
@@ -81,7 +81,7 @@ def test_ids_and_texts_equal_the_references(tmp_path, name):
             continue
         if any(part in name for part in _KEEPS_TRAILING_SPACE) and (text != text.rstrip() or "<pad>" in text):
             continue
-        assert [*source.opening, *ids, *source.closing] == reference(text).input_ids, text
+        assert [*source.prefix_ids, *ids, *source.suffix_ids] == reference(text).input_ids, text
         if "umt5" not in name and "</s>" not in text and "<mask>" not in text:
             assert source.decode(ids).strip() == reference.decode(ids, skip_special_tokens=True).strip(), text
         assert saved.decode(ids) == source.decode(ids)

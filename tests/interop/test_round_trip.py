@@ -158,7 +158,7 @@ def test_outputs_scores_and_bytes_are_the_same(tmp_path, name):
     predictor = _predictor(tmp_path / "work", name in _SHARDED)
     forced = _FAMILIES[name][4].get("forced_bos_token_id")
     if isinstance(forced, str):  # which the user sets by --target_lang
-        model.generation_config.forced_bos_token_id = predictor.vocabularies[1].opening[0]
+        model.generation_config.forced_bos_token_id = predictor.vocabularies[1].prefix_ids[0]
         predictor.config = dataclasses.replace(
             predictor.config, decode=dataclasses.replace(predictor.config.decode, forced_bos=True)
         )
@@ -182,7 +182,7 @@ def test_outputs_scores_and_bytes_are_the_same(tmp_path, name):
     assert all(torch.equal(state[key], again[key].float()) for key in state)
     exported.generation_config.max_length, exported.generation_config.num_beams = _LIMIT, 4
     if isinstance(forced, str):
-        exported.generation_config.forced_bos_token_id = predictor.vocabularies[1].opening[0]
+        exported.generation_config.forced_bos_token_id = predictor.vocabularies[1].prefix_ids[0]
     assert _generate(exported.float(), predictor.vocabularies, 4)[0] == expected
 
     _import(tmp_path / "exported", tmp_path / "work again", name)

@@ -6,7 +6,8 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.config import defaults, parsing
-from flaxformer_lite.data.vocabularies.vocabulary import CharacterVocabulary, WordVocabulary, build
+from flaxformer_lite.data.vocabularies.build import build_vocabulary
+from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.special_tokens import SpecialTokens
 from flaxformer_lite.interop.tokenizer_export import write_tokenizer
@@ -27,7 +28,8 @@ _SPECIAL = SpecialTokens(pad=0, eos=1, decoder_start=2, bos=2, forced_bos=(), ex
 
 def _built(kind, size=0):
     settings = parsing.from_dict(defaults.get_config().to_dict()).data.source_vocabulary
-    return build(dataclasses.replace(settings, kind=kind, size=size), [text for text in TEXTS if text] * 9)
+    config = dataclasses.replace(settings, kind=kind, size=size)
+    return build_vocabulary(config, [text for text in TEXTS if text] * 9, "config.data.source_vocabulary")
 
 
 @pytest.mark.parametrize(("kind", "size"), [("sentencepiece", 330), ("word", 0), ("character", 0), ("byte", 0)])
@@ -37,7 +39,7 @@ def test_ids_and_texts_are_the_same(tmp_path, kind, size):
     write_tokenizer((vocabulary, vocabulary), _SPECIAL, tmp_path)
     reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in (*TEXTS, *_AWKWARD):
-        ids = [*vocabulary.encode(text), *vocabulary.closing]
+        ids = [*vocabulary.encode(text), *vocabulary.suffix_ids]
         assert reference(text).input_ids == ids, text
         assert reference.decode(ids, skip_special_tokens=True) == vocabulary.decode(ids), text
 

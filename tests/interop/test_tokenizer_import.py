@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from flaxformer_lite.data.vocabularies import vocabulary
+from flaxformer_lite.data.vocabularies import saved as saved_vocabularies
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop.pretrained_dir import PretrainedDir
 from flaxformer_lite.interop.special_tokens import read_special_tokens
@@ -53,11 +53,11 @@ def test_ids_are_those_of_the_reference(tmp_path, kind):
     for text in files.TEXTS:
         if kind == "mbart" and unicodedata.normalize("NFKC", text) != text:
             continue  # for this family transformers 5 ignores the normalization of the SentencePiece model
-        assert [*source.opening, *source.encode(text), *source.closing] == reference(text).input_ids, text
+        assert [*source.prefix_ids, *source.encode(text), *source.suffix_ids] == reference(text).input_ids, text
         ids = reference(text_target=text).input_ids
         encoded = target.encode(text)
         assert encoded in (ids, ids[1:], ids[:-1], ids[1:-1], ids[:-2]), text  # without languages, begin and end tokens
-        framed = [*target.opening, *encoded, target.special.end]
+        framed = [*target.prefix_ids, *encoded, target.special.end]
         if kind not in ("mbart", "gemma"):  # their targets end with the language, or start with a begin token
             assert framed == ids, text
         if "</s>" not in text and kind != "m2m100":  # it decodes languages as text
@@ -68,8 +68,8 @@ def test_ids_are_those_of_the_reference(tmp_path, kind):
 @pytest.mark.parametrize("kind", _KINDS)
 def test_a_saved_vocabulary_is_the_same(tmp_path, kind):
     for read in _read(tmp_path, kind):
-        saved = vocabulary.from_json(json.loads(json.dumps(read.to_json())))
-        assert (saved.special, saved.opening, saved.closing) == (read.special, read.opening, read.closing)
+        saved = saved_vocabularies.from_json(json.loads(json.dumps(read.to_json())))
+        assert (saved.special, saved.prefix_ids, saved.suffix_ids) == (read.special, read.prefix_ids, read.suffix_ids)
         assert saved.size == read.size
         for text in files.TEXTS:
             assert saved.encode(text) == read.encode(text)
@@ -80,13 +80,13 @@ def test_a_saved_vocabulary_is_the_same(tmp_path, kind):
 
 def test_language_tokens_are_placed_as_in_each_family(tmp_path):
     source, target = _read(tmp_path / "a", "mbart")
-    assert (source.opening, target.opening, target.closing) == ((), (), (2,))
-    assert [source.token(i) for i in source.closing] == ["</s>", "en_XX"]
+    assert (source.prefix_ids, target.prefix_ids, target.suffix_ids) == ((), (), (2,))
+    assert [source.token(i) for i in source.suffix_ids] == ["</s>", "en_XX"]
     assert target.token(target.special.begin) == "ro_RO"
 
     source, target = _read(tmp_path / "b", "m2m100")
-    assert [source.token(*source.opening), target.token(*target.opening)] == ["__en__", "__ro__"]
-    assert (source.closing, target.special.begin) == ((2,), 2)
+    assert [source.token(*source.prefix_ids), target.token(*target.prefix_ids)] == ["__en__", "__ro__"]
+    assert (source.suffix_ids, target.special.begin) == ((2,), 2)
 
 
 def test_languages_must_be_known_and_given(tmp_path):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.config.dataclasses import MeshConfig
-from flaxformer_lite.data.vocabularies.vocabulary import ByteVocabulary, CharacterVocabulary, WordVocabulary
+from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
+from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.training import loop

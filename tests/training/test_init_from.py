@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.checkpoints.format import quiet_orbax
-from flaxformer_lite.data.vocabularies.vocabulary import ByteVocabulary
+from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.build import make_model
 from flaxformer_lite.sharding.layout import make_layout

@@ -1,7 +1,7 @@
-"""Vocabularies as others have published them: their ids are the publisher's, special ones and all.
+"""Vocabularies of published models, with the publisher's ids.
 
-What surrounds a text (language codes, begin and end tokens) is a ``Frame``, and so the vocabulary of a model's sources
-may differ from that of its targets though both know the same tokens.
+The special tokens around a text (language codes, begin and end tokens) are a ``TokenTemplate``, so a model's source and
+target vocabularies can differ although they have the same tokens.
 """
 
 from __future__ import annotations
@@ -10,106 +10,130 @@ import base64
 import json
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import sentencepiece
 
+from flaxformer_lite.data.vocabularies.base import Vocabulary, byte_token
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.types import SpecialIds
 
-_TIDY = (
+# The replacements of transformers' clean_up_tokenization.
+_CLEAN_UP = (
     *((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m")),
     *((" 's", "'s"), (" 've", "'ve"), (" 're", "'re")),
 )
 
 
-class Frame(NamedTuple):
-    """What belongs to ids beside the text.
+class TokenTemplate(NamedTuple):
+    """The special tokens of a vocabulary and those that surround every text.
 
     Attributes:
-      special: the ids with a meaning of their own.
-      opening: ids before those of a text.
-      closing: ids after them.
-      silent: ids that decoded text leaves out, such as those of languages.
-      tidied: whether decoded text loses the blanks before punctuation, as the publisher's settings may ask.
+      special: the ids of special tokens.
+      prefix_ids: ids before those of a text.
+      suffix_ids: ids after them.
+      skipped_ids: ids that decoded text leaves out, such as those of language codes.
+      clean_up_spaces: whether decoded text loses spaces before punctuation (``clean_up_tokenization_spaces``).
     """
 
     special: SpecialIds
-    opening: tuple[int, ...]
-    closing: tuple[int, ...]
-    silent: tuple[int, ...]
-    tidied: bool = False
+    prefix_ids: tuple[int, ...]
+    suffix_ids: tuple[int, ...]
+    skipped_ids: tuple[int, ...]
+    clean_up_spaces: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        prefix, suffix, skipped = map(list, (self.prefix_ids, self.suffix_ids, self.skipped_ids))
+        special = self.special._asdict()
+        # The keys of files that earlier versions wrote.
+        return {"special": special, "opening": prefix, "closing": suffix, "silent": skipped} | {
+            "tidied": self.clean_up_spaces
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TokenTemplate:
+        prefix, suffix, skipped = (tuple(values[key]) for key in ("opening", "closing", "silent"))
+        return cls(SpecialIds(**values["special"]), prefix, suffix, skipped, values["tidied"])
 
 
-class Added(NamedTuple):
-    """A token that is found in text as it is written, before anything else is.
+class AddedToken(NamedTuple):
+    """A token that is matched in text before the text is split into other tokens.
 
     Attributes:
-      text: how it is written.
-      id: what it becomes.
-      takes_left: whether blanks before it belong to it.
-      takes_right: whether blanks behind it do.
+      content: its text.
+      id: its id.
+      lstrip: whether white space before it belongs to it.
+      rstrip: whether white space after it belongs to it.
     """
 
-    text: str
+    content: str
     id: int
-    takes_left: bool = False
-    takes_right: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
 
 
-class _Framed:
-    """What all published vocabularies share. Subclasses make ids of text, and text of ids."""
+class PretrainedVocabulary(Vocabulary):
+    """A vocabulary with a template of special tokens. Subclasses encode and decode text."""
 
-    def __init__(self, size: int, frame: Frame):
-        self.size = size
-        self.frame = frame
-        self._silent = frozenset((frame.special.pad, frame.special.begin, *frame.silent))
+    kind: str
+
+    def __init__(self, size: int, template: TokenTemplate):
+        self._size = size
+        self.template = template
+        self._skipped = frozenset((template.special.pad, template.special.begin, *template.skipped_ids))
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> PretrainedVocabulary:
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        return self._size
 
     @property
     def special(self) -> SpecialIds:
-        return self.frame.special
+        return self.template.special
 
     @property
-    def opening(self) -> tuple[int, ...]:
-        return self.frame.opening
+    def prefix_ids(self) -> tuple[int, ...]:
+        return self.template.prefix_ids
 
     @property
-    def closing(self) -> tuple[int, ...]:
-        return self.frame.closing
+    def suffix_ids(self) -> tuple[int, ...]:
+        return self.template.suffix_ids
 
-    def framed(self, frame: Frame) -> Any:
-        """The same tokens in another frame."""
-        return from_json(self.to_json() | {"frame": _plain(frame)})
+    def with_template(self, template: TokenTemplate) -> PretrainedVocabulary:
+        """Returns a vocabulary of the same tokens with another template."""
+        return self.from_json(self.to_json() | {"frame": template.to_json()})
 
     def to_json(self) -> dict[str, Any]:
-        return {"size": self.size, "frame": _plain(self.frame)}
+        return {"kind": self.kind, "size": self.size, "frame": self.template.to_json()}
 
-    def _finished(self, text: str) -> str:
-        """Decoded text as the publisher shows it."""
-        for loose, tight in _TIDY if self.frame.tidied else ():
-            text = text.replace(loose, tight)
+    def _clean_up(self, text: str) -> str:
+        for spaced, joined in _CLEAN_UP if self.template.clean_up_spaces else ():
+            text = text.replace(spaced, joined)
         return text
 
-    def _said(self, ids: Iterable[SupportsIndex]) -> Iterator[int]:
-        """Those that stand for text: from behind the begin token to before the end."""
+    def _text_ids(self, ids: Iterable[SupportsIndex]) -> Iterator[int]:
+        """The ids of text: those after the begin id and before the end id that are not skipped."""
         for place, i in enumerate(map(operator.index, ids)):
             if i == self.special.end and (place or i != self.special.begin):
                 return
-            if i not in self._silent:
+            if i not in self._skipped:
                 yield i
 
 
-class _WithAdded(_Framed):
-    """A vocabulary in whose texts added tokens are looked for first."""
+class _AddedTokensVocabulary(PretrainedVocabulary):
+    """A vocabulary that matches added tokens before it splits the rest of a text."""
 
-    def __init__(self, size: int, frame: Frame, added: Sequence[Added]):
-        super().__init__(size, frame)
-        self._added = {token.text: token for token in added}
-        by_length = sorted(self._added, key=len, reverse=True)  # or one would hide another that it begins
-        self._pattern = re.compile("|".join(map(_as_found, map(self._added.__getitem__, by_length))) or r"(?!)")
+    def __init__(self, size: int, template: TokenTemplate, added: Sequence[AddedToken]):
+        super().__init__(size, template)
+        self._added = {token.content: token for token in added}
+        longest_first = sorted(self._added, key=len, reverse=True)  # a shorter alternative would hide a longer one
+        self._pattern = re.compile("|".join(_pattern(self._added[content]) for content in longest_first) or r"(?!)")
 
-    def _parts(self, text: str) -> Iterator[tuple[str, int]]:
+    def _split_added(self, text: str) -> Iterator[tuple[str, int]]:
         """The text between added tokens with -1, and added tokens with their ids."""
         end = 0
         for found in self._pattern.finditer(text):
@@ -124,59 +148,76 @@ class _WithAdded(_Framed):
         return super().to_json() | {"added": [list(token) for token in self._added.values()]}
 
 
-class PieceVocabulary(_WithAdded):
-    """A SentencePiece model whose pieces a table gives their ids.
+class PretrainedSentencePieceVocabulary(_AddedTokensVocabulary):
+    """A SentencePiece model with a table of ids.
 
     Args:
       model: the serialized model, as in a ``.model`` or ``.spm`` file.
-      entries: the token of each id; there may be fewer than ``size``. A piece that is not among them is unknown.
+      entries: the token of each id; there may be fewer than ``size``. Pieces without an entry are unknown.
       size: number of ids.
-      frame: see ``Frame``.
-      added: tokens that are found in text first.
+      template: the special tokens.
+      added: tokens that are matched in text first.
     """
 
     kind = "pieces"
 
-    def __init__(self, model: bytes, entries: Sequence[str], size: int, frame: Frame, added: Sequence[Added] = ()):
-        super().__init__(size, frame, added)
+    def __init__(
+        self,
+        model: bytes,
+        entries: Sequence[str],
+        size: int,
+        template: TokenTemplate,
+        added: Sequence[AddedToken] = (),
+    ):
+        super().__init__(size, template, added)
         self.model = model
         self.entries = tuple(entries)
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self._ids = {entry: i for i, entry in enumerate(self.entries)}
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> PretrainedVocabulary:
+        model = base64.b64decode(values["model"], validate=True)
+        return cls(model, values["entries"], *_common_values(values), _added_tokens(values))
+
     def encode(self, text: str) -> list[int]:
-        """The most likely pieces."""
-        get, unknown, ids = self._ids.get, self.special.unknown, []
-        for part, i in self._parts(text):
-            ids += [get(piece, unknown) for piece in self._processor.encode(part, out_type=str)] if i < 0 else [i]
-        return ids
+        return [i for _, i in self._tokenize(text)]
+
+    def unknown_tokens(self, text: str) -> list[str]:
+        return [piece.strip("▁") or piece for piece, i in self._tokenize(text) if i == self.special.unknown]
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
-        """The text of pieces, blanks as SentencePiece puts them."""
-        pieces = [self.entries[i] for i in self._said(ids) if i < len(self.entries)]
-        return self._finished(self._processor.decode_pieces(pieces))
+        pieces = [self.entries[i] for i in self._text_ids(ids) if i < len(self.entries)]
+        return self._clean_up(self._processor.decode_pieces(pieces))
 
     def token(self, i: SupportsIndex) -> str:
-        """The piece, as ``▁the`` where a blank comes before it."""
-        return self.entries[operator.index(i)] if operator.index(i) < len(self.entries) else _nameless(i)
+        """Returns the piece; ``▁`` stands for a space."""
+        return self.entries[operator.index(i)] if operator.index(i) < len(self.entries) else _unnamed(i)
 
     def to_json(self) -> dict[str, Any]:
-        """The whole model, as base64, and the table."""
         model = base64.b64encode(self.model).decode()
-        return {"kind": self.kind, "model": model, "entries": list(self.entries), **super().to_json()}
+        return super().to_json() | {"model": model, "entries": list(self.entries)}
+
+    def _tokenize(self, text: str) -> Iterator[tuple[str, int]]:
+        get, unknown = self._ids.get, self.special.unknown
+        for part, i in self._split_added(text):
+            if i >= 0:
+                yield part, i
+            else:
+                yield from ((piece, get(piece, unknown)) for piece in self._processor.encode(part, out_type=str))
 
 
-class CodedVocabulary(PieceVocabulary):
-    """Pieces of texts that may open with a code, such as ``>>fra<<``, which tells Marian's models a language."""
+class MarianVocabulary(PretrainedSentencePieceVocabulary):
+    """A SentencePiece vocabulary for texts that can start with a target language code such as ``>>fra<<``."""
 
     kind = "coded pieces"
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
-        """The text of pieces; of those that are of the other side's model alone, too."""
+        # Pieces of the other side's model alone are not decoded by this side's processor.
         return super().decode(ids).replace("▁", " ").strip()
 
-    def _parts(self, text: str) -> Iterator[tuple[str, int]]:
-        for part, i in super()._parts(text):
+    def _split_added(self, text: str) -> Iterator[tuple[str, int]]:
+        for part, i in super()._split_added(text):
             end = part.find("<<") + 2
             if i < 0 and part.startswith(">>") and end >= 2:
                 yield part[:end], self._ids.get(part[:end], self.special.unknown)
@@ -185,136 +226,132 @@ class CodedVocabulary(PieceVocabulary):
                 yield part, i
 
 
-class OffsetByteVocabulary(_WithAdded):
-    """The bytes of UTF-8 behind a number of special ids, and further ids behind them, as ByT5 has them.
+class ByT5Vocabulary(_AddedTokensVocabulary):
+    """The bytes of UTF-8 between special ids and sentinels, as in ByT5 (Xue et al. 2022).
 
     Args:
       offset: the id of byte 0.
       size: number of ids.
-      frame: see ``Frame``.
-      added: tokens that are found in text first.
+      template: the special tokens.
+      added: tokens that are matched in text first.
     """
 
-    def __init__(self, offset: int, size: int, frame: Frame, added: Sequence[Added]):
-        super().__init__(size, frame, added)
+    kind = "offset bytes"
+
+    def __init__(self, offset: int, size: int, template: TokenTemplate, added: Sequence[AddedToken]):
+        super().__init__(size, template, added)
         self._offset = offset
-        self._written = {token.id: token.text for token in added}
+        self._contents = {token.id: token.content for token in added}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> PretrainedVocabulary:
+        return cls(values["offset"], *_common_values(values), _added_tokens(values))
 
     def encode(self, text: str) -> list[int]:
-        """Each byte, behind the special ids."""
-        parts = self._parts(text)
+        parts = self._split_added(text)
         return [j for part, i in parts for j in ([byte + self._offset for byte in part.encode()] if i < 0 else [i])]
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
-        """The text of bytes; what is not UTF-8 is left out, as the publisher does."""
-        said = (i - self._offset for i in self._said(ids))
-        return self._finished(bytes(byte for byte in said if 0 <= byte < 256).decode(errors="ignore"))
+        """Returns the text of bytes without what is not valid UTF-8, as the reference implementation does."""
+        values = (i - self._offset for i in self._text_ids(ids))
+        return self._clean_up(bytes(byte for byte in values if 0 <= byte < 256).decode(errors="ignore"))
 
     def token(self, i: SupportsIndex) -> str:
-        """A printable character of ASCII as it is, another byte as ``<0xE3>``."""
-        if (i := operator.index(i)) in self._written:
-            return self._written[i]
+        if (i := operator.index(i)) in self._contents:
+            return self._contents[i]
         byte = i - self._offset
-        if not 0 <= byte < 256:
-            return _nameless(i)
-        return chr(byte) if byte < 128 and chr(byte).isprintable() else f"<0x{byte:02X}>"
+        return byte_token(byte) if 0 <= byte < 256 else _unnamed(i)
 
     def to_json(self) -> dict[str, Any]:
-        """Where bytes lie, and what lies around them."""
-        return {"kind": "offset bytes", "offset": self._offset, **super().to_json()}
+        return super().to_json() | {"offset": self._offset}
 
 
-class TokenizerVocabulary(_Framed):
+class TokenizerJsonVocabulary(PretrainedVocabulary):
     """A ``tokenizer.json`` file, read by the package ``tokenizers``.
 
     Args:
-      description: what is in the file.
-      size: number of ids; the file may know fewer.
-      frame: see ``Frame``; the file's own post-processor is not asked.
+      description: the text of the file.
+      size: number of ids; the file may define fewer. Tokens with ids from ``size`` on are unknown.
+      template: the special tokens; the file's own post-processor is not used.
     """
 
-    def __init__(self, description: str, size: int, frame: Frame):
-        super().__init__(size, frame)
+    kind = "tokenizer"
+
+    def __init__(self, description: str, size: int, template: TokenTemplate):
+        super().__init__(size, template)
         self.description = description
         self._tokenizer = read_tokenizer(description)
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> PretrainedVocabulary:
+        return cls(json.dumps(values["description"], ensure_ascii=False), *_common_values(values))
+
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text; those that the model has no vectors of are unknown."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [i if i < self.size else self.special.unknown for i in ids]
 
+    def unknown_tokens(self, text: str) -> list[str]:
+        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        unknown = (i >= self.size or i == self.special.unknown for i in encoded.ids)
+        return [
+            text[start:end] for is_unknown, (start, end) in zip(unknown, encoded.offsets, strict=True) if is_unknown
+        ]
+
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
-        """The text of tokens, but for special ones."""
-        return self._finished(self._tokenizer.decode(list(self._said(ids)), skip_special_tokens=True))
+        return self._clean_up(self._tokenizer.decode(list(self._text_ids(ids)), skip_special_tokens=True))
 
     def token(self, i: SupportsIndex) -> str:
-        """The token as the file has it."""
-        return self._tokenizer.id_to_token(operator.index(i)) or _nameless(i)
+        return self._tokenizer.id_to_token(operator.index(i)) or _unnamed(i)
 
     def to_json(self) -> dict[str, Any]:
-        """The whole file."""
-        return {"kind": "tokenizer", "description": json.loads(self.description), **super().to_json()}
+        return super().to_json() | {"description": json.loads(self.description)}
 
 
 def read_tokenizer(description: str) -> Any:
-    """The ``tokenizers.Tokenizer`` of a ``tokenizer.json`` file's text, set to cut and to pad nothing.
+    """Makes the ``tokenizers.Tokenizer`` of a tokenizer.json file's text, without truncation and padding.
 
     Raises:
-      InputError: it cannot be read, or the package is not installed.
+      InputError: the text cannot be read, or the package ``tokenizers`` is not installed.
     """
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise InputError(
-            "this vocabulary is a tokenizer.json, which the package `tokenizers` reads: install it with "
-            "pip install 'flaxformer-lite[tokenizers]'"
+            "tokenizer.json",
+            "this vocabulary is read by the package `tokenizers`, which is not installed",
+            "install it with pip install 'flaxformer-lite[tokenizers]'",
         ) from error
     try:
         tokenizer = Tokenizer.from_str(description)
-    except Exception as error:  # the package raises nothing more exact
-        raise InputError(f"tokenizer.json cannot be read by the package `tokenizers`: {error}") from error
+    except Exception as error:  # the package raises plain exceptions
+        raise InputError("tokenizer.json", f"the package `tokenizers` cannot read it: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
-def from_json(values: dict[str, Any]) -> PieceVocabulary | OffsetByteVocabulary | TokenizerVocabulary | None:
-    """The vocabulary that ``to_json`` was called on; None where it was none of these.
-
-    Raises:
-      InputError: see ``read_tokenizer``.
-    """
-    make: dict[str, Callable[..., Any]] = {
-        kind.kind: lambda size, frame, kind=kind: kind(
-            base64.b64decode(values["model"], validate=True), values["entries"], size, frame, _added(values)
-        )
-        for kind in (PieceVocabulary, CodedVocabulary)
-    } | {
-        "offset bytes": lambda size, frame: OffsetByteVocabulary(values["offset"], size, frame, _added(values)),
-        "tokenizer": lambda size, frame: TokenizerVocabulary(
-            json.dumps(values["description"], ensure_ascii=False), size, frame
-        ),
-    }
-    if values.get("kind") not in make:
-        return None
-    special, opening, closing, silent, tidied = values["frame"].values()
-    frame = Frame(SpecialIds(**special), tuple(opening), tuple(closing), tuple(silent), tidied)
-    return make[values["kind"]](values["size"], frame)
+PRETRAINED: dict[str, type[PretrainedVocabulary]] = {
+    vocabulary.kind: vocabulary
+    for vocabulary in (
+        PretrainedSentencePieceVocabulary,
+        MarianVocabulary,
+        ByT5Vocabulary,
+        TokenizerJsonVocabulary,
+    )
+}
 
 
-def _added(values: dict[str, Any]) -> list[Added]:
-    return [Added(*token) for token in values["added"]]
+def _common_values(values: dict[str, Any]) -> tuple[int, TokenTemplate]:
+    return values["size"], TokenTemplate.from_json(values["frame"])
 
 
-def _plain(frame: Frame) -> dict[str, Any]:
-    opening, closing, silent = map(list, (frame.opening, frame.closing, frame.silent))
-    plain = {"special": frame.special._asdict(), "opening": opening, "closing": closing, "silent": silent}
-    return plain | {"tidied": frame.tidied}
+def _added_tokens(values: dict[str, Any]) -> list[AddedToken]:
+    return [AddedToken(*token) for token in values["added"]]
 
 
-def _as_found(token: Added) -> str:
-    return r"\s*" * token.takes_left + re.escape(token.text) + r"\s*" * token.takes_right
+def _pattern(token: AddedToken) -> str:
+    return r"\s*" * token.lstrip + re.escape(token.content) + r"\s*" * token.rstrip
 
 
-def _nameless(i: SupportsIndex) -> str:
+def _unnamed(i: SupportsIndex) -> str:
     return f"<{operator.index(i)}>"
