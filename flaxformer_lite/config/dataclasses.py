@@ -75,6 +75,7 @@ class DataConfig:
     tfds: TfdsConfig
     reverse: ReverseConfig
     options: Options
+    validation_fraction: Rate
     source_vocabulary: VocabularyConfig
     target_vocabulary: VocabularyConfig
     share_vocabulary: bool

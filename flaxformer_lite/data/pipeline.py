@@ -162,8 +162,7 @@ def load_training(config: DataConfig, seed: int) -> TrainingData:
     Raises:
       InputError: data are missing or invalid; see ``tasks.load``, ``build_vocabulary`` and ``limit_lengths``.
     """
-    validation_examples = tasks.load(config, "validation", seed)  # first, because its errors show up faster
-    examples = tasks.load(config, "train", seed)
+    examples, validation_examples = tasks.load_training_splits(config, seed)
     source, target = build_vocabularies(config, examples)
     train, train_counts = make_dataset(examples, source, target, config, config.overlength)
     validation, validation_counts = make_dataset(validation_examples, source, target, config, "truncate")

@@ -1,4 +1,4 @@
-"""CMUdict: its splits, its alternatives, with stress and without."""
+"""CMUdict: splits, alternative pronunciations, stress marks."""
 
 import collections
 import subprocess
@@ -23,7 +23,7 @@ record(3) R IH1 K AO1 R D
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """A dictionary of 40 words in place of the real one."""
+    """A dictionary of 40 words."""
     file = tmp_path / "cmudict.dict"
     file.write_text(_TEXT + "".join(f"word{i} W ER1 D\n" for i in range(36)), encoding="utf-8")
     monkeypatch.setattr(cmudict, "_dictionary_file", lambda: file)
@@ -54,7 +54,7 @@ def test_load(small):
         ("B AW T",),
         ("L EH D", "L IY D"),
         ("AO L B AO R G",),
-        ("R EH K ER D", "R IH K AO R D"),  # two of three differed in stress alone
+        ("R EH K ER D", "R IH K AO R D"),  # two of three differ in stress only
     ]
     with_stress = CmudictConfig(keep_stress=True, data_dir=small)
     assert cmudict.load(with_stress, "train")[1][3] == ("R EH1 K ER0 D", "R IH0 K AO1 R D", "R IH1 K AO1 R D")
@@ -62,20 +62,20 @@ def test_load(small):
     assert cmudict.load(with_stress, "validation") == (["word15", "word35"], [("W ER1 D",)] * 2)
 
 
-def test_it_is_prepared_once_into_the_cache_and_says_so(small, monkeypatch, tmp_path, capfd):
+def test_the_data_set_is_prepared_once_in_the_cache_directory(small, monkeypatch, tmp_path, caplog, capfd):
+    caplog.set_level("INFO", logger="flaxformer_lite")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = CmudictConfig(keep_stress=False, data_dir="")
     cmudict.load(config, "test")
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("Preparing data set cmudict")
-    assert captured.err.count("\n") == 1
-    assert str(tmp_path / "cache" / "flaxformer_lite") in captured.err
+    (message,) = caplog.messages
+    assert message.startswith("preparing data set cmudict")
+    assert str(tmp_path / "cache" / "flaxformer_lite") in message
     cmudict.load(config, "train")
-    assert capfd.readouterr() == ("", "")
+    assert caplog.messages == [message]
+    assert capfd.readouterr().out == ""
 
 
-def test_a_folder_that_cannot_be_written(small, tmp_path):
+def test_a_directory_that_cannot_be_written(small, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"config\.data\.cmudict\.data_dir=.*file"):
         cmudict.load(CmudictConfig(keep_stress=False, data_dir=str(tmp_path / "file")), "test")
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_written(small, tmp_path):
 def test_processes_that_start_together(tmp_path):
     code = (
         "import sys\n"
-        "from flaxformer_lite.config import CmudictConfig\n"
+        "from flaxformer_lite.config.dataclasses import CmudictConfig\n"
         "from flaxformer_lite.data import cmudict\n"
         f"words, _ = cmudict.load(CmudictConfig(False, {str(tmp_path)!r}), 'validation')\n"
         "assert not {'tensorflow', 'cmudict'} & sys.modules.keys()\n"
@@ -93,4 +93,4 @@ def test_processes_that_start_together(tmp_path):
     )
     processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0] for process in processes] == ["6302\n", "6302\n"]
-    assert len(list((tmp_path / "cmudict").iterdir())) == 1  # nothing half made is left
+    assert len(list((tmp_path / "cmudict").iterdir())) == 1  # no incomplete directory is left

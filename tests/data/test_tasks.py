@@ -1,4 +1,8 @@
-"""Each task gives sources and references, or one clear error."""
+"""Sources and references of each task, held-out validation splits, and errors."""
+
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +14,11 @@ from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.errors import InputError
 
 
-def _config(task, **changes):
+def _config(task, validation_fraction=0.0, **changes):
     config = get_config()
     config.data.task = task
-    config.data.update({task: changes})
+    config.data.validation_fraction = validation_fraction
+    config.data.update({"options" if ":" in task else task: changes})
     return from_dict(config.to_dict()).data
 
 
@@ -22,6 +27,8 @@ def files(tmp_path):
     texts = {
         "train.de": "eins\nzwei\n", "train.en": "one\ntwo\n", "short.en": "one\n", "empty": "",
         "g2p.tsv": "lead\tL IY D\nread\tR IY D\nlead\tL EH D\n",
+        "g2p.words": "lead\nread\nlead\n", "g2p.phones": "L IY D\nR IY D\nL EH D\n",
+        "ten.tsv": "".join(f"{i}\t{i}\n" for i in range(10)),
     }  # fmt: skip
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -33,7 +40,7 @@ def test_pairs_repeat_a_source_for_each_reference():
     assert examples.pairs() == (["a", "a", "b", "c", "c"], ["x", "y", "z", "u", "v"])
 
 
-def test_a_sample_is_spread_over_everything():
+def test_samples_are_evenly_spaced():
     examples = Examples([str(i) for i in range(10)], [(str(-i),) for i in range(10)])
     assert examples.sample(3) == Examples(["0", "3", "6"], [("0",), ("-3",), ("-6",)])
     assert examples.sample(0) is examples.sample(10) is examples.sample(99) is examples
@@ -49,9 +56,17 @@ def test_repeated_sources_of_a_tsv_are_one_example(files):
     assert tasks.load(config, "test", 0) == Examples(["lead", "read"], [("L IY D", "L EH D"), ("R IY D",)])
 
 
+def test_a_tsv_and_parallel_files_of_the_same_pairs_differ_in_references_only(files):
+    # Lines of parallel files are examples of their own, as test sets of translation are scored.
+    tsv = tasks.load(_config("text", train=files("g2p.tsv")), "train", 0)
+    parallel = tasks.load(_config("text", train=files("g2p.words", "g2p.phones")), "train", 0)
+    assert (len(tsv), len(parallel)) == (2, 3)
+    assert sorted(zip(*tsv.pairs(), strict=True)) == sorted(zip(*parallel.pairs(), strict=True))
+
+
 def test_unequal_line_counts_are_both_named(files):
     config = _config("text", train=files("train.de", "short.en"))
-    with pytest.raises(InputError, match=r"train\.de has 2 lines and .*short\.en 1"):
+    with pytest.raises(InputError, match=r"train\.de, .*short\.en: have 2 and 1 lines"):
         tasks.load(config, "train", 0)
 
 
@@ -72,6 +87,64 @@ def test_three_files_are_an_error(files):
         tasks.load(_config("text", test=files("empty", "empty", "empty")), "test", 0)
 
 
+def test_a_missing_validation_split_is_held_out_from_training(files):
+    config = _config("text", 0.3, train=files("ten.tsv"))
+    train, validation = tasks.load_training_splits(config, 0)
+    assert validation.sources == ["3", "6", "9"]
+    assert train.sources == ["0", "1", "2", "4", "5", "7", "8"]
+    assert (tasks.load(config, "train", 1), tasks.load(config, "validation", 2)) == (train, validation)
+
+
+def test_a_missing_validation_split_names_the_key_that_holds_one_out(files):
+    with pytest.raises(InputError, match=r"text\.validation=.*set config\.data\.validation_fraction=0\.05"):
+        tasks.load(_config("text", train=files("ten.tsv")), "validation", 0)
+    with pytest.raises(InputError, match=r"validation_fraction=0\.05: .*10 for training and 0 for validation"):
+        tasks.load(_config("text", 0.05, train=files("ten.tsv")), "validation", 0)
+
+
+@pytest.mark.parametrize(("task", "changes"), [("reverse", {}), ("text", {"validation": ("a", "b")})])
+def test_a_validation_split_that_exists_is_not_held_out(task, changes):
+    with pytest.raises(InputError, match=r"validation_fraction=0\.1: .* has a validation split; set it to 0"):
+        _config(task, 0.1, **changes)
+
+
+@dataclass
+class Doubling:
+    """A task of a user: lengths of strings and their doubles."""
+
+    lengths: tuple[int, ...] = (1, 2, 3, 4)
+    broken: bool = False
+
+    def __call__(self, split, seed):
+        yield f"{split} {seed}", ["a", "b"]
+        for length in self.lengths:
+            yield "x" * length, 1 if self.broken else "x" * 2 * length
+
+
+@pytest.fixture
+def doubling(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_tasks", SimpleNamespace(Doubling=Doubling))
+    monkeypatch.setitem(sys.modules, Doubling.__module__, sys.modules.get(Doubling.__module__) or SimpleNamespace())
+    return "my_tasks:Doubling"
+
+
+def test_a_task_named_by_an_import_path(doubling):
+    config = _config(doubling, lengths=(2, 1))
+    assert tasks.load(config, "test", 7) == Examples(["test 7", "xx", "x"], [("a", "b"), ("xxxx",), ("xx",)])
+    train, validation = tasks.load_training_splits(_config(doubling, 0.5), 3)
+    assert train.sources == ["train 3", "xx", "xxxx"]
+    assert validation.sources == ["x", "xxx"]
+
+
+def test_errors_of_a_task_named_by_an_import_path(doubling):
+    with pytest.raises(InputError, match=r"example 1 of split 'train': must be a source and its references.*, 1"):
+        tasks.load(_config(doubling, broken=True), "train", 0)
+    with pytest.raises(InputError, match=r"config\.data\.options\.length: .*did you mean lengths"):
+        tasks.load(_config(doubling, length=3), "train", 0)
+    with pytest.raises(InputError, match=r"config\.data\.task='no_such_package:Task': there is no module"):
+        tasks.load(_config("no_such_package:Task"), "train", 0)
+
+
 def test_reverse():
     config = _config("reverse", alphabet="abc", min_length=2, max_length=5, examples=500)
     splits = {split: tasks.load(config, split, 7) for split in ("train", "validation", "test")}
@@ -84,7 +157,7 @@ def test_reverse():
     assert counts[2:] == pytest.approx([125] * 4, abs=40)
 
 
-def test_reverse_depends_on_seed_and_split_alone():
+def test_reverse_depends_on_seed_and_split_only():
     config = _config("reverse", min_length=8)
     load = tasks.load
     assert load(config, "train", 1) == load(config, "train", 1)

@@ -1,4 +1,4 @@
-"""Data sets of TFDS are read from their files, without the code that made them, TensorFlow or a network."""
+"""TFDS data sets are read from their files, without the code that created them, TensorFlow or a network."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from flaxformer_lite.errors import InputError
 
 
 class TinyTranslate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    # Reading must not find this class, as it cannot those whose code needs TensorFlow.
+    # Not registered, so that it is read as a data set is whose code needs TensorFlow.
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="de-en")]  # noqa: RUF012 (TFDS reads it from the class)
@@ -53,9 +53,10 @@ def data_dir(tmp_path_factory):
     return folder
 
 
-def _load(data_dir, split="train", **changes):
+def _load(data_dir, split="train", validation_fraction=0.0, **changes):
     config = get_config()
     config.data.task = "tfds"
+    config.data.validation_fraction = validation_fraction
     tfds_config = {
         "name": "tiny_translate/de-en",
         "source_feature": "translation/de",
@@ -92,18 +93,23 @@ def test_an_example_needs_one_source_and_a_reference(data_dir, changes, message)
 @pytest.mark.parametrize("feature", ["nonsense", "year", ""])
 def test_an_unknown_feature_is_named_with_the_known_ones(data_dir, feature):
     with pytest.raises(
-        InputError, match=rf"no text feature '{feature}'.*: none, others, translation/de, translation/en"
+        InputError, match=rf"no text feature '{feature}'.* are none, others, translation/de, translation/en"
     ):
         _load(data_dir, target_feature=feature)
 
 
 def test_an_unknown_split_is_named_with_the_known_ones(data_dir):
-    with pytest.raises(InputError, match="no split 'test'; its splits: train, validation"):
+    with pytest.raises(InputError, match="no split 'test'; its splits are train, validation"):
         _load(data_dir, "test")
 
 
+def test_a_validation_split_that_exists_is_not_held_out(data_dir):
+    with pytest.raises(InputError, match=r"validation_fraction=0\.5: .* has a validation split"):
+        _load(data_dir, validation_fraction=0.5)
+
+
 @pytest.mark.parametrize("name", ["tiny_translate/fr-en", "no_such_data", "wmt14_translate/de-en"])
-def test_what_is_not_prepared_is_one_error_that_says_how_to(data_dir, name):
+def test_an_unprepared_data_set_is_an_error_with_instructions(data_dir, name):
     with pytest.raises(InputError) as error:
         _load(data_dir, name=name)
     for part in (f"name='{name}'", data_dir, f"tfds build {name} --file_format=array_record --data_dir={data_dir}"):
@@ -111,14 +117,15 @@ def test_what_is_not_prepared_is_one_error_that_says_how_to(data_dir, name):
 
 
 def test_a_name_is_needed(data_dir):
-    with pytest.raises(InputError, match=r"config\.data\.tfds\.name='' is not set"):
+    with pytest.raises(InputError, match=r"config\.data\.tfds\.name='': is not set"):
         _load(data_dir, name="")
 
 
-def test_whoever_prepares_second_uses_what_the_first_made(tmp_path, monkeypatch, capsys):
+def test_a_process_that_prepares_second_uses_the_data_of_the_first(tmp_path, monkeypatch, caplog, capsys):
+    caplog.set_level("INFO", logger="flaxformer_lite")
     builders = [TinyTranslate(data_dir=str(tmp_path), file_format="array_record") for _ in range(3)]
     tfds_reader.prepare(builders[0])
-    tfds_reader.prepare(builders[1])  # it was looked for before it was there
+    tfds_reader.prepare(builders[1])  # created before the data were
     assert tfds_reader.read_texts(builders[1], "validation", ["translation/de"]) == [
         [("Bär 0",), ("Bär 1",), ("Bär 2",)]
     ]
@@ -129,6 +136,5 @@ def test_whoever_prepares_second_uses_what_the_first_made(tmp_path, monkeypatch,
     monkeypatch.setattr(builders[2], "download_and_prepare", lose_the_race)
     tfds_reader.prepare(builders[2])
     assert "validation" in builders[2].info.splits
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "Preparing data set tiny_translate/de-en/1.0.0" in captured.err
+    assert capsys.readouterr().out == ""
+    assert "preparing data set tiny_translate/de-en/1.0.0" in caplog.text

@@ -10,6 +10,7 @@ from flaxformer_lite.config.dataclasses import VocabularyConfig
 from flaxformer_lite.data.vocabularies.base import NUM_SPECIAL, Vocabulary
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
+from flaxformer_lite.data.vocabularies.custom import CustomVocabulary
 from flaxformer_lite.data.vocabularies.saved import read_saved
 from flaxformer_lite.data.vocabularies.sentencepiece import DEFAULT_SIZE, SentencePieceVocabulary
 from flaxformer_lite.errors import InputError, require
@@ -39,6 +40,8 @@ def build_vocabulary(config: VocabularyConfig, texts: Iterable[str], key: str) -
             return _read_sentencepiece(config, key) if config.model else _train_sentencepiece(config, texts, key)
         case "saved":
             return read_saved(Path(config.model).expanduser())
+        case _:
+            return CustomVocabulary.build(config, texts, f"{key}.kind")
 
 
 def _require_size(config: VocabularyConfig, smallest: int, key: str) -> None:

@@ -9,9 +9,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from flaxformer_lite.config.import_path import is_import_path
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
+from flaxformer_lite.data.vocabularies.custom import CustomVocabulary
 from flaxformer_lite.data.vocabularies.pretrained import PRETRAINED
 from flaxformer_lite.data.vocabularies.sentencepiece import SentencePieceVocabulary
 from flaxformer_lite.errors import InputError
@@ -35,6 +37,8 @@ def from_json(values: dict[str, Any]) -> Vocabulary:
                 return SentencePieceVocabulary(base64.b64decode(model, validate=True))
             case {"kind": kind} if kind in PRETRAINED:
                 return PRETRAINED[kind].from_json(values)
+            case {"kind": str(kind)} if is_import_path(kind):
+                return CustomVocabulary.from_json(values)
     except (RuntimeError, TypeError, KeyError, ValueError, binascii.Error) as error:
         raise InputError("the saved vocabulary", f"it is damaged: {error}") from error
     raise InputError("the saved vocabulary", f"this is not a vocabulary: {str(values)[:100]}")
@@ -44,7 +48,7 @@ def read_saved(path: Path) -> Vocabulary:
     """Reads a vocabulary file, such as ``source.vocabulary.json`` of a work directory.
 
     Raises:
-      InputError: there is no such file, or it is not a vocabulary.
+      InputError: there is no such file, it is not a vocabulary, or the vocabulary's class cannot be imported.
     """
     try:
         return from_json(json.loads(path.read_text("utf-8")))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from flaxformer_lite.config.dataclasses import VocabularyConfig
+from flaxformer_lite.config.key_types import Options
 from flaxformer_lite.data.vocabularies.base import SPECIAL, UNKNOWN_CHARACTER
 from flaxformer_lite.data.vocabularies.build import build_vocabulary
 from flaxformer_lite.data.vocabularies.saved import from_json
@@ -25,7 +26,7 @@ _KINDS = ("byte", "character", "word", "sentencepiece")
 
 
 def _build(kind, size=0, texts=_TEXTS, model=""):
-    return build_vocabulary(VocabularyConfig(kind, size, model), texts, "config.data.source_vocabulary")
+    return build_vocabulary(VocabularyConfig(kind, size, model, Options()), texts, "config.data.source_vocabulary")
 
 
 @pytest.fixture(scope="module")
