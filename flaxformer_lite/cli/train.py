@@ -80,19 +80,16 @@ def _load_config(arguments: argparse.Namespace) -> Config:
         )
     from ml_collections import ConfigDict  # here, because --help needs none of it
 
-    from flaxformer_lite.checkpoints.work_dir import RESUMABLE_KEYS, WorkDir
+    from flaxformer_lite.checkpoints.work_dir import RESUMABLE_KEYS, WorkDir, is_resumable
 
     for override in arguments.overrides:
         key = overrides.key_of(override)
-        if not any(f"{key}.".startswith(f"{group}.") for group in RESUMABLE_KEYS):
+        if not is_resumable(key):
             raise InputError(
                 f"{override}: --reproduce takes this setting from {arguments.reproduce}; only where a run is computed "
                 f"may change ({', '.join(RESUMABLE_KEYS)}); for another run leave --reproduce out"
             )
-    try:
-        found = WorkDir(arguments.reproduce).config()
-    except InputError as error:
-        raise InputError(str(error).replace("--workdir", "--reproduce", 1)) from error
+    found = WorkDir(arguments.reproduce).config()
     return overrides.overridden(ConfigDict(parsing.to_dict(found)), arguments.overrides, arguments.reproduce)
 
 

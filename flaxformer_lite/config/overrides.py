@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from flaxformer_lite.config import parsing, python_files
+from flaxformer_lite.config import migrations, parsing, python_files
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.config.key_types import Options
 from flaxformer_lite.errors import InputError, require
@@ -129,29 +128,12 @@ def _parse_tuple(element: Any, text: str, subject: str) -> tuple[Any, ...]:
 def _get_config(path: Path) -> Any:
     """What the file's ``get_config()`` returns, or the config.json of a work folder holds."""
     if path.suffix == ".json":
-        return _saved_config(path)
+        from ml_collections import ConfigDict
+
+        return ConfigDict(_with_tuples(migrations.read_config(path)))
     get_config = python_files.function(path, "--config", "get_config", "configs/tiny.py")
     with python_files.faults_named(path):
         return get_config()
-
-
-def _saved_config(path: Path) -> Any:
-    """The config that a work folder holds."""
-    from ml_collections import ConfigDict
-
-    python_files.check_exists(path, "--config")
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--config={path}: cannot be read as a work folder's config.json ({error})") from error
-    if not isinstance(values, dict):
-        raise InputError(f"--config={path}: must be a work folder's config.json, which holds an object")
-    if "model_type" in values:
-        raise InputError(
-            f"--config={path} is of a published model; make a work folder of it with flaxformer-lite import, and name "
-            "the config.json there"
-        )
-    return ConfigDict(_with_tuples(values))
 
 
 def _with_tuples(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -40,16 +41,14 @@ def key_type(key: str) -> Any:
     """The declared type of a dotted key, such as ``int`` of ``seed``; of an option or an unknown key ``Any``."""
     hint: Any = Config
     for name in key.split("."):
-        hint = (
-            typing.get_type_hints(hint, include_extras=True).get(name, Any) if dataclasses.is_dataclass(hint) else Any
-        )
+        hint = _hints(hint).get(name, Any) if dataclasses.is_dataclass(hint) else Any
     return hint
 
 
 def known_keys(group: Any = Config, prefix: str = "") -> list[str]:
     """All dotted keys, such as ``optim.learning_rate``; a mapping of free options is one key."""
     keys = []
-    for name, hint in typing.get_type_hints(group).items():
+    for name, hint in _hints(group).items():
         keys += known_keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else [f"{prefix}{name}"]
     return keys
 
@@ -121,10 +120,15 @@ def parse_value(hint: Any, value: Any, name: str) -> Any:
     return _parse_scalar(hint, value, name)
 
 
+@functools.cache
+def _hints(group: Any) -> dict[str, Any]:
+    return typing.get_type_hints(group, include_extras=True)
+
+
 def _parse_group(group: Any, values: Any, name: str) -> Any:
     if not isinstance(values, Mapping):
         raise InputError(name, f"is a group of keys, got {values!r}")
-    hints = typing.get_type_hints(group, include_extras=True)
+    hints = _hints(group)
     for key in values:
         if key not in hints:
             raise unknown_key(f"{name}.{key}".removeprefix("config."))
