@@ -33,7 +33,7 @@ def fails(capfd, *argv):
     assert "Traceback" not in said
     assert "compil" not in said
     message = said.removeprefix("flaxformer-lite: error: ")
-    assert message.count("\n") == 1 or message.startswith("--workdir=run holds a run with another config")
+    assert message.count("\n") == 1 or message.startswith("run: holds a run with another config")
     return message.rstrip("\n")
 
 
@@ -124,7 +124,7 @@ def test_data_sets(changes, message, capfd, tmp_path):
             r"config\.model\.num_layer: there is no such key; did you mean config\.model\.num_layers\?",
         ),
         ("--config.train.stepz=2", r"config\.train\.stepz: there is no such key; did you mean config\.train\.steps\?"),
-        ("--config.model=2", r"config\.model is a group of settings"),
+        ("--config.model=2", r"config\.model: is a group of keys"),
         ("--config.model.num_layers=two", r"config\.model\.num_layers.*two"),
         ("--config.model.num_layers=1.5", r"config\.model\.num_layers.*1\.5"),
         ("--config.model.num_layers=-1", r"config\.model\.num_layers=-1: must be at least 1"),
@@ -161,23 +161,23 @@ def test_a_work_folder_that_is_a_file(capfd):
         fails(capfd, *training()[:-1], "--workdir=source")
         == "source: cannot be written (File exists); name another place"
     )
-    assert "source: there is no config.json" in fails(capfd, "decode", "--workdir=source", "--input=source")
+    assert "source/config.json: there is no such file" in fails(capfd, "decode", "--workdir=source", "--input=source")
 
 
 def test_a_work_folder_of_another_config(capfd):
     WorkDir("run").claim(micro({"model.dropout": 0.2}))
     message = fails(capfd, "train", *flags(), "--workdir=run")
     assert "\n  model.dropout: 0.2 → 0.1\n" in message
-    assert message.endswith("or undo the difference to go on with that one")
+    assert message.endswith("or undo the difference to resume that one")
 
 
 @pytest.mark.parametrize("command", ["decode", "evaluate"])
 def test_a_work_folder_without_a_checkpoint(command, capfd):
     arguments = [command, "--workdir=run"] + ["--input=source"] * (command == "decode")
-    use = "is it the work folder of a run?"
-    assert fails(capfd, *arguments) == f"--workdir=run: there is no config.json; {use}"
+    use = "is it the work directory of a run?"
+    assert fails(capfd, *arguments) == f"run/config.json: there is no such file; {use}"
     WorkDir("run").claim(micro())
-    assert fails(capfd, *arguments) == f"--workdir=run: there is no source.vocabulary.json; {use}"
+    assert fails(capfd, *arguments) == f"run: has no source.vocabulary.json; {use}"
     WorkDir("run").save_vocabularies(CharacterVocabulary("ab"), CharacterVocabulary("ab"))
     assert fails(capfd, *arguments) == "run/checkpoints: there are no checkpoints; has the run been trained?"
     Path("run/checkpoints").mkdir()
