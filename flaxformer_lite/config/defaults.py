@@ -52,9 +52,9 @@ def _data() -> ConfigDict:
     data.text = ConfigDict(
         {  # for each split ("source file", "target file"), one reference per line, or ("file.tsv",) with two columns,
             # in which all lines with the same source are references of one example; .gz is decompressed
-            "train": ("",),
-            "validation": ("",),
-            "test": ("",),
+            "train": ("",),  # of the loss
+            "validation": ("",),  # of evaluation during training
+            "test": ("",),  # of the command `evaluate`
         }
     )
     data.tfds = ConfigDict(

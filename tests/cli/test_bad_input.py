@@ -47,9 +47,9 @@ def training(changes=None):
     ("content", "message"),
     [
         (None, r"there is no such file \(looked in /"),
-        (b"ab\nbc\n", r"source has 3 lines and bad 2: line i of one must be the translation of line i of the other"),
-        (b"ab\nb\xffc\nca\n", r"bad:2: not valid UTF-8 \(b'\\xff'\); convert it"),
-        (b"", r"source has 3 lines and bad 0"),
+        (b"ab\nbc\n", r"source, bad: have 3 and 2 lines; line i of one must be the translation of line i of the other"),
+        (b"ab\nb\xffc\nca\n", r"bad:2: not valid UTF-8 \(b'\\xff'\); convert the file"),
+        (b"", r"source, bad: have 3 and 0 lines"),
     ],
     ids=["missing", "unequal", "no UTF-8", "empty"],
 )
@@ -65,12 +65,12 @@ def test_text_files(split, content, message, capfd):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty", b"", r"config\.data\.text\.train=\('empty',\) is empty"),
+        ("empty", b"", r"config\.data\.text\.train=\('empty',\): is empty"),
         ("one.tsv", b"a\tb\nab\n", r"one\.tsv:2: 1 tab-separated columns instead of 2 .*: 'ab'"),
-        ("cut.gz", b"\x1f\x8b\x08\x00", r"cut\.gz is not a whole gzip file"),
-        ("plain.gz", GOOD, r"plain\.gz is not a whole gzip file"),
-        ("folder", None, r"folder is a directory; give a file"),
-        ("", None, r"config\.data\.text\.train=\('',\) is not set"),
+        ("cut.gz", b"\x1f\x8b\x08\x00", r"cut\.gz: is not a complete gzip file"),
+        ("plain.gz", GOOD, r"plain\.gz: is not a complete gzip file"),
+        ("folder", None, r"folder: is a directory; give a file"),
+        ("", None, r"config\.data\.text\.train=\('',\): is not set"),
     ],
 )
 def test_tables(name, content, message, capfd):
@@ -84,7 +84,7 @@ def test_tables(name, content, message, capfd):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_unreadable_file(capfd):
     Path("source").chmod(0)
-    assert "source cannot be read: Permission denied" in fails(capfd, *training())
+    assert "source: cannot be read: Permission denied" in fails(capfd, *training())
 
 
 def test_a_file_that_breaks_while_it_is_read(capfd, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_file_that_breaks_while_it_is_read(capfd, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", broken)
-    assert "source cannot be read: Permission denied" in fails(capfd, *training())
+    assert "source: cannot be read: Permission denied" in fails(capfd, *training())
 
 
 def test_every_example_too_long(capfd):
@@ -108,7 +108,7 @@ def test_every_example_too_long(capfd):
             {"data.tfds.name": "no_such_data_set"},
             r"'no_such_data_set' is not prepared as ArrayRecord in .*, nor can be",
         ),
-        ({}, r"config\.data\.tfds\.name='' is not set"),
+        ({}, r"config\.data\.tfds\.name='': is not set"),
     ],
 )
 def test_data_sets(changes, message, capfd, tmp_path):
