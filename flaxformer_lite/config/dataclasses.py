@@ -87,8 +87,56 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class PositionsConfig:
+    """Position information of a Transformer stack."""
+
+    kind: Literal["sinusoidal", "sinusoidal_concat", "sinusoidal_fairseq", "learned", "relative_bias", "rotary", "none"]
+    per_layer: bool
+    max_length: NonNegativeInt
+    offset: NonNegativeInt
+    scale: bool
+    num_buckets: Annotated[int, Bounds(at_least=4)]
+    max_distance: Annotated[int, Bounds(at_least=2)]
+    theta: Annotated[float, Bounds(at_least=1)]
+
+
+@dataclass(frozen=True)
+class NormConfig:
+    """Normalization in a Transformer stack."""
+
+    placement: Literal["pre", "post", "sandwich"]
+    kind: Literal["layer", "rms"]
+    unit_offset: bool
+    epsilon: NonNegativeFloat
+    embeddings: bool
+    final: Literal["unless_post", "always", "never"]
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Attention sublayers of a Transformer stack."""
+
+    bias: bool
+    query_pre_attn_scalar: NonNegativeFloat
+    soft_cap: NonNegativeFloat
+    sliding_window: NonNegativeInt
+    layer_pattern: tuple[Literal["global", "local"], ...]
+    dropout: Rate
+
+
+@dataclass(frozen=True)
+class FeedForwardConfig:
+    """Feed-forward sublayers of a Transformer stack."""
+
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu"]
+    gated: bool
+    bias: bool
+    dropout: Rate
+
+
+@dataclass(frozen=True)
 class RnnConfig:
-    """What recurrent encoders and decoders have of their own."""
+    """Settings of a recurrent stack; ``direction`` belongs to encoders, ``design`` to ``readout_dim`` to decoders."""
 
     cell: Literal["elman", "lstm", "gru", "gru2014"]
     direction: Literal["forward", "backward", "both"]
@@ -96,108 +144,82 @@ class RnnConfig:
     attention: Literal["additive", "concat", "dot", "general"]
     input_feeding: bool
     bridge: Literal["copy", "dense"]
-    embedding_width: int
-    attention_width: int
-    readout_width: int
-    residual_from: int
+    embedding_dim: NonNegativeInt
+    attention_dim: NonNegativeInt
+    readout_dim: NonNegativeInt
+    residual_from: NonNegativeInt
     variational_dropout: bool
 
 
 @dataclass(frozen=True)
-class PositionDetailsConfig:
-    """What the kinds of positions have of their own."""
+class StackConfig:
+    """An encoder or a decoder: a Transformer (Vaswani et al. 2017), a recurrent network or a user-defined module."""
 
-    longest: int
-    offset: int
-    scale: bool
-    buckets: int
-    max_distance: int
-    theta: float
+    kind: Literal["transformer", "rnn"] | ImportPath
+    options: Options
+    width: PositiveInt
+    num_layers: PositiveInt
+    num_heads: PositiveInt
+    num_kv_heads: NonNegativeInt
+    head_dim: NonNegativeInt
+    mlp_dim: PositiveInt
+    dropout: Rate
+    final_dropout: Rate
+    layerdrop: Rate
+    positions: PositionsConfig
+    norm: NormConfig
+    attention: AttentionConfig
+    feed_forward: FeedForwardConfig
+    rnn: RnnConfig
 
+    @property
+    def kv_heads(self) -> int:
+        """Number of key and value heads, each of which a group of query heads shares (Ainslie et al. 2023)."""
+        return self.num_kv_heads or self.num_heads
 
-@dataclass(frozen=True)
-class AttentionConfig:
-    """What every attention of a Transformer is made of."""
+    @property
+    def head_size(self) -> int:
+        """Width of each head."""
+        return self.head_dim or self.width // self.num_heads
 
-    bias: bool
-    query_scalar: float
-    softcap: float
-    window: int
-    pattern: tuple[Literal["full", "window"], ...]
-    dropout: float
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the token embeddings that the stack reads."""
+        return (self.rnn.embedding_dim if self.kind == "rnn" else 0) or self.width
 
+    @property
+    def output_dim(self) -> int:
+        """Width of an encoder's states."""
+        return self.width * (2 if self.kind == "rnn" and self.rnn.direction == "both" else 1)
 
-@dataclass(frozen=True)
-class FeedForwardConfig:
-    """What every feed-forward sublayer is made of."""
-
-    activation: Literal["relu", "gelu", "gelu_tanh", "silu"]
-    gated: bool
-    bias: bool
-    dropout: float
-
-
-@dataclass(frozen=True)
-class NormsConfig:
-    """Which norm, and where there are more than those of sublayers."""
-
-    kind: Literal["layer", "rms", "rms_from_one"]
-    epsilon: float
-    embeddings: bool
-    final: Literal["unless_after", "always", "never"]
-
-
-@dataclass(frozen=True)
-class EmbeddingsConfig:
-    """Word vectors."""
-
-    scale: bool
-    multiple: int
+    @property
+    def readout_dim(self) -> int:
+        """Width of a recurrent decoder's output."""
+        return self.rnn.readout_dim or self.width
 
 
 @dataclass(frozen=True)
-class OutputConfig:
-    """From what a decoder says to logits."""
+class LmHeadConfig:
+    """The projection of decoder outputs to logits."""
 
     bias: Literal["untied", "always", "never"]
     scale: bool
-    softcap: float
+    soft_cap: NonNegativeFloat
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """An encoder and a decoder, each a Transformer (Vaswani et al. 2017) or recurrent."""
+    """An encoder-decoder: two stacks, embeddings and the projection to logits."""
 
-    encoder: Literal["transformer", "rnn"]
-    decoder: Literal["transformer", "rnn"]
-    width: int
-    num_heads: int
-    num_key_heads: int
-    head_width: int
-    mlp_width: int
-    num_layers: int
-    decoder_width: int
-    num_decoder_heads: int
-    num_decoder_key_heads: int
-    decoder_head_width: int
-    decoder_mlp_width: int
-    num_decoder_layers: int
-    positions: Literal["sinusoidal", "halves", "fairseq", "learned", "relative", "relative_per_layer", "rotary", "none"]
-    position_details: PositionDetailsConfig
-    norm: Literal["before", "after", "around"]
-    norms: NormsConfig
-    attention: AttentionConfig
-    feed_forward: FeedForwardConfig
-    embeddings: EmbeddingsConfig
-    output: OutputConfig
+    encoder: StackConfig
+    decoder: StackConfig
     share_embeddings: Literal["all", "inputs", "target", "none"]
-    init: Literal["glorot", "fan_in", "small"]
-    dropout: float
-    final_dropout: float
-    layer_dropout: float
+    scale_embeddings: bool
+    vocab_pad_multiple: PositiveInt
+    lm_head: LmHeadConfig
+    init: Literal["glorot", "fan_in", "normal_0.02"]
     remat: Literal["none", "full", "dots", "dots_with_no_batch_dims"]
     scan_layers: bool
-    rnn: RnnConfig
 
 
 @dataclass(frozen=True)
@@ -378,6 +400,8 @@ OPTIONS_KEYS = {
     "data.task": "data.options",
     "data.source_vocabulary.kind": "data.source_vocabulary.options",
     "data.target_vocabulary.kind": "data.target_vocabulary.options",
+    "model.encoder.kind": "model.encoder.options",
+    "model.decoder.kind": "model.decoder.options",
     "optim.optimizer": "optim.options",
     "optim.schedule": "optim.schedule_options",
     "decode.method": "decode.options",

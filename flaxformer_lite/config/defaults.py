@@ -1,6 +1,6 @@
 """Every key once, with the values that the other configs differ from. Not meant to be trained as it stands.
 
-Change a value on the command line:  --config.model.num_layers=2 --config.optim.learning_rate=3e-4
+Change a value on the command line:  --config.model.encoder.num_layers=2 --config.optim.learning_rate=3e-4
 
 Write a config of your own, anywhere, as what differs from this one; `configs` can be imported from every config file:
 
@@ -94,111 +94,114 @@ def _data() -> ConfigDict:
 
 
 def _model() -> ConfigDict:
-    """An encoder and a decoder."""
+    """Two stacks of layers, embeddings and the projection to logits."""
     model = ConfigDict()
-    model.encoder = "transformer"  # transformer | rnn
-    model.decoder = "transformer"  # transformer | rnn
-    model.width = 256  # of embeddings and layers; of a recurrent layer's state, in each direction
-    model.num_heads = 4  # of each attention of a Transformer
-    model.num_key_heads = model.get_oneway_ref("num_heads")  # of keys and values; if fewer, heads share them in groups
-    model.head_width = 0  # of each head; 0: model.width / model.num_heads
-    model.mlp_width = 1024  # hidden units of a Transformer's feed-forward sublayer
-    model.num_layers = 3  # of the encoder
-    model.decoder_width = model.get_oneway_ref("width")  # this and all sizes of the decoder: the same unless set
-    model.num_decoder_heads = model.get_oneway_ref("num_heads")
-    model.num_decoder_key_heads = model.get_oneway_ref("num_decoder_heads")
-    model.decoder_head_width = model.get_oneway_ref("head_width")
-    model.decoder_mlp_width = model.get_oneway_ref("mlp_width")
-    model.num_decoder_layers = model.get_oneway_ref("num_layers")
-    model.dropout = 0.1  # rate, of embeddings and layers' outputs; of attention and hidden units unless set there
-    model.final_dropout = 0.0  # rate, of what a Transformer's encoder or decoder says at last (T5)
-    model.layer_dropout = 0.0  # share of a Transformer's layers that a step of training leaves out (M2M-100)
-    _add_parts(model)
-    model.init = "glorot"  # glorot | fan_in (T5) | small: normal, of standard deviation 0.02 (BART)
-    model.remat = "none"  # what of a layer is computed again for the gradient, which takes less memory and more time:
+    model.encoder = _stack()
+    model.decoder = _following(model.encoder)
+    model.decoder.kind = "transformer"
+    model.decoder.options = ConfigDict()
+    model.share_embeddings = "target"  # all: source, target and output | inputs: source and target | target: target
+    # and output | none
+    model.scale_embeddings = True  # token embeddings are multiplied by √width
+    model.vocab_pad_multiple = 1  # embedding tables have a multiple of this many rows, so that devices can shard them
+    model.lm_head = ConfigDict(
+        {
+            "bias": "untied",  # always | never | untied: a bias of the logits where output and target are not shared
+            "scale": False,  # the decoder's output is divided by √width (T5 1.0)
+            "soft_cap": 0.0,  # logits are soft-capped to this magnitude (Gemma 2); 0: no cap
+        }
+    )
+    model.init = "glorot"  # glorot | fan_in (T5) | normal_0.02: normal with standard deviation 0.02 (BART)
+    model.remat = "none"  # activations that are recomputed for the gradient, which trades time for memory:
     # none | dots: all but matrix products | dots_with_no_batch_dims: all but products with weights | full: all
-    model.scan_layers = False  # a Transformer's layers as one that is compiled once, their weights side by side
-    model.rnn = _rnn()
+    model.scan_layers = False  # a Transformer's layers are compiled once and scanned over stacked parameters
     return model
 
 
-def _add_parts(model: ConfigDict) -> None:
-    """What a Transformer is made of."""
-    model.positions = "sinusoidal"  # sinusoidal | learned | relative (T5) | relative_per_layer (UMT5) | rotary | none |
-    # halves: sines, then cosines (Marian) | fairseq: with its own wavelengths (M2M-100)
-    model.position_details = ConfigDict(
+def _stack() -> ConfigDict:
+    """The encoder; every value of the decoder but kind and options defaults to the encoder's."""
+    stack = ConfigDict()
+    stack.kind = "transformer"  # transformer | rnn | module:name, a Linen module of your own
+    stack.options = ConfigDict()  # fields of that module
+    stack.width = 256  # of embeddings and layers; of a recurrent layer's state, in each direction
+    stack.num_layers = 3
+    stack.num_heads = 4  # query heads of each attention
+    stack.num_kv_heads = 0  # key and value heads, which groups of query heads share; 0: num_heads
+    stack.head_dim = 0  # of each head; 0: width / num_heads
+    stack.mlp_dim = 1024  # hidden units of the feed-forward sublayers
+    stack.dropout = 0.1  # rate, of embeddings and of sublayers' or recurrent layers' outputs
+    stack.final_dropout = 0.0  # rate, of the output of a Transformer stack (T5)
+    stack.layerdrop = 0.0  # share of a Transformer's layers that a training step skips (M2M-100)
+    stack.positions = ConfigDict(
         {
-            "longest": 0,  # tokens that learned positions reach to; 0: the longest of data
-            "offset": 0,  # number of the first position, of learned ones and waves; 2 in fairseq (BART, M2M-100)
-            "scale": True,  # learned positions times √width
-            "buckets": 32,  # of distances in relative positions
-            "max_distance": 128,  # tokens from which on all distances are one to them
-            "theta": 10_000.0,  # of rotary positions: the longest wavelength in tokens / 2π
+            "kind": "sinusoidal",  # sinusoidal | sinusoidal_concat: sines, then cosines (Marian) | sinusoidal_fairseq:
+            # with fairseq's wavelengths (M2M-100) | learned | relative_bias (T5) | rotary | none
+            "per_layer": False,  # relative_bias: a table for each layer (UMT5) instead of one for the stack
+            "max_length": 0,  # learned: number of positions; 0: the larger of data.max_{source,target}_length
+            "offset": 0,  # learned and sinusoidal: number of the first position; 2 in fairseq (BART, M2M-100)
+            "scale": True,  # learned: embeddings are multiplied by √width
+            "num_buckets": 32,  # relative_bias: buckets of distances
+            "max_distance": 128,  # relative_bias: tokens from which on all distances share the last bucket
+            "theta": 10_000.0,  # rotary: the longest wavelength in tokens / 2π
         }
     )
-    model.norm = "before"  # before | after | around: before each sublayer, after its residual sum (the paper's), or
-    # before it and after it within the sum (T5Gemma)
-    model.norms = ConfigDict(
+    stack.norm = ConfigDict(
         {
-            "kind": "layer",  # layer | rms (T5) | rms_from_one (Gemma): no mean and no bias; gains of 1 + a parameter
+            "placement": "pre",  # pre: before each sublayer | post: after its residual sum (Vaswani et al. 2017) |
+            # sandwich: before each sublayer and of its output (T5Gemma)
+            "kind": "layer",  # layer | rms (T5)
+            "unit_offset": False,  # rms: the gain is 1 + the parameter (Gemma)
             "epsilon": 1e-6,  # added to the variance
-            "embeddings": False,  # one of word vectors and positions too (BART)
-            "final": "unless_after",  # always | never | unless_after: of what encoder and decoder say at last
+            "embeddings": False,  # embeddings are normalized too (BART)
+            "final": "unless_post",  # always | never | unless_post: the output of the stack is normalized
         }
     )
-    model.attention = ConfigDict(
+    stack.attention = ConfigDict(
         {
-            "bias": True,  # of queries, keys, values and what is made of them
-            "query_scalar": 0.0,  # queries are divided by its root; 0: the head's width; 1: they are not (T5)
-            "softcap": 0.0,  # logits stay between this and its negative (Gemma 2); 0: any
-            "window": 0,  # tokens that layers of the pattern "window" look back (the encoder's: to either side)
-            "pattern": ("full",),  # full | window for each layer, over and over; ("window", "full") is Gemma 2's
-            "dropout": model.get_oneway_ref("dropout"),  # rate, of the weights
+            "bias": True,  # of the query, key, value and output projections
+            "query_pre_attn_scalar": 0.0,  # queries are divided by its square root; 0: head_dim; 1: unscaled (T5)
+            "soft_cap": 0.0,  # attention logits are soft-capped to this magnitude (Gemma 2); 0: no cap
+            "sliding_window": 0,  # tokens that local layers look back (encoder: to either side)
+            "layer_pattern": ("global",),  # global | local for each layer, repeated; ("local", "global") is Gemma 2's
+            "dropout": stack.get_oneway_ref("dropout"),  # rate, of the attention weights
         }
     )
-    model.feed_forward = ConfigDict(
+    stack.feed_forward = ConfigDict(
         {
             "activation": "relu",  # relu | gelu | gelu_tanh (its approximation) | silu
-            "gated": False,  # times a second product with the input (T5 1.1)
-            "bias": True,  # of its products
-            "dropout": model.get_oneway_ref("dropout"),  # rate, of hidden units
+            "gated": False,  # the activation is multiplied by a second projection (T5 1.1)
+            "bias": True,  # of the projections
+            "dropout": stack.get_oneway_ref("dropout"),  # rate, of the hidden units
         }
     )
-    model.share_embeddings = "target"  # all: source, target and output | inputs: source and target | target: target
-    # and output | none
-    model.embeddings = ConfigDict(
-        {
-            "scale": True,  # word vectors times √width
-            "multiple": 1,  # tables have a multiple of this many rows, so that devices can share them
-        }
-    )
-    model.output = ConfigDict(
-        {
-            "bias": "untied",  # always | never | untied: of logits; where output and target vectors are not shared
-            "scale": False,  # what is compared with words divided by √width (T5 1.0)
-            "softcap": 0.0,  # logits stay between this and its negative (Gemma 2); 0: any
-        }
-    )
+    stack.rnn = _rnn()
+    return stack
 
 
 def _rnn() -> ConfigDict:
-    """What only a recurrent encoder and decoder have."""
+    """Settings of stacks of the kind rnn."""
     return ConfigDict(
         {
-            "cell": "lstm",  # elman (tanh) | lstm | gru (as cuDNN and PyTorch compute it) | gru2014 (as published)
-            "direction": "both",  # of the encoder: forward | backward (a reversed source) | both
-            "design": "bahdanau",  # sutskever | cho | bahdanau | luong: how the decoder knows of the source, which is
-            # as it starts from the encoder's last state; by that at each step; attending before it; attending after it
-            "attention": "additive",  # additive | concat (the same formula) | dot | general: how well a place fits
-            "input_feeding": False,  # luong: the cell also reads the last step's output
-            "bridge": "dense",  # encoder's last states → decoder's first: copy | dense (a layer with tanh)
-            "embedding_width": 0,  # of word vectors; 0: model.width
-            "attention_width": 0,  # hidden units of additive and concat attention; 0: model.width
-            "readout_width": 0,  # of what the output layer reads; 0: model.width
-            "residual_from": 0,  # this layer (1 is the lowest) and those above add their input to their output; 0: none
-            "variational_dropout": False,  # one mask for all steps of a sentence, on the recurrence too
+            "cell": "lstm",  # elman (tanh) | lstm | gru (as in cuDNN and PyTorch) | gru2014 (as published)
+            "direction": "both",  # encoder: forward | backward (a reversed source) | both
+            "design": "bahdanau",  # decoder: sutskever (initial state only) | cho (a context vector at each step) |
+            # bahdanau (attention before each step) | luong (attention after each step)
+            "attention": "additive",  # decoder: additive | concat (the same formula) | dot | general
+            "input_feeding": False,  # decoder, luong: the cell also reads the previous step's output
+            "bridge": "dense",  # decoder: its initial states are the encoder's final ones: copy | dense (tanh layer)
+            "embedding_dim": 0,  # of token embeddings; 0: width
+            "attention_dim": 0,  # decoder: hidden units of additive and concat attention; 0: width
+            "readout_dim": 0,  # decoder: of what the output layer reads; 0: width
+            "residual_from": 0,  # layers from this one on (1 is the lowest) have residual connections; 0: none
+            "variational_dropout": False,  # one dropout mask for all steps of a sentence, also on the recurrence
         }
     )
+
+
+def _following(group: ConfigDict) -> ConfigDict:
+    """A group whose values default to those of the given one: setting them there sets them here, not vice versa."""
+    values = {key: _following(group[key]) if isinstance(group[key], ConfigDict) else group.get_oneway_ref(key) for key in group}
+    return ConfigDict(values)
 
 
 def _optim() -> ConfigDict:

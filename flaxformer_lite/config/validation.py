@@ -17,15 +17,14 @@ from flaxformer_lite.config.dataclasses import (
     DecodeConfig,
     ModelConfig,
     OptimConfig,
+    StackConfig,
 )
 from flaxformer_lite.config.key_types import is_import_path
-from flaxformer_lite.config.ranges import check_ranges
 from flaxformer_lite.errors import InputError, require
 
 
 def check(config: Config) -> None:
     """Raises ``InputError`` of the first value that is wrong by itself or contradicts another."""
-    check_ranges(config)
     _check_options(config)
     _check_data(config.data)
     _check_model(config.model, config.data.share_vocabulary)
@@ -41,20 +40,14 @@ def refuse_float16(values: Mapping[str, Any]) -> None:
     Args:
       values: its nested plain values, of which nothing is known yet.
     """
-    kind = _group(_group(values, "model"), "norms").get("kind")
-    if kind in ("rms", "rms_from_one"):
-        reason = (
-            f"with config.model.norms.kind={kind!r}, as in T5 and its kin, activations of large models exceed the "
-            f"65504 that it reaches to, and become infinite"
-        )
+    stacks = [_group(_group(values, "model"), side) for side in ("encoder", "decoder")]
+    if any(_group(stack, "norm").get("kind") == "rms" for stack in stacks):
+        reason = "with norm.kind='rms', as in T5, activations of large models exceed 65504, its largest number"
     else:
-        reason = "gradients below what it tells from 0 would vanish, and no loss is scaled here to prevent it"
+        reason = "small gradients would become 0, and there is no loss scaling to prevent it"
     for key, dtype in _group(values, "precision").items():
-        require(
-            dtype != "float16",
-            f"config.precision.{key}='float16' is not supported: {reason}; 'bfloat16' takes as much memory and reaches "
-            f"as far as float32",
-        )
+        remedy = "use 'bfloat16', which has the range of float32"
+        require(dtype != "float16", f"config.precision.{key}='float16'", f"is not supported: {reason}", remedy)
 
 
 def _group(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -107,132 +100,118 @@ def _check_data(data: DataConfig) -> None:
     )
 
 
-def _check_model(model: ModelConfig, one_vocabulary: bool) -> None:
+def _check_model(model: ModelConfig, shared_vocabulary: bool) -> None:
+    encoder, decoder = model.encoder, model.decoder
+    if model.share_embeddings in ("all", "inputs"):
+        subject = f"config.model.share_embeddings={model.share_embeddings!r}"
+        reason = "one embedding table cannot serve two vocabularies"
+        require(shared_vocabulary, subject, reason, "set config.data.share_vocabulary=True")
+        dims = encoder.embedding_dim, decoder.embedding_dim
+        reason = f"source and target embeddings have different widths, {dims[0]} and {dims[1]}"
+        require(dims[0] == dims[1], subject, reason, "make the widths of both stacks, or their rnn.embedding_dim, equal")
     require(
-        model.share_embeddings not in ("all", "inputs") or one_vocabulary,
-        f"config.model.share_embeddings={model.share_embeddings!r} needs config.data.share_vocabulary=True: one table "
-        f"cannot hold two vocabularies",
+        not model.scan_layers or "transformer" in (encoder.kind, decoder.kind),
+        "config.model.scan_layers=True",
+        f"only the layers of a Transformer can be scanned, but config.model.encoder.kind={encoder.kind!r} and "
+        f"config.model.decoder.kind={decoder.kind!r}",
     )
-    if model.encoder == "transformer":
-        _check_half(model, "", model.width, model.num_heads, model.num_key_heads, model.head_width)
-    if model.decoder == "transformer":
-        sizes = model.num_decoder_heads, model.num_decoder_key_heads, model.decoder_head_width
-        _check_half(model, "decoder_", model.decoder_width, *sizes)
-    if "transformer" in (model.encoder, model.decoder):
-        _check_positions(model)
-    else:
-        require(
-            not model.scan_layers,
-            "config.model.scan_layers=True scans the layers of a Transformer; config.model.encoder and "
-            "config.model.decoder are 'rnn', whose layers differ",
-        )
-    if "rnn" in (model.encoder, model.decoder):
-        _check_rnn(model)
-    else:
-        require(
-            model.share_embeddings not in ("all", "inputs") or model.width == model.decoder_width,
-            f"config.model.share_embeddings={model.share_embeddings!r} needs word vectors of one width, got "
-            f"config.model.width={model.width} and config.model.decoder_width={model.decoder_width}",
-        )
+    for key, stack in (("config.model.encoder", encoder), ("config.model.decoder", decoder)):
+        if stack.kind == "transformer":
+            _check_transformer(key, stack)
+        elif stack.kind == "rnn":
+            subject, reason = f"{key}.rnn.residual_from=1", "input and output of the lowest layer have different widths"
+            require(stack.rnn.residual_from != 1, subject, reason, "use 2 or more")
+    if decoder.kind == "rnn":
+        _check_rnn_decoder(encoder, decoder, model.share_embeddings)
 
 
-def _check_half(model: ModelConfig, side: str, width: int, heads: int, key_heads: int, head_width: int) -> None:
-    names = {name: f"config.model.num_{side}{name}" for name in ("heads", "key_heads")}
+def _check_transformer(key: str, stack: StackConfig) -> None:
+    """Checks one stack; ``key`` is its dotted key."""
+    width, heads, norm, attention = stack.width, stack.num_heads, stack.norm, stack.attention
+    reason, remedy = f"must divide {key}.width={width}", f"or set {key}.head_dim"
+    require(stack.head_dim > 0 or width % heads == 0, f"{key}.num_heads={heads}", reason, remedy)
+    subject = f"{key}.num_kv_heads={stack.num_kv_heads}"
+    require(heads % stack.kv_heads == 0, subject, f"must divide {key}.num_heads={heads}")
+    _check_positions(key, stack)
+    subject, reason = f"{key}.norm.unit_offset=True", f"belongs to norm.kind='rms', not to {norm.kind!r}"
+    require(not norm.unit_offset or norm.kind == "rms", subject, reason)
+    subject, reason = f"{key}.attention.layer_pattern=()", "must have at least one layer, such as ('global',)"
+    require(bool(attention.layer_pattern), subject, reason)
     require(
-        head_width > 0 or width % heads == 0,
-        f"{names['heads']}={heads} must divide config.model.{side}width={width}, or config.model.{side}head_width be "
-        f"set",
-    )
-    require(
-        model.positions not in ("sinusoidal", "halves", "fairseq") or width % 2 == 0,
-        f"config.model.{side}width={width} must be even for config.model.positions={model.positions!r}",
-    )
-    require(
-        model.positions != "fairseq" or width > 2,
-        f"config.model.{side}width={width} must be above 2 for config.model.positions='fairseq'",
-    )
-    require(
-        model.positions != "rotary" or (head_width or width // heads) % 2 == 0,
-        f"config.model.{side}head_width={head_width or width // heads} (model.{side}width / model.num_{side}heads "
-        f"unless set) must be even for config.model.positions='rotary'",
-    )
-    require(heads % key_heads == 0, f"{names['key_heads']}={key_heads} must divide {names['heads']}={heads}")
-
-
-def _check_positions(model: ModelConfig) -> None:
-    details, attention = model.position_details, model.attention
-    require(
-        details.max_distance > details.buckets // 2,
-        f"config.model.position_details.max_distance={details.max_distance} must be above half of "
-        f"config.model.position_details.buckets={details.buckets}: so many distances have a bucket each",
-    )
-    require(
-        bool(attention.pattern),
-        "config.model.attention.pattern=() says nothing of any layer; ('full',) is usual",
-    )
-    require(
-        ("window" in attention.pattern) == (attention.window > 0),
-        f"config.model.attention.window={attention.window} is of layers that config.model.attention.pattern="
-        f"{attention.pattern} names 'window'; set both or none",
+        ("local" in attention.layer_pattern) == (attention.sliding_window > 0),
+        f"{key}.attention.sliding_window={attention.sliding_window}",
+        f"'local' layers need a window, and only they have one, got layer_pattern={attention.layer_pattern}",
+        "set both or neither",
     )
 
 
-def _check_rnn(model: ModelConfig) -> None:
+def _check_positions(key: str, stack: StackConfig) -> None:
+    """Checks the positions of a Transformer stack; ``key`` is its dotted key."""
+    width, positions, kind = stack.width, stack.positions, f"{key}.positions.kind={stack.positions.kind!r}"
+    is_even = not positions.kind.startswith("sinusoidal") or width % 2 == 0
+    require(is_even, f"{key}.width={width}", f"must be even for {kind}")
+    is_wide = positions.kind != "sinusoidal_fairseq" or width > 2
+    require(is_wide, f"{key}.width={width}", f"must be above 2 for {kind}")
+    is_even = positions.kind != "rotary" or stack.head_size % 2 == 0
+    subject = f"{key}.head_dim={stack.head_size}" + ("" if stack.head_dim else " (width / num_heads)")
+    require(is_even, subject, f"must be even for {kind}")
+    has_tables = not positions.per_layer or positions.kind == "relative_bias"
+    subject, reason = f"{key}.positions.per_layer=True", f"belongs to positions.kind='relative_bias', not to {kind}"
+    require(has_tables, subject, reason)
     require(
-        model.width == model.decoder_width or model.decoder != "rnn",
-        f"config.model.decoder_width={model.decoder_width}: a recurrent decoder's width is that of the encoder, "
-        f"config.model.width={model.width}",
+        positions.max_distance > positions.num_buckets // 2,
+        f"{key}.positions.max_distance={positions.max_distance}",
+        f"must be above half of {key}.positions.num_buckets={positions.num_buckets}, because each distance below that "
+        f"has a bucket of its own",
     )
-    rnn, attends = model.rnn, model.decoder == "rnn" and model.rnn.design in ("bahdanau", "luong")
-    embedding, readout = rnn.embedding_width or model.width, rnn.readout_width or model.width
+
+
+def _check_rnn_decoder(encoder: StackConfig, decoder: StackConfig, share_embeddings: str) -> None:
+    key, rnn, attends = "config.model.decoder.rnn", decoder.rnn, decoder.rnn.design in ("bahdanau", "luong")
     require(
-        rnn.residual_from != 1,
-        "config.model.rnn.residual_from=1: the lowest layer's input has another width than its output; use 2 or more",
+        share_embeddings in ("inputs", "none") or decoder.embedding_dim == decoder.readout_dim,
+        f"config.model.share_embeddings={share_embeddings!r}",
+        f"outputs of width {key}.readout_dim={decoder.readout_dim} are compared with embeddings of width "
+        f"{key}.embedding_dim={decoder.embedding_dim}",
+        "make them equal or set share_embeddings='none'",
     )
     require(
-        model.share_embeddings not in ("all", "inputs") or model.encoder == model.decoder or embedding == model.width,
-        f"config.model.share_embeddings={model.share_embeddings!r} needs one width of word vectors, but the "
-        f"Transformer's is config.model.width={model.width} and the recurrent side's "
-        f"config.model.rnn.embedding_width={embedding}",
-    )
-    if model.decoder != "rnn":
-        return
-    require(
-        model.share_embeddings in ("inputs", "none") or embedding == readout,
-        f"config.model.share_embeddings={model.share_embeddings!r} compares what config.model.rnn.readout_width="
-        f"{readout} numbers say with word vectors of config.model.rnn.embedding_width={embedding}: make them equal or "
-        f"share_embeddings='none'",
-    )
-    require(
-        rnn.design != "sutskever" or readout == model.width,
-        f"config.model.rnn.readout_width={readout}: config.model.rnn.design='sutskever' says its top layer, of "
-        f"config.model.width={model.width}; set it to 0",
+        rnn.design != "sutskever" or decoder.readout_dim == decoder.width,
+        f"{key}.readout_dim={rnn.readout_dim}",
+        f"{key}.design='sutskever' has no readout, its output is the top layer's state of width {decoder.width}",
+        "set it to 0",
     )
     require(
         not rnn.input_feeding or rnn.design == "luong",
-        f"config.model.rnn.input_feeding=True feeds back what was attended after a step; "
-        f"config.model.rnn.design={rnn.design!r} does not attend there, 'luong' does",
+        f"{key}.input_feeding=True",
+        f"feeds back the output of attention after a step, which {key}.design={rnn.design!r} does not have",
+        "use design='luong'",
     )
     require(
-        not attends or rnn.attention != "dot" or model.encoder != "rnn" or rnn.direction != "both",
-        "config.model.rnn.attention='dot' compares states of one width, and with config.model.rnn.direction='both' the "
-        "source's are twice as wide as the decoder's: use attention='general', or one direction",
+        not attends or rnn.attention != "dot" or encoder.output_dim == decoder.width,
+        f"{key}.attention='dot'",
+        f"multiplies states of the decoder, of width {decoder.width}, with those of the encoder, of width "
+        f"{encoder.output_dim} (both directions together)",
+        "use attention='general'",
     )
+    states = [(stack.num_layers, stack.width, stack.rnn.cell) for stack in (encoder, decoder)]
     require(
-        rnn.bridge != "copy"
-        or (model.encoder == "rnn" and rnn.direction != "both" and model.num_layers == model.num_decoder_layers),
-        f"config.model.rnn.bridge='copy' needs a recurrent encoder of one direction with as many layers as the other, "
-        f"got config.model.encoder={model.encoder!r}, config.model.rnn.direction={rnn.direction!r}, "
-        f"config.model.num_layers={model.num_layers}, config.model.num_decoder_layers={model.num_decoder_layers}; "
-        f"bridge='dense' takes any",
+        rnn.bridge != "copy" or (encoder.kind == "rnn" and encoder.rnn.direction != "both" and states[0] == states[1]),
+        f"{key}.bridge='copy'",
+        f"needs a recurrent encoder of one direction with the num_layers, width and rnn.cell of the decoder, got "
+        f"config.model.encoder.kind={encoder.kind!r}, rnn.direction={encoder.rnn.direction!r}, {states[0]} and "
+        f"{states[1]}",
+        "bridge='dense' takes any encoder",
     )
 
 
 def _check_training(config: Config) -> None:
     train = config.train
     require(
-        train.r_drop == 0 or config.model.dropout > 0,
-        f"config.train.r_drop={train.r_drop} compares two passes with other dropout: set config.model.dropout above 0",
+        train.r_drop == 0 or config.model.encoder.dropout > 0 or config.model.decoder.dropout > 0,
+        f"config.train.r_drop={train.r_drop}",
+        "compares two passes with different dropout masks",
+        "set config.model.encoder.dropout above 0",
     )
     require(
         config.eval.best_metric in ("loss", "token_accuracy", *config.eval.metrics),
