@@ -1,1 +1,1 @@
-"""The models and the parts that they are made of."""
+"""Encoder-decoder models: token arrays to logits."""

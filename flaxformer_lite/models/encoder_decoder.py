@@ -1,7 +1,9 @@
-"""The model: word vectors, an encoder, a decoder, and the output layer, whatever the two halves are."""
+"""The model: embeddings, an encoder, a decoder and the projection to logits, whatever the two stacks are."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 from typing import Any
 
 import flax.linen as nn
@@ -9,27 +11,40 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.config.dataclasses import ModelConfig
-from flaxformer_lite.models import initial
-from flaxformer_lite.models.interface import Encoded
-from flaxformer_lite.models.layers import Embedding
-from flaxformer_lite.models.output import make_output
-from flaxformer_lite.models.recurrent_decoder import DECODERS
-from flaxformer_lite.models.recurrent_encoder import RecurrentEncoder
-from flaxformer_lite.models.scanned import ScannedDecoder, ScannedEncoder
-from flaxformer_lite.models.transformer import TransformerDecoder, TransformerEncoder
+from flaxformer_lite.config.dataclasses import Config, ModelConfig, StackConfig
+from flaxformer_lite.errors import InputError
+from flaxformer_lite.models.interface import Encoded, SearchableDecoder
+from flaxformer_lite.models.layers.embedding import Embedding
+from flaxformer_lite.models.layers.initializers import embedding_stddev
+from flaxformer_lite.models.layers.lm_head import make_lm_head
+from flaxformer_lite.models.rnn.decoder import RNN_DECODERS
+from flaxformer_lite.models.rnn.encoder import RnnEncoder
+from flaxformer_lite.models.transformer.scan import ScannedDecoder, ScannedEncoder
+from flaxformer_lite.models.transformer.stack import TransformerDecoder, TransformerEncoder
 from flaxformer_lite.types import Cache, Tokens
+
+
+def make_model(config: Config, source_size: int, target_size: int) -> EncoderDecoder:
+    """The model of a config for vocabularies of these sizes."""
+    max_length = max(config.data.max_source_length, config.data.max_target_length)
+    return EncoderDecoder(config.model, source_size, target_size, max_length, config.precision.dtype)
+
+
+def make_decoding_model(config: Config, source_size: int, target_size: int) -> EncoderDecoder:
+    """The same model with separate layers, which decoding needs however the model was trained."""
+    model = dataclasses.replace(config.model, scan_layers=False)
+    return make_model(dataclasses.replace(config, model=model), source_size, target_size)
 
 
 class EncoderDecoder(nn.Module):
     """Any encoder with any decoder; implements ``Seq2Seq``.
 
     Attributes:
-      config: its sizes and kinds of parts.
-      source_size: entries of the source vocabulary.
-      target_size: entries of the target vocabulary.
-      max_length: tokens that learned positions reach to.
-      dtype: that it computes in, but for norms, softmax and logits, which are float32.
+      config: of the model.
+      source_size: number of entries of the source vocabulary.
+      target_size: number of entries of the target vocabulary.
+      max_length: number of learned positions of stacks whose ``positions.max_length`` is 0.
+      dtype: that layers compute in, except for norms, softmax and logits, which are float32.
     """
 
     config: ModelConfig
@@ -39,70 +54,83 @@ class EncoderDecoder(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @property
-    def reach(self) -> float:
-        """The most tokens that a source or target may have: learned positions end somewhere, all else is endless."""
-        learned = self.config.positions == "learned" and "transformer" in (self.config.encoder, self.config.decoder)
-        return self.max_length if learned else float("inf")
+    def max_supported_length(self) -> float:
+        """The most tokens that a source or target may have; infinite without learned positions."""
+        stacks = self.config.encoder, self.config.decoder
+        learned = [stack for stack in stacks if stack.kind != "rnn" and stack.positions.kind == "learned"]
+        return min((self._max_length(stack) for stack in learned), default=float("inf"))
 
     def setup(self):
         c = self.config
-        self.target_embedding = self._embedding(self.target_size, _embedding_width(c, c.decoder, c.decoder_width))
+        self.target_embedding = self._embedding(self.target_size, c.decoder.embedding_dim)
         if c.share_embeddings in ("target", "none"):
-            self.source_embedding = self._embedding(self.source_size, _embedding_width(c, c.encoder, c.width))
-        self.output = make_output(c, self.target_size)
-        self.encoder = _make_encoder(c, self.max_length)
-        self.decoder = _make_decoder(c, self.max_length)
+            self.source_embedding = self._embedding(self.source_size, c.encoder.embedding_dim)
+        self.output = make_lm_head(c, self.target_size)
+        self.encoder = self._stack(c.encoder, ScannedEncoder if c.scan_layers else TransformerEncoder, RnnEncoder)
+        transformer = ScannedDecoder if c.scan_layers else TransformerDecoder
+        self.decoder = self._stack(c.decoder, transformer, RNN_DECODERS[c.decoder.rnn.design])
 
     def __call__(self, source: Tokens, target_in: Tokens, train: bool) -> Float[Array, "b t v"]:
-        """Logits of the whole target: ``decode`` after ``encode``. Makes every parameter, so ``init`` calls it."""
+        """Logits of whole targets: ``decode`` after ``encode``. Uses every parameter, so ``init`` calls it."""
         return self.decode(target_in, self.encode(source, train=train), train=train)
 
     def encode(self, source: Tokens, *, train: bool) -> Encoded:
-        """Reads the sources once, up to all that the decoder needs of them."""
         shared = self.config.share_embeddings in ("all", "inputs")
         embedding = self.target_embedding if shared else self.source_embedding
-        return self.decoder.read(self.encoder(embedding(source.ids), source, train))
+        return self.decoder.project_source(self.encoder(embedding(source.ids), source, train))
 
     def decode(self, target_in: Tokens, encoded: Encoded, *, train: bool) -> Float[Array, "b t v"]:
-        """Logits of the token after each of ``target_in``, all places at once."""
         x = self.decoder(self.target_embedding(target_in.ids), target_in, encoded, train)
         return self.output(x, self.target_embedding)
 
     def attention(self, target_in: Tokens, encoded: Encoded) -> Float[Array, "b t _"]:
-        """How much of each place of the source is read to say the token after each of ``target_in``.
+        """Attention weights over the source for the token after each of ``target_in``.
 
-        Rows sum to 1; of a Transformer, the mean of the highest layer's heads. Without attention, of no width.
+        Rows sum to 1; of a Transformer they are the mean of the top layer's heads. Without attention the width is 0.
         """
-        return self.decoder.attention(self.target_embedding(target_in.ids), target_in, encoded)
+        return self._searchable().attention(self.target_embedding(target_in.ids), target_in, encoded)
 
     def init_cache(self, encoded: Encoded, beams: int, max_length: int) -> Cache:
-        """The state before the first token, for ``beams`` hypotheses a source of up to ``max_length`` tokens."""
-        return self.decoder.init_cache(encoded, beams, max_length)
+        return self._searchable().init_cache(encoded, beams, max_length)
 
     def step(self, token: Int[Array, "b m"], cache: Any, encoded: Encoded) -> tuple[Float[Array, "b m v"], Any]:
-        """Logits of the token after ``token``, and the state after reading it."""
-        x, cache = self.decoder.step(self.target_embedding(token), cache, encoded)
+        x, cache = self._searchable().step(self.target_embedding(token), cache, encoded)
         return self.output(x, self.target_embedding), cache
+
+    def _searchable(self) -> SearchableDecoder:
+        if isinstance(self.decoder, SearchableDecoder):
+            return self.decoder
+        if isinstance(self.decoder, ScannedDecoder):
+            raise InputError(
+                "config.model.scan_layers=True: a scanned decoder can be trained but not searched; make the model with "
+                "scan_layers=False (make_decoding_model) and convert its parameters with unstack_layers"
+            )
+        raise InputError(
+            f"config.model.decoder.kind={self.config.decoder.kind!r}: can be trained but not searched; it needs the "
+            f"methods attention, init_cache and step of SearchableDecoder"
+        )
 
     def _embedding(self, size: int, width: int) -> Embedding:
         c = self.config
-        rows = -(-size // c.embeddings.multiple) * c.embeddings.multiple
-        scaled, deviation = c.embeddings.scale, initial.deviation(c)
-        return Embedding(rows, width, dtype=self.dtype, scaled=scaled, deviation=deviation)
+        rows = -(-size // c.vocab_pad_multiple) * c.vocab_pad_multiple
+        stddev = embedding_stddev(c.init)
+        return Embedding(rows, width, dtype=self.dtype, scaled=c.scale_embeddings, stddev=stddev)
 
+    def _stack(self, stack: StackConfig, transformer: type[nn.Module], rnn: type[nn.Module]) -> Any:
+        """The encoder or decoder of a config."""
+        given = {
+            "config": stack,
+            "max_length": self._max_length(stack),
+            "weight_init": self.config.init,
+            "remat": self.config.remat,
+            "encoder_dim": self.config.encoder.output_dim,
+        }
+        target: Any = {"transformer": transformer, "rnn": rnn}.get(stack.kind)
+        if target is None:
+            module, _, name = stack.kind.partition(":")
+            target = getattr(importlib.import_module(module), name)
+        fields = {field.name for field in dataclasses.fields(target)}
+        return target(**{name: value for name, value in given.items() if name in fields}, **stack.options)
 
-def _embedding_width(config: ModelConfig, kind: str, width: int) -> int:
-    return (config.rnn.embedding_width if kind == "rnn" else 0) or width
-
-
-def _make_encoder(config: ModelConfig, max_length: int) -> nn.Module:
-    if config.encoder == "rnn":
-        return RecurrentEncoder(config)
-    return (ScannedEncoder if config.scan_layers else TransformerEncoder)(config, max_length)
-
-
-def _make_decoder(config: ModelConfig, max_length: int) -> nn.Module:
-    if config.decoder == "rnn":
-        return DECODERS[config.rnn.design](config)
-    directions = 2 if config.encoder == "rnn" and config.rnn.direction == "both" else 1
-    return (ScannedDecoder if config.scan_layers else TransformerDecoder)(config, max_length, directions * config.width)
+    def _max_length(self, stack: StackConfig) -> int:
+        return stack.positions.max_length or self.max_length

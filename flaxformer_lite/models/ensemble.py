@@ -1,4 +1,4 @@
-"""Several models as one: at each place they say the mean of what each would say."""
+"""Ensembles: several models whose predictions are averaged."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from flaxformer_lite.types import Cache, Tokens
 
 
 class EnsembleCache(NamedTuple):
-    """Each member's own state of the same hypotheses."""
+    """Each member's cache of the same hypotheses; implements ``Cache``."""
 
     members: tuple[Cache, ...]
 
     def select(self, parents: Int[Array, "b m"]) -> EnsembleCache:
-        """Makes beam i go on from beam ``parents[:, i]``, in every member."""
         return EnsembleCache(tuple(member.select(parents) for member in self.members))
 
 
 def mean_of_probabilities(logits: Sequence[Float[Array, "*any v"]]) -> Float[Array, "*any v"]:
-    """The log of the members' mean probability: a token is likely if one of them believes in it."""
+    """The log of the mean of the members' probabilities: a token is likely if one member finds it likely."""
     log_probs = jax.nn.log_softmax(jnp.stack(logits).astype(jnp.float32))
     return jax.nn.logsumexp(log_probs, axis=0) - jnp.log(len(logits))
 
 
 def mean_of_log_probabilities(logits: Sequence[Float[Array, "*any v"]]) -> Float[Array, "*any v"]:
-    """The members' mean log-probability, renormalised: a token is unlikely if one of them doubts it."""
+    """The mean of log-probabilities, renormalized: a token is unlikely if one member finds it unlikely."""
     return jax.nn.log_softmax(jax.nn.log_softmax(jnp.stack(logits).astype(jnp.float32)).mean(axis=0))
 
 
 class Ensemble(nn.Module):
-    """Models of any architectures over the same vocabularies; implements ``Seq2Seq``.
+    """Models of any architectures over the same vocabularies; implements ``Seq2Seq`` with log-probabilities as logits.
 
     Its parameters are those of the members, under ``members_0``, ``members_1``, …
 
@@ -49,47 +48,38 @@ class Ensemble(nn.Module):
     mean: Callable[[Sequence[Array]], Array]
 
     @property
-    def reach(self) -> float:
-        """The most tokens that a source or target may have."""
-        return min(member.reach for member in self._models)
+    def max_supported_length(self) -> float:
+        """The most tokens that a source or target may have; infinite without learned positions."""
+        return min(member.max_supported_length for member in self._models)
 
     def __call__(self, source: Tokens, target_in: Tokens, train: bool) -> Float[Array, "b t v"]:
-        """Log-probabilities of the whole target: ``decode`` after ``encode``."""
+        """Log-probabilities of whole targets: ``decode`` after ``encode``."""
         return self.decode(target_in, self.encode(source, train=train), train=train)
 
     def encode(self, source: Tokens, *, train: bool) -> Encoded:
-        """What each member makes of the sources."""
         return tuple(member.encode(source, train=train) for member in self._models)
 
     def decode(self, target_in: Tokens, encoded: Encoded, *, train: bool) -> Float[Array, "b t v"]:
-        """Log-probabilities of the token after each of ``target_in``."""
-        return self.mean(
-            [member.decode(target_in, own, train=train) for member, own in zip(self._models, encoded, strict=True)]
-        )
+        pairs = zip(self._models, encoded, strict=True)
+        return self.mean([member.decode(target_in, own, train=train) for member, own in pairs])
 
     def attention(self, target_in: Tokens, encoded: Encoded) -> Float[Array, "b t _"]:
-        """The mean of the members that attend; of no width where none does."""
+        """The mean of the members that have attention; of width 0 if none has."""
         each = [member.attention(target_in, own) for member, own in zip(self._models, encoded, strict=True)]
         attending = [attention for attention in each if attention.shape[-1]]
         return jnp.stack(attending).mean(axis=0) if attending else each[0]
 
     def init_cache(self, encoded: Encoded, beams: int, max_length: int) -> EnsembleCache:
-        """Each member's state before the first token."""
-        return EnsembleCache(
-            tuple(member.init_cache(own, beams, max_length) for member, own in zip(self._models, encoded, strict=True))
-        )
+        pairs = zip(self._models, encoded, strict=True)
+        return EnsembleCache(tuple(member.init_cache(own, beams, max_length) for member, own in pairs))
 
     def step(
         self, token: Int[Array, "b m"], cache: EnsembleCache, encoded: Encoded
     ) -> tuple[Float[Array, "b m v"], EnsembleCache]:
-        """Log-probabilities of the token after ``token``, and the members' states after reading it."""
-        found = [
-            member.step(token, own, known)
-            for member, own, known in zip(self._models, cache.members, encoded, strict=True)
-        ]
-        logits, caches = zip(*found, strict=True)
+        members = zip(self._models, cache.members, encoded, strict=True)
+        logits, caches = zip(*(member.step(token, *own) for member, *own in members), strict=True)
         return self.mean(logits), EnsembleCache(caches)
 
     @property
-    def _models(self) -> Any:  # of the interface's type, which Linen modules have only in effect
+    def _models(self) -> Any:  # Linen types submodules as Module, without our interface
         return self.members

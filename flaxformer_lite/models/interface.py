@@ -1,48 +1,48 @@
-"""The methods at which every model, step and search meet, and the two halves that a model is made of."""
+"""The interface of models, and of the encoders and decoders that they consist of."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
 from flaxformer_lite.types import AnyArray, Cache, Tokens
 
-Encoded = Any  # a pytree that belongs to the sources: leaves lead with [b]; only the decoder that made it looks inside
+Encoded = Any  # a pytree that belongs to the sources: leaves lead with [b]; only the decoder that made it reads it
 
 
 class Seq2Seq(Protocol):
-    """An encoder-decoder. ``decode`` reads a whole target at once, ``step`` one token a call; they agree."""
+    """An encoder-decoder. ``decode`` takes whole targets, ``step`` one token per call; their logits agree."""
 
     def encode(self, source: Tokens, *, train: bool) -> Encoded:
-        """Reads the sources once, with all that depends on them alone. Never copied per hypothesis."""
+        """Everything that depends on the sources alone; it is never copied per hypothesis."""
         ...
 
     def decode(self, target_in: Tokens, encoded: Encoded, *, train: bool) -> Float[Array, "b t v"]:
-        """Logits of the token after each of ``target_in``, all places at once (teacher forcing)."""
+        """Logits of the token after each of ``target_in`` (teacher forcing)."""
         ...
 
     def attention(self, target_in: Tokens, encoded: Encoded) -> Float[Array, "b t _"]:
-        """How much of each place of the source is read to say the token after each of ``target_in``."""
+        """Attention weights over the source for the token after each of ``target_in``; width 0 without attention."""
         ...
 
     def init_cache(self, encoded: Encoded, beams: int, max_length: int) -> Cache:
-        """The state before the first token, for ``beams`` hypotheses a source of up to ``max_length`` tokens."""
+        """The cache before the first token, for ``beams`` hypotheses per source of up to ``max_length`` tokens."""
         ...
 
     def step(self, token: Int[Array, "b m"], cache: Any, encoded: Encoded) -> tuple[Float[Array, "b m v"], Any]:
-        """Logits of the token after ``token``, and the state after reading it."""
+        """Logits of the token after ``token``, and the cache after reading it."""
         ...
 
 
-class Memory(NamedTuple):
-    """What an encoder, of whatever kind, tells a decoder, of whatever kind.
+class EncoderOutput(NamedTuple):
+    """The output of any encoder, as any decoder reads it.
 
     Attributes:
-      states: of each place of the sources.
+      states: of each position of the sources.
       segments: of the source tokens.
-      summaries: of each source as a whole, one a layer, lowest first: a recurrent layer's last state, a tuple; of a
-        Transformer, one for all layers.
+      summaries: vectors of each source as a whole, one tuple per layer, lowest first: a recurrent layer's last state,
+        which has several arrays; of a Transformer one for all layers.
     """
 
     states: Float[Array, "b s e"]
@@ -51,34 +51,40 @@ class Memory(NamedTuple):
 
 
 class Encoder(Protocol):
-    """The half that reads sources."""
+    """An encoder: token embeddings to states."""
 
-    def __call__(self, x: Float[Array, "b s d"], source: Tokens, train: bool) -> Memory:
-        """Reads word vectors x of the tokens ``source``."""
+    def __call__(self, x: Float[Array, "b s d"], source: Tokens, train: bool) -> EncoderOutput:
+        """Encodes the embeddings x of the tokens ``source``. States have ``config.width`` columns."""
         ...
 
 
-class Decoder(Protocol):
-    """The half that writes targets. Word vectors come in, what the output layer compares with words goes out."""
+@runtime_checkable
+class TrainableDecoder(Protocol):
+    """A decoder that can be trained: token embeddings to the vectors that the lm head projects to logits."""
 
-    def read(self, memory: Memory) -> Encoded:
-        """All that depends on the sources alone."""
+    def project_source(self, encoder_output: EncoderOutput) -> Encoded:
+        """Everything that depends on the sources alone, such as keys and values of cross-attention."""
         ...
 
     def __call__(
         self, x: Float[Array, "b t d"], target_in: Tokens, encoded: Encoded, train: bool
     ) -> Float[Array, "b t r"]:
-        """All places of the targets."""
+        """Outputs for whole targets; x are the embeddings of the tokens ``target_in``."""
         ...
 
+
+@runtime_checkable
+class SearchableDecoder(TrainableDecoder, Protocol):
+    """A decoder that can also decode step by step; see ``Seq2Seq`` for the three methods."""
+
     def attention(self, x: Float[Array, "b t d"], target_in: Tokens, encoded: Encoded) -> Float[Array, "b t _"]:
-        """How much of each place of the source every place of the targets reads; of no width without attention."""
+        """Attention weights over the source."""
         ...
 
     def init_cache(self, encoded: Encoded, beams: int, max_length: int) -> Cache:
-        """The state before the first token."""
+        """The cache before the first token."""
         ...
 
     def step(self, x: Float[Array, "b m d"], cache: Any, encoded: Encoded) -> tuple[Float[Array, "b m r"], Any]:
-        """The next place of each hypothesis."""
+        """The next position of each hypothesis; x are the embeddings of its tokens."""
         ...

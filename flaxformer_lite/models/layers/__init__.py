@@ -1,0 +1,1 @@
+"""Layers that stacks are built from."""

@@ -1,0 +1,1 @@
+"""Transformer encoder and decoder (Vaswani et al. 2017)."""
