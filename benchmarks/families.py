@@ -112,7 +112,7 @@ def main() -> int:
 
 def model_of(family: str, size: str) -> Any:
     """The model with scanned layers, which is traced quickly."""
-    from flaxformer_lite.models.build import make_model
+    from flaxformer_lite.models.encoder_decoder import make_model
 
     config, entries = config_of(family, size, {"scan_layers": True})
     return make_model(config, entries, entries)
@@ -121,9 +121,9 @@ def model_of(family: str, size: str) -> Any:
 def config_of(family: str, size: str, changes: dict[str, Any]) -> tuple[Any, int]:
     """The config of a published size, and the size of its vocabulary."""
     from flaxformer_lite.config import defaults, parsing
-    from flaxformer_lite.models import families
+    from flaxformer_lite.models import presets
 
-    published = getattr(families, family)(size)
+    published = getattr(presets, family)(size)
     values = defaults.get_config()
     model = {f"model.{key}": value for key, value in {**published.model, **changes}.items()}
     values.update_from_flattened_dict({"data.share_vocabulary": True, **model})
@@ -139,7 +139,7 @@ def count(family: str, size: str) -> int:
 
     model = model_of(family, size)
     tied = model.config.share_embeddings in ("all", "target")
-    uncounted = model.target_size if tied and model.config.output.bias == "always" else 0
+    uncounted = model.target_size if tied and model.config.lm_head.bias == "always" else 0
     return sum(x.size for x in jax.tree.leaves(param_shapes(model))) - uncounted
 
 
@@ -147,8 +147,8 @@ def sizes_table() -> str:
     rows = []
     for (family, size), (published, source) in PUBLISHED.items():
         config, entries = config_of(family, size, {})
-        c = config.model
-        sides = (c.num_layers, c.num_decoder_layers), (c.width, c.decoder_width), (c.num_heads, c.num_decoder_heads)
+        stacks = config.model.encoder, config.model.decoder
+        sides = (tuple(getattr(stack, key) for stack in stacks) for key in ("num_layers", "width", "num_heads"))
         layers, width, heads = (f"{one:,}" if one == other else f"{one:,} / {other:,}" for one, other in sides)
         row = (family, size, layers, width, heads, f"{entries:,}", f"{count(family, size):,}")
         rows.append((*row, published or "—", source or "—"))
@@ -180,17 +180,17 @@ def compare(family: str, size: str) -> Any:
     from flaxformer_lite.checkpoints.work_dir import WorkDir
     from flaxformer_lite.data.vocabularies.pretrained import ByT5Vocabulary, TokenTemplate
     from flaxformer_lite.interop import exporting, verify
-    from flaxformer_lite.models import families
-    from flaxformer_lite.models.scanned import layer_by_layer
+    from flaxformer_lite.models import presets
+    from flaxformer_lite.models.transformer.scan import unstack_layers
     from flaxformer_lite.train_step.state import init_params
     from flaxformer_lite.types import SpecialIds
 
     config, entries = config_of(family, size, {"scan_layers": False})
-    pad, end, start = getattr(families, family)(size).special
+    pad, end, start = getattr(presets, family)(size).special
     frame = TokenTemplate(SpecialIds(pad=pad, end=end, begin=start, unknown=3), (), (end,), ())
     vocabulary = ByT5Vocabulary(4, entries, frame, ())  # only its size and special ids are used
     scanned = model_of(family, size)
-    params = layer_by_layer(jax.jit(lambda: unboxed(init_params(scanned, 0)))())
+    params = unstack_layers(jax.jit(lambda: unboxed(init_params(scanned, 0)))())
     params = jax.tree.map(perturb, params)
     with tempfile.TemporaryDirectory() as folder:
         work, target = WorkDir(Path(folder, "work")), Path(folder, "target")
@@ -220,7 +220,7 @@ def perturb(leaf: Any) -> Any:
 
 def code_table() -> str:
     own, reference = ROOT / "flaxformer_lite", package("transformers") / "models"
-    models = [path for path in own.glob("models/*.py") if not path.stem.startswith(("recurrent", "cells", "ensemble"))]
+    models = [path for path in own.glob("models/**/*.py") if "rnn" not in path.parts and path.stem != "ensemble"]
     interop = [*own.glob("interop/**/*.py")]
     kinds = [kind for kind in dict.fromkeys(TYPES.values()) if kind]
     modeling = {kind: reference / kind / f"modeling_{kind}.py" for kind in kinds}

@@ -18,14 +18,18 @@ from measuring import Clock, add_arguments, measure_each, pin, show
 from train_step import Case, measure
 
 WAYS: dict[str, dict[str, Any]] = {
-    "6 layers": {"model.num_layers": 6},
-    "6 layers, in 4 parts": {"model.num_layers": 6, "train.grad_accum_steps": 4},
-    "6 layers, remat dots": {"model.num_layers": 6, "model.remat": "dots"},
-    "6 layers, remat full": {"model.num_layers": 6, "model.remat": "full"},
-    "6 layers, scanned": {"model.num_layers": 6, "model.scan_layers": True},
-    "24 layers": {"model.num_layers": 24},
-    "24 layers, scanned": {"model.num_layers": 24, "model.scan_layers": True},
-    "24 layers, scanned, remat full": {"model.num_layers": 24, "model.scan_layers": True, "model.remat": "full"},
+    "6 layers": {"model.encoder.num_layers": 6},
+    "6 layers, in 4 parts": {"model.encoder.num_layers": 6, "train.grad_accum_steps": 4},
+    "6 layers, remat dots": {"model.encoder.num_layers": 6, "model.remat": "dots"},
+    "6 layers, remat full": {"model.encoder.num_layers": 6, "model.remat": "full"},
+    "6 layers, scanned": {"model.encoder.num_layers": 6, "model.scan_layers": True},
+    "24 layers": {"model.encoder.num_layers": 24},
+    "24 layers, scanned": {"model.encoder.num_layers": 24, "model.scan_layers": True},
+    "24 layers, scanned, remat full": {
+        "model.encoder.num_layers": 24,
+        "model.scan_layers": True,
+        "model.remat": "full",
+    },
 }
 
 

@@ -33,23 +33,23 @@ class Size:
 
     layers: int
     width: int
-    mlp_width: int
+    mlp_dim: int
     heads: int
     vocabulary: int  # entries, of source and target alike
 
     def config(self, changes: Mapping[str, Any] | None = None) -> Config:
         """The same as the library takes it; ``changes`` go by dotted keys."""
         values = defaults.get_config()
-        sizes = {"width": self.width, "num_heads": self.heads, "mlp_width": self.mlp_width, "num_layers": self.layers}
-        sizes = {f"model.{name}": size for name, size in sizes.items()}
+        sizes = {"width": self.width, "num_heads": self.heads, "mlp_dim": self.mlp_dim, "num_layers": self.layers}
+        sizes = {f"model.encoder.kind.{name}": size for name, size in sizes.items()}
         values.update_from_flattened_dict(sizes | dict(changes or {}))
         return parsing.from_dict(values.to_dict())
 
 
 SIZES = {
-    "g2p": Size(layers=3, width=128, mlp_width=512, heads=4, vocabulary=45),
-    "small": Size(layers=3, width=256, mlp_width=1024, heads=4, vocabulary=8_000),
-    "t5-small": Size(layers=6, width=512, mlp_width=2048, heads=8, vocabulary=32_000),
+    "g2p": Size(layers=3, width=128, mlp_dim=512, heads=4, vocabulary=45),
+    "small": Size(layers=3, width=256, mlp_dim=1024, heads=4, vocabulary=8_000),
+    "t5-small": Size(layers=6, width=512, mlp_dim=2048, heads=8, vocabulary=32_000),
 }
 
 

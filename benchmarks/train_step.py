@@ -30,7 +30,7 @@ from measuring import (
     summarize,
 )
 
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.layout import make_layout
 from flaxformer_lite.training.setup import make_training
 from flaxformer_lite.types import Batch

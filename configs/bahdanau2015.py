@@ -25,18 +25,17 @@ def get_config() -> ConfigDict:
     config.data.max_source_length = 51  # 50 words and the end token
     config.data.max_target_length = 51
 
-    config.model.encoder = "rnn"
-    config.model.decoder = "rnn"
-    config.model.width = 1_000
-    config.model.num_layers = 1
+    config.model.encoder.kind = config.model.decoder.kind = "rnn"
+    config.model.encoder.width = 1_000
+    config.model.encoder.num_layers = 1
     config.model.share_embeddings = "none"
-    config.model.dropout = 0.0
-    config.model.rnn.cell = "gru2014"
-    config.model.rnn.direction = "both"
-    config.model.rnn.design = "bahdanau"
-    config.model.rnn.attention = "additive"
-    config.model.rnn.embedding_width = 620
-    config.model.rnn.readout_width = 500
+    config.model.encoder.dropout = 0.0
+    config.model.encoder.rnn.cell = "gru2014"
+    config.model.encoder.rnn.direction = "both"
+    config.model.decoder.rnn.design = "bahdanau"
+    config.model.decoder.rnn.attention = "additive"
+    config.model.encoder.rnn.embedding_dim = 620
+    config.model.decoder.rnn.readout_dim = 500
 
     config.optim.clip_norm = 1.0
 

@@ -7,18 +7,18 @@ Time     hours to days on accelerators; flaxformer-lite plan --config=configs/ba
 Train    flaxformer-lite train --config=configs/bart.py --workdir=runs/bart \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: families.bart below (large)
-         the norm before each sublayer: --config.model.norm=before
+         the norm before each sublayer: --config.model.encoder.norm.placement=pre
 """
 
 from ml_collections import ConfigDict
 
 from configs import text
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    return trained(text.of_family(families.bart("base"), pieces=50_000, longest=256))
+    return trained(text.of_family(presets.bart("base"), pieces=50_000, longest=256))
 
 
 def trained(config: ConfigDict) -> ConfigDict:

@@ -7,13 +7,13 @@ Time     hours to days on accelerators; flaxformer-lite plan --config=configs/by
 Train    flaxformer-lite train --config=configs/byt5.py --workdir=runs/byt5 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: families.byt5 below (base, large, xl, xxl)
-         as deep as the encoder: --config.model.num_decoder_layers=12
+         as deep as the encoder: --config.model.decoder.num_layers=12
 """
 
 from ml_collections import ConfigDict
 
 from configs import t5
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
@@ -24,5 +24,5 @@ def get_config() -> ConfigDict:
         vocabulary.kind, vocabulary.size = "byte", 0
     config.data.max_source_length = 1024
     config.data.max_target_length = 1024
-    config.model.update_from_flattened_dict(families.byt5("small").model)
+    config.model.update_from_flattened_dict(presets.byt5("small").model)
     return config

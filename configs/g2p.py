@@ -29,10 +29,10 @@ def get_config() -> ConfigDict:
     config.data.max_source_length = 29  # the longest word has 28 letters and the longest pronunciation 28 phones, so
     config.data.max_target_length = 29  # with the end token nothing is left out
 
-    config.model.width = 128
-    config.model.mlp_width = 512
-    config.model.num_layers = 3
-    config.model.dropout = 0.0  # 12 epochs are too few to overfit: 2 without dropout do better than 4 with 0.1
+    config.model.encoder.width = 128
+    config.model.encoder.mlp_dim = 512
+    config.model.encoder.num_layers = 3
+    config.model.encoder.dropout = 0.0  # 12 epochs are too few to overfit: 2 without dropout do better than 4 with 0.1
 
     config.optim.learning_rate = 1.5e-3
     config.optim.schedule = "linear"

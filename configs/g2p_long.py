@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
 
     config.data.num_buckets = 6
 
-    config.model.dropout = 0.05
+    config.model.encoder.dropout = 0.05
 
     config.train.steps = 21_000
     config.train.eval_every = 3_000

@@ -21,7 +21,7 @@ def get_config():
     config.data.max_source_length = 256
     config.data.max_target_length = 256
     config.data.overlength = "truncate"
-    config.model.embeddings.multiple = 1
+    config.model.vocab_pad_multiple = 1
     config.optim.learning_rate = 1e-4
     config.optim.schedule = "linear"
     config.optim.warmup_steps = 100

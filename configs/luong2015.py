@@ -8,7 +8,7 @@ Time     the paper: 7 to 10 days on one GPU of 2015
 Train    flaxformer-lite train --config=configs/luong2015.py --workdir=runs/luong2015 \
              --config.data.text.train=train.en,train.de --config.data.text.validation=val.en,val.de
 Vary     small enough for 2 CPU cores: configs/wikipron_gru_attention.py
-         the score: --config.model.rnn.attention=dot; the paper's optimizer is SGD, here it is Adam
+         the score: --config.model.decoder.rnn.attention=dot; the paper's optimizer is SGD, here it is Adam
 """
 
 from ml_collections import ConfigDict
@@ -26,18 +26,17 @@ def get_config() -> ConfigDict:
     config.data.max_source_length = 51  # 50 words and the end token
     config.data.max_target_length = 51
 
-    config.model.encoder = "rnn"
-    config.model.decoder = "rnn"
-    config.model.width = 1_000
-    config.model.num_layers = 4
+    config.model.encoder.kind = config.model.decoder.kind = "rnn"
+    config.model.encoder.width = 1_000
+    config.model.encoder.num_layers = 4
     config.model.share_embeddings = "none"
-    config.model.dropout = 0.2
-    config.model.rnn.cell = "lstm"
-    config.model.rnn.direction = "backward"
-    config.model.rnn.design = "luong"
-    config.model.rnn.attention = "general"
-    config.model.rnn.input_feeding = True
-    config.model.rnn.bridge = "copy"
+    config.model.encoder.dropout = 0.2
+    config.model.encoder.rnn.cell = "lstm"
+    config.model.encoder.rnn.direction = "backward"
+    config.model.decoder.rnn.design = "luong"
+    config.model.decoder.rnn.attention = "general"
+    config.model.decoder.rnn.input_feeding = True
+    config.model.decoder.rnn.bridge = "copy"
 
     config.optim.clip_norm = 5.0
 

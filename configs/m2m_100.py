@@ -7,15 +7,15 @@ Time     hours to days on accelerators; flaxformer-lite plan --config=configs/m2
 Train    flaxformer-lite train --config=configs/m2m_100.py --workdir=runs/m2m_100 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: families.m2m_100 below (1.2b)
-         every layer in every step: --config.model.layer_dropout=0
+         every layer in every step: --config.model.encoder.layerdrop=0
 """
 
 from ml_collections import ConfigDict
 
 from configs import bart, text
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py; trained as configs/bart.py."""
-    return bart.trained(text.of_family(families.m2m_100("418m"), pieces=128_000, longest=512))
+    return bart.trained(text.of_family(presets.m2m_100("418m"), pieces=128_000, longest=512))

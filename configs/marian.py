@@ -13,12 +13,12 @@ Vary     other sizes: families.marian below (big)
 from ml_collections import ConfigDict
 
 from configs import text
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    config = text.of_family(families.marian("base"), pieces=58_000, longest=256)
+    config = text.of_family(presets.marian("base"), pieces=58_000, longest=256)
     config.optim.learning_rate = 3e-4
     config.optim.schedule = "inverse_sqrt"
     config.optim.warmup_steps = 16_000

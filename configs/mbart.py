@@ -7,15 +7,16 @@ Time     hours to days on accelerators; flaxformer-lite plan --config=configs/mb
 Train    flaxformer-lite train --config=configs/mbart.py --workdir=runs/mbart \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: families.mbart below (large-cc25)
-         as small as BART: --config.model.width=768 --config.model.num_heads=12 --config.model.mlp_width=3072
+         as small as BART: --config.model.encoder.width=768 --config.model.encoder.num_heads=12 \
+             --config.model.encoder.mlp_dim=3072
 """
 
 from ml_collections import ConfigDict
 
 from configs import bart, text
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py; trained as configs/bart.py."""
-    return bart.trained(text.of_family(families.mbart("large-50"), pieces=250_000, longest=512))
+    return bart.trained(text.of_family(presets.mbart("large-50"), pieces=250_000, longest=512))

@@ -13,7 +13,7 @@ Vary     other sizes: families.mt5 below (base, large, xl, xxl)
 from ml_collections import ConfigDict
 
 from configs import t5
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
@@ -22,5 +22,5 @@ def get_config() -> ConfigDict:
 
     for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
         vocabulary.size = 250_000
-    config.model.update_from_flattened_dict(families.mt5("small").model)
+    config.model.update_from_flattened_dict(presets.mt5("small").model)
     return config

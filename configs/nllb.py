@@ -13,9 +13,9 @@ Vary     other sizes: families.nllb below (1.3b, 3.3b)
 from ml_collections import ConfigDict
 
 from configs import bart, text
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py; trained as configs/bart.py."""
-    return bart.trained(text.of_family(families.nllb("600m"), pieces=256_000, longest=512))
+    return bart.trained(text.of_family(presets.nllb("600m"), pieces=256_000, longest=512))

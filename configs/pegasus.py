@@ -7,15 +7,15 @@ Time     hours to days on accelerators; flaxformer-lite plan --config=configs/pe
 Train    flaxformer-lite train --config=configs/pegasus.py --workdir=runs/pegasus \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: families.pegasus below (none other published)
-         half as deep: --config.model.num_layers=8
+         half as deep: --config.model.encoder.num_layers=8
 """
 
 from ml_collections import ConfigDict
 
 from configs import t5, text
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py; trained as configs/t5.py."""
-    return t5.trained(text.of_family(families.pegasus("large"), pieces=96_000, longest=512))
+    return t5.trained(text.of_family(presets.pegasus("large"), pieces=96_000, longest=512))

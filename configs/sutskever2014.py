@@ -23,16 +23,15 @@ def get_config() -> ConfigDict:
         vocabulary.kind = "word"
         vocabulary.size = size
 
-    config.model.encoder = "rnn"
-    config.model.decoder = "rnn"
-    config.model.width = 1_000
-    config.model.num_layers = 4
+    config.model.encoder.kind = config.model.decoder.kind = "rnn"
+    config.model.encoder.width = 1_000
+    config.model.encoder.num_layers = 4
     config.model.share_embeddings = "none"
-    config.model.dropout = 0.0
-    config.model.rnn.cell = "lstm"
-    config.model.rnn.direction = "backward"
-    config.model.rnn.design = "sutskever"
-    config.model.rnn.bridge = "copy"
+    config.model.encoder.dropout = 0.0
+    config.model.encoder.rnn.cell = "lstm"
+    config.model.encoder.rnn.direction = "backward"
+    config.model.decoder.rnn.design = "sutskever"
+    config.model.decoder.rnn.bridge = "copy"
 
     config.optim.clip_norm = 5.0
     config.optim.learning_rate = 1e-3

@@ -13,13 +13,13 @@ Vary     other sizes: families.t5 below (base, large, 3b, 11b)
 from ml_collections import ConfigDict
 
 from configs import text
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    config = trained(text.of_family(families.t5("small"), pieces=32_000, longest=512))
-    config.model.embeddings.multiple = 128  # rows of tables, as T5 has them
+    config = trained(text.of_family(presets.t5("small"), pieces=32_000, longest=512))
+    config.model.vocab_pad_multiple = 128  # rows of tables, as T5 has them
     return config
 
 

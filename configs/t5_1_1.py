@@ -13,11 +13,11 @@ Vary     other sizes: families.t5_1_1 below (base, large, xl, xxl)
 from ml_collections import ConfigDict
 
 from configs import t5
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/t5.py."""
     config = t5.get_config()
-    config.model.update_from_flattened_dict(families.t5_1_1("small").model)
+    config.model.update_from_flattened_dict(presets.t5_1_1("small").model)
     return config

@@ -7,18 +7,19 @@ Time     hours to days on accelerators; flaxformer-lite plan --config=configs/t5
 Train    flaxformer-lite train --config=configs/t5gemma.py --workdir=runs/t5gemma \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: families.t5gemma below (b-b, l-l, ml-ml, xl-xl, 2b-2b, 9b-2b, 9b-9b)
-         no windows: --config.model.attention.window=0 --config.model.attention.pattern=full
+         no windows: --config.model.encoder.attention.sliding_window=0 \
+             --config.model.encoder.attention.layer_pattern=global
 """
 
 from ml_collections import ConfigDict
 
 from configs import text
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    config = text.of_family(families.t5gemma("s-s"), pieces=256_000, longest=512)
+    config = text.of_family(presets.t5gemma("s-s"), pieces=256_000, longest=512)
     config.optim.optimizer = "adamw"
     config.optim.learning_rate = 1e-3
     config.optim.schedule = "cosine"

@@ -13,7 +13,7 @@ Vary     a test split for flaxformer-lite evaluate --split=test: --config.data.t
 from ml_collections import ConfigDict
 
 from flaxformer_lite.config import defaults
-from flaxformer_lite.models.families import Published
+from flaxformer_lite.models.presets import Preset
 
 
 def get_config() -> ConfigDict:
@@ -36,23 +36,23 @@ def get_config() -> ConfigDict:
     return config
 
 
-def of_family(published: Published, pieces: int, longest: int) -> ConfigDict:
+def of_family(preset: Preset, pieces: int, longest: int) -> ConfigDict:
     """A published architecture, to be trained from scratch on your own text.
 
     Args:
-      published: of ``flaxformer_lite/models/families.py``.
+      preset: of ``flaxformer_lite/models/presets.py``.
       pieces: SentencePieces of each vocabulary, or of the one that both sides share.
       longest: tokens that sources and targets may have.
     """
     config = get_config()
-    config.data.share_vocabulary = published.model.get("share_embeddings") in ("all", "inputs")
+    config.data.share_vocabulary = preset.model.get("share_embeddings") in ("all", "inputs")
     for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
         vocabulary.size = pieces
     config.data.max_source_length = longest
     config.data.max_target_length = longest
-    config.model.update_from_flattened_dict(published.model)
-    if config.model.positions == "fairseq":
-        config.model.position_details.offset = 1  # behind the id of padding, which is 0 in vocabularies made here
+    config.model.update_from_flattened_dict(preset.model)
+    if config.model.encoder.positions.kind == "sinusoidal_fairseq":
+        config.model.encoder.positions.offset = 1  # behind the id of padding, which is 0 in vocabularies made here
 
     config.train.steps = 100_000
     config.train.batch_size = 128

@@ -21,10 +21,10 @@ def get_config() -> ConfigDict:
     config.data.max_source_length = 32  # room for longer strings than the base's 10 characters
     config.data.max_target_length = 32
 
-    config.model.width = 64
-    config.model.mlp_width = 256
-    config.model.num_layers = 2
-    config.model.dropout = 0.0  # every string is new: there is nothing to overfit
+    config.model.encoder.width = 64
+    config.model.encoder.mlp_dim = 256
+    config.model.encoder.num_layers = 2
+    config.model.encoder.dropout = 0.0  # every string is new: there is nothing to overfit
 
     config.optim.learning_rate = 2e-3
     config.optim.schedule = "linear"

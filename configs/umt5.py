@@ -7,13 +7,13 @@ Time     hours to days on accelerators; flaxformer-lite plan --config=configs/um
 Train    flaxformer-lite train --config=configs/umt5.py --workdir=runs/umt5 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: families.umt5 below (base, xl, xxl)
-         one bias for all layers: --config.model.positions=relative
+         one bias for all layers: --config.model.encoder.positions.per_layer=False
 """
 
 from ml_collections import ConfigDict
 
 from configs import t5
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
@@ -22,5 +22,5 @@ def get_config() -> ConfigDict:
 
     for vocabulary in (config.data.source_vocabulary, config.data.target_vocabulary):
         vocabulary.size = 256_000
-    config.model.update_from_flattened_dict(families.umt5("small").model)
+    config.model.update_from_flattened_dict(presets.umt5("small").model)
     return config

@@ -6,20 +6,20 @@ Expect   the paper: BLEU 27.3 (last 5 checkpoints averaged, beam 4); not run her
 Time     the paper: 100,000 steps, 12 hours on 8 GPUs of 2017
 Train    flaxformer-lite train --config=configs/vaswani2017.py --workdir=runs/vaswani2017 \
              --config.data.text.train=train.en,train.de --config.data.text.validation=val.en,val.de
-Vary     the big model: --config.model.width=1024 --config.model.mlp_width=4096 --config.model.num_heads=16 \
-             --config.model.dropout=0.3
+Vary     the big model: --config.model.encoder.width=1024 --config.model.encoder.mlp_dim=4096 \
+             --config.model.encoder.num_heads=16 --config.model.encoder.dropout=0.3
          small enough for 2 CPU cores: configs/wikipron.py
 """
 
 from ml_collections import ConfigDict
 
 from configs import text
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 
 def get_config() -> ConfigDict:
     """What differs from configs/text.py."""
-    config = text.of_family(families.vaswani("base"), pieces=37_000, longest=256)
+    config = text.of_family(presets.vaswani("base"), pieces=37_000, longest=256)
 
     config.optim.learning_rate = 7e-4  # the peak of the paper's equation 3: (512 * 4000) ** -0.5
     config.optim.warmup_steps = 4_000

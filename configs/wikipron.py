@@ -28,10 +28,10 @@ def get_config() -> ConfigDict:
     config.data.overlength = "truncate"
     config.data.num_buckets = 3
 
-    config.model.width = 128
-    config.model.mlp_width = 512
-    config.model.num_layers = 3
-    config.model.dropout = 0.3
+    config.model.encoder.width = 128
+    config.model.encoder.mlp_dim = 512
+    config.model.encoder.num_layers = 3
+    config.model.encoder.dropout = 0.3
 
     config.optim.learning_rate = 2e-3
     config.optim.schedule = "linear"

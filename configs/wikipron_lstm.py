@@ -5,7 +5,7 @@ Time     4 to 6 minutes on one CPU core
 Train    flaxformer-lite train --config=configs/wikipron_lstm.py --workdir=runs/hun_lstm \
              --config.data.text.train=train/hun_train.tsv --config.data.text.validation=dev/hun_dev.tsv \
              --config.data.text.test=test/hun_test.tsv
-Vary     the summary read at each step, as in Cho et al. (2014): --config.model.rnn.design=cho
+Vary     the summary read at each step, as in Cho et al. (2014): --config.model.decoder.rnn.design=cho
 """
 
 from ml_collections import ConfigDict
@@ -17,6 +17,6 @@ def get_config() -> ConfigDict:
     """What differs from configs/wikipron_lstm_attention.py."""
     config = wikipron_lstm_attention.get_config()
 
-    config.model.width = 256  # all it knows of a word must fit into the state
-    config.model.rnn.design = "sutskever"
+    config.model.encoder.width = 256  # all it knows of a word must fit into the state
+    config.model.decoder.rnn.design = "sutskever"
     return config

@@ -5,7 +5,7 @@ Time     2 to 4 minutes on one CPU core
 Train    flaxformer-lite train --config=configs/wikipron_lstm_attention.py --workdir=runs/hun_lstm_attention \
              --config.data.text.train=train/hun_train.tsv --config.data.text.validation=dev/hun_dev.tsv \
              --config.data.text.test=test/hun_test.tsv
-Vary     the cell: --config.model.rnn.cell=gru
+Vary     the cell: --config.model.encoder.rnn.cell=gru
 """
 
 from ml_collections import ConfigDict
@@ -17,12 +17,11 @@ def get_config() -> ConfigDict:
     """What differs from configs/wikipron.py."""
     config = wikipron.get_config()
 
-    config.model.encoder = "rnn"
-    config.model.decoder = "rnn"
-    config.model.num_layers = 1
-    config.model.width = 128
-    config.model.rnn.cell = "lstm"
-    config.model.rnn.direction = "both"
-    config.model.rnn.design = "bahdanau"
-    config.model.rnn.attention = "additive"
+    config.model.encoder.kind = config.model.decoder.kind = "rnn"
+    config.model.encoder.num_layers = 1
+    config.model.encoder.width = 128
+    config.model.encoder.rnn.cell = "lstm"
+    config.model.encoder.rnn.direction = "both"
+    config.model.decoder.rnn.design = "bahdanau"
+    config.model.decoder.rnn.attention = "additive"
     return config

@@ -15,7 +15,7 @@ from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.train_step.state import TrainState, param_shapes
 
 LETTERS = CharacterVocabulary("abcdefghij")

@@ -47,7 +47,7 @@ class Brief(Pairs):
 
 def make_brief(config, source_size, target_size):
     del source_size, target_size  # it has room for more
-    return Brief(width=6 * config.model.num_layers)
+    return Brief(width=6 * config.model.encoder.num_layers)
 
 
 _STEPS, _STATES = {}, {}  # by what they depend on: one compiled step and one initial state for many runs

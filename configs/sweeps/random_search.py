@@ -18,5 +18,5 @@ def sweep():
         "train.label_smoothing": Uniform(0.0, 0.2),
     }
     for drawn in random_draws(space, count=6, seed=0):
-        for size in zipped({"model.width": [32, 64], "model.mlp_width": [128, 256]}):
+        for size in zipped({"model.encoder.width": [32, 64], "model.encoder.mlp_dim": [128, 256]}):
             yield drawn | size

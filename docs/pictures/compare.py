@@ -16,4 +16,4 @@ import itertools
 def sweep():
     """Learning rates by widths, two seeds each."""
     for rate, width, seed in itertools.product((5e-4, 2e-3, 5e-3), (32, 64), (0, 1)):
-        yield {"optim.learning_rate": rate, "model.width": width, "seed": seed}
+        yield {"optim.learning_rate": rate, "model.encoder.width": width, "seed": seed}

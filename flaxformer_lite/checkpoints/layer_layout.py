@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from flaxformer_lite.models.scanned import layer_by_layer, side_by_side
+from flaxformer_lite.models.transformer.scan import stack_layers, unstack_layers
 
 
 def are_side_by_side(tree: Any) -> bool:
@@ -17,7 +17,7 @@ def are_side_by_side(tree: Any) -> bool:
 
 def in_form(like: Any, scanned: bool) -> Any:
     """The same arrays as ``jax.ShapeDtypeStruct`` with shardings, side by side or one by one."""
-    return side_by_side(like, _joined) if scanned else layer_by_layer(like, _parted)
+    return stack_layers(like, _joined) if scanned else unstack_layers(like, _parted)
 
 
 def brought_into(like: Any, tree: Any) -> Any:
@@ -33,7 +33,7 @@ def one_by_one(tree: Any) -> Any:
     return _one_by_one(tree) if are_side_by_side(tree) else tree
 
 
-_one_by_one = jax.jit(layer_by_layer)
+_one_by_one = jax.jit(unstack_layers)
 
 
 def _joined(layers: list[jax.ShapeDtypeStruct]) -> jax.ShapeDtypeStruct:

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument_group(
         "settings",
-        "--config.GROUP.KEY=VALUE changes one of them, such as --config.model.num_layers=2;\n"
+        "--config.GROUP.KEY=VALUE changes one of them, such as --config.model.encoder.num_layers=2;\n"
         "flaxformer_lite/config/defaults.py lists and explains them all",
     )
 

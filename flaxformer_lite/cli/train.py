@@ -7,7 +7,8 @@ packages, devices and data; --reproduce makes the same run again from there, and
 
 Examples:
   flaxformer-lite train --config=configs/tiny.py --workdir=runs/tiny
-  flaxformer-lite train --config=configs/g2p.py --workdir=runs/g2p --config.model.width=256 --config.train.steps=20000
+  flaxformer-lite train --config=configs/g2p.py --workdir=runs/g2p \
+      --config.model.encoder.width=256 --config.train.steps=20000
   flaxformer-lite train --reproduce=runs/tiny --workdir=runs/tiny_again
 
 The docstring of each file in configs/ says what it trains, how long that takes and what to expect.

@@ -13,6 +13,8 @@ Write a config of your own, anywhere, as what differs from this one; `configs` c
         return config
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
@@ -200,8 +202,11 @@ def _rnn() -> ConfigDict:
 
 def _following(group: ConfigDict) -> ConfigDict:
     """A group whose values default to those of the given one: setting them there sets them here, not vice versa."""
-    values = {key: _following(group[key]) if isinstance(group[key], ConfigDict) else group.get_oneway_ref(key) for key in group}
-    return ConfigDict(values)
+
+    def value(key: str) -> Any:
+        return _following(group[key]) if isinstance(group[key], ConfigDict) else group.get_oneway_ref(key)
+
+    return ConfigDict({key: value(key) for key in group})
 
 
 def _optim() -> ConfigDict:

@@ -24,7 +24,7 @@ from flaxformer_lite.decoding.mbr import by_expected_utility
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.search_from_config import make_search
 from flaxformer_lite.metrics import scorers
-from flaxformer_lite.models.build import make_decoding_model
+from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.system.compile_log import LoggedJit
@@ -83,7 +83,7 @@ class Predictor:
         self.vocabularies = vocabularies
         self._source, self._target = vocabularies
         self._members = [make_decoding_model(own, self._source.size, self._target.size) for own in (config, *others)]
-        self.reach = min(member.reach for member in self._members)
+        self.reach = min(member.max_supported_length for member in self._members)
         self.layout = layout
         self.seed = config.seed
         self._compiled: dict[Any, Callable[..., Hypotheses]] = {}

@@ -129,9 +129,9 @@ def _meshes(config: Config, devices: int) -> Iterator[MeshConfig]:
 
 
 def _heads(model: ModelConfig) -> int:
-    """What devices that share heads must divide: the heads of all keys, of which queries have a multiple."""
-    halves = (model.encoder, model.num_key_heads), (model.decoder, model.num_decoder_key_heads)
-    return math.gcd(*(heads for kind, heads in halves if kind == "transformer")) or 1  # of none it is 0
+    """The greatest number of devices that heads can be sharded over, by the key heads of both stacks."""
+    stacks = model.encoder.kind, model.decoder.kind
+    return math.gcd(*(stack.kv_heads for stack in stacks if stack.kind == "transformer")) or 1  # of none it is 0
 
 
 def _first_that_can_be(meshes: Sequence[MeshConfig], plan: Callable[[MeshConfig], Plan]) -> MeshConfig:
@@ -175,10 +175,10 @@ def _exchanges(config: Config, mesh: MeshConfig, accumulate: int, scale: Plan) -
     element = 2 if scale.work.dtype == "bfloat16" else 4
     model, node = config.model, scale.chip.node
     source, target = (
-        scale.rows // (mesh.data * mesh.fsdp) * length * model.width * element
+        scale.rows // (mesh.data * mesh.fsdp) * length * model.encoder.width * element
         for length in (scale.sizes.source_length, scale.sizes.target_length)
     )
-    layers, decoder_layers = model.num_layers, model.num_decoder_layers
+    layers, decoder_layers = model.encoder.num_layers, model.decoder.num_layers
     said = (6 * layers + 2 * decoder_layers) * source + 9 * decoder_layers * target
     along = (  # kind, size of the axis, devices from one member of a group to the next, bytes, times
         ("all-reduce", mesh.data, mesh.fsdp * mesh.tensor, weights / (mesh.fsdp * mesh.tensor), accumulate),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.plan.flops import Product, count_flops, read_products
 from flaxformer_lite.plan.hlo import Program, read_program
 from flaxformer_lite.plan.sizes import Sizes

@@ -92,8 +92,8 @@ class Choice:
 def grid(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Every combination of the values; those of the last key change fastest.
 
-    >>> [*grid({"seed": [0, 1], "model.width": [32, 64]})][1]
-    {'seed': 0, 'model.width': 64}
+    >>> [*grid({"seed": [0, 1], "model.encoder.width": [32, 64]})][1]
+    {'seed': 0, 'model.encoder.width': 64}
     """
     for values in itertools.product(*space.values()):
         yield dict(zip(space, values, strict=True))
@@ -102,8 +102,8 @@ def grid(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 def zipped(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """The first values of all keys, the second ones, and so on; every key has as many.
 
-    >>> [*zipped({"model.width": [32, 64], "model.mlp_width": [128, 256]})][1]
-    {'model.width': 64, 'model.mlp_width': 256}
+    >>> [*zipped({"model.encoder.width": [32, 64], "model.encoder.mlp_dim": [128, 256]})][1]
+    {'model.encoder.width': 64, 'model.encoder.mlp_dim': 256}
     """
     lengths = {key: len(values) for key, values in space.items()}
     require(

@@ -256,7 +256,7 @@ def _dimensions(parameter: Any) -> list[tuple[int, ...]]:
     names = _names(parameter)
     groups: list[tuple[int, ...]] = []
     for axis, name in enumerate(names):
-        if name == "head_width" and names[axis - 1] == "heads":
+        if name == "head_dim" and names[axis - 1] == "heads":
             groups[-1] += (axis,)
         else:
             groups.append((axis,))

@@ -13,7 +13,7 @@ from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.vocabularies import saved
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.build import make_decoding_model
+from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.train_step.state import param_shapes
 
@@ -73,10 +73,10 @@ def _load(
             )
     model = make_decoding_model(own, *(side.size for side in theirs))
     longest = max(config.data.max_source_length, config.data.max_target_length)
-    if model.reach < longest:
+    if model.max_supported_length < longest:
         raise InputError(
-            f"config.train.distill.teachers: {folder} has learned positions for {model.reach} tokens, this run has "
-            f"rows of up to {longest}; lower config.data.max_source_length and config.data.max_target_length"
+            f"config.train.distill.teachers: {folder} has learned positions for {model.max_supported_length} tokens, "
+            f"this run has rows of up to {longest}; lower config.data.max_source_length and config.data.max_target_length"
         )
     which, shapes = begun_with.get(folder, "best"), layout.replicated(param_shapes(model, own.precision.param_dtype))
     if isinstance(which, int) and not (work.checkpoints / str(which)).is_dir():

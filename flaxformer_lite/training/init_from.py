@@ -15,13 +15,17 @@ from flaxformer_lite.config.parsing import difference
 from flaxformer_lite.data.vocabularies import saved
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.build import make_decoding_model
+from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.train_step.state import TrainState, in_float32, param_shapes
 
 logger = logging.getLogger(__name__)
 
 _KEY = "config.train.init_from"
-_OWN = ("remat", "scan_layers")  # how a model is computed, not what; of a run's own are rates of dropout, too
+_OWN = (
+    "remat",
+    "scan_layers",
+    "layerdrop",
+)  # how a model is computed, not what; of a run's own are rates of dropout, too
 
 
 def check_beginning(config: Config, vocabularies: tuple[Vocabulary, Vocabulary]) -> None:

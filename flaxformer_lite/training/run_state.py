@@ -17,7 +17,7 @@ from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.pipeline import TrainingData
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.inference.search_from_config import make_search
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.monitoring.progress import Skipped
 from flaxformer_lite.train_step.objective import Objective, Sums
 from flaxformer_lite.train_step.state import TrainState

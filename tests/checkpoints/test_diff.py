@@ -34,7 +34,7 @@ def quiet():
         gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
 
 
-def side_by_side(params):
+def stack_layers(params):
     layers = {name: np.stack([params[f"layers_{i}"][name] for i in range(3)]) for name in ("a", "b")}
     return {"layers": layers, "table": params["table"], "still": params["still"]}
 
@@ -58,8 +58,8 @@ def save(folder, params, step=10, dtype=jnp.float32):
 @pytest.mark.parametrize("before", [False, True], ids=["one by one", "side by side"])
 def test_what_moved_is_found_in_every_form(before, after, at_once, tmp_path, monkeypatch):
     monkeypatch.setattr(diff, "_AT_ONCE", at_once)
-    one = save(tmp_path / "one", side_by_side(BEFORE) if before else BEFORE)
-    two = save(tmp_path / "two", side_by_side(moved(BEFORE)) if after else moved(BEFORE))
+    one = save(tmp_path / "one", stack_layers(BEFORE) if before else BEFORE)
+    two = save(tmp_path / "two", stack_layers(moved(BEFORE)) if after else moved(BEFORE))
     found = compare(one, two)
     table, vector, *rest = found.changes
     assert (table.name, vector.name) == ("table", "layers_1/b")
@@ -85,7 +85,7 @@ def test_each_array_is_read_once_a_side_and_few_at_a_time(tmp_path, monkeypatch)
         return read(self, numbers)
 
     monkeypatch.setattr(diff._Parameters, "read", watched)
-    compare(save(tmp_path / "one", side_by_side(BEFORE)), save(tmp_path / "two", BEFORE))
+    compare(save(tmp_path / "one", stack_layers(BEFORE)), save(tmp_path / "two", BEFORE))
     scanned, plain = (sorted(i for numbers in each for i in numbers) for each in asked.values())
     assert scanned == list(range(4))
     assert plain == list(range(8))

@@ -9,12 +9,12 @@ from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.training.setup import make_training
 from tests.micro import micro
 
-LAYERS = {"model.num_layers": 3, "model.num_decoder_layers": 2, "train.ema_decay": 0.9}
+LAYERS = {"model.encoder.num_layers": 3, "model.decoder.num_layers": 2, "train.ema_decay": 0.9}
 
 
 def begin(scan, optimizer="adam", mesh=(1, 1, 1)):

@@ -124,8 +124,8 @@ def test_only_where_it_is_computed_may_differ(runs, capsys):
     command = ["train", f"--reproduce={runs.folder}/one", f"--workdir={runs.folder}/two"]
     assert main([*command, "--config=configs/tiny.py"]) == 2
     assert "--config=configs/tiny.py: --reproduce takes the settings of" in capsys.readouterr().err
-    assert main([*command, "--config.model.width=32"]) == 2
-    assert "--config.model.width=32: --reproduce takes this setting from" in capsys.readouterr().err
+    assert main([*command, "--config.model.encoder.width=32"]) == 2
+    assert "--config.model.encoder.width=32: --reproduce takes this setting from" in capsys.readouterr().err
     assert main([*command, "--config.mesh.fsdp=many"]) == 2
     assert "mesh.fsdp" in capsys.readouterr().err
     assert main([*command, "--config.train.max_compiles=7"]) == 0

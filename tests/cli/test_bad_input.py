@@ -121,7 +121,7 @@ def test_data_sets(changes, message, capfd, tmp_path):
     [
         (
             "--config.model.num_layer=2",
-            r"config\.model\.num_layer: there is no such key; did you mean config\.model\.num_layers\?",
+            r"config\.model\.num_layer: there is no such key; did you mean config\.model\.encoder\.kind\.num_layers\?",
         ),
         ("--config.train.stepz=2", r"config\.train\.stepz: there is no such key; did you mean config\.train\.steps\?"),
         ("--config.model=2", r"config\.model: is a group of keys"),
@@ -131,8 +131,14 @@ def test_data_sets(changes, message, capfd, tmp_path):
         ("--config.model.dropout=1.0", r"config\.model\.dropout=1\.0: must be below 1"),
         ("--config.optim.learning_rate=nan", r"config\.optim\.learning_rate=nan: must be a finite number"),
         ("--config.data.share_vocabulary=perhaps", r"config\.data\.share_vocabulary"),
-        ("--config.model.positions=learnt", r"config\.model\.positions='learnt': .* did you mean learned\?"),
-        ("--config.model.num_heads=3", r"config\.model\.num_heads=3 must divide config\.model\.width=16"),
+        (
+            "--config.model.encoder.positions.kind=learnt",
+            r"config\.model\.encoder\.kind\.positions\.kind='learnt': .* did you mean learned\?",
+        ),
+        (
+            "--config.model.encoder.num_heads=3",
+            r"config\.model\.encoder\.kind\.num_heads=3 must divide config\.model\.encoder\.kind\.width=16",
+        ),
         ("--config.model.share_embeddings=all", r"share_embeddings='all' needs config\.data\.share_vocabulary=True"),
         ("--config.eval.best_metric=bleu", r"config\.eval\.best_metric='bleu' is not computed"),
         ("--config.parallel.mode=pmapp", r"config\.parallel\.mode='pmapp': .* did you mean pmap\?"),
@@ -165,7 +171,7 @@ def test_a_work_folder_that_is_a_file(capfd):
 
 
 def test_a_work_folder_of_another_config(capfd):
-    WorkDir("run").claim(micro({"model.dropout": 0.2}))
+    WorkDir("run").claim(micro({"model.encoder.dropout": 0.2}))
     message = fails(capfd, "train", *flags(), "--workdir=run")
     assert "\n  model.dropout: 0.2 → 0.1\n" in message
     assert message.endswith("or undo the difference to resume that one")

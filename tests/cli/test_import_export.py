@@ -173,15 +173,15 @@ def test_a_model_of_no_family_is_refused(tmp_path, capsys):
     from tests.folders import make_folder
     from tests.micro import micro
 
-    make_folder(tmp_path / "work", micro({"model.norm": "around"}))
+    make_folder(tmp_path / "work", micro({"model.encoder.norm.placement": "sandwich"}))
     message = _fails(capsys, "export", f"--workdir={tmp_path}/work", f"--target={tmp_path}/out")
     assert "no published family has such a model; the nearest is" in message
-    assert "config.model.norm='around'" in message
+    assert "config.model.encoder.norm.placement='sandwich'" in message
     pair = f"--workdir={tmp_path}/work,{tmp_path}/work"
     assert "an ensemble cannot be exported" in _fails(capsys, "export", pair, f"--target={tmp_path}/out")
-    make_folder(tmp_path / "rnn", micro({"model.decoder": "rnn"}))
+    make_folder(tmp_path / "rnn", micro({"model.decoder.kind": "rnn"}))
     message = _fails(capsys, "export", f"--workdir={tmp_path}/rnn", f"--target={tmp_path}/out")
-    assert "error: config.model.decoder='rnn': all published families are Transformers" in message
+    assert "error: config.model.decoder.kind='rnn': all published families are Transformers" in message
     assert not (tmp_path / "out").exists()
 
 

@@ -45,7 +45,7 @@ def sweeping(*more, **changes):
         (["--launcher=kubernetes"], r"invalid choice: 'kubernetes'"),
         (["--sweep=sed.py"], r"--sweep=sed\.py: there is no such file"),
         (["--config.seed=3"], r"the command line sets config\.seed for all points"),
-        (["--config.model.num_heads=5"], r"point 1 of 2, {'seed': 0}: .*num_heads"),
+        (["--config.model.encoder.num_heads=5"], r"point 1 of 2, {'seed': 0}: .*num_heads"),
         (["--workdir="], r"--workdir is missing"),
         (["--workdir=configs/tiny.py"], r"configs/tiny\.py: cannot be written .*; name another place"),
     ],

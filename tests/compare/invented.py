@@ -15,14 +15,14 @@ _COSTS = ("train/gradient_norm", "train/tokens_per_second", "train/tokens_per_se
 def sweep(runs: int, points: int, seeds: int = 4) -> Comparison:
     """A sweep over learning rate, width and optimizer, with some seeds each; the last run is not done."""
     made = tuple(_run(i, settings, points) for i, settings in zip(range(runs), _settings(seeds), strict=False))
-    keys = ("optim.learning_rate", "model.width", "optim.optimizer", "seed")
+    keys = ("optim.learning_rate", "model.encoder.width", "optim.optimizer", "seed")
     differing = tuple(key for key in keys if len({run.settings[key] for run in made}) > 1)
     ordered = sorted(made, key=lambda run: run.curves["eval/wer"].values.min())
     return Comparison(tuple(ordered), differing, "eval/wer", lower_is_better=True)
 
 
 def _settings(seeds: int) -> Iterator[dict[str, Any]]:
-    keys = ("model.width", "optim.learning_rate", "optim.optimizer", "seed")
+    keys = ("model.encoder.width", "optim.learning_rate", "optim.optimizer", "seed")
     points = itertools.product((64, 128, 256), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), ("adam", "muon"), range(seeds))
     return (dict(zip(keys, point, strict=True)) for point in points)
 
@@ -30,7 +30,7 @@ def _settings(seeds: int) -> Iterator[dict[str, Any]]:
 def _run(index: int, settings: Mapping[str, Any], points: int) -> Run:
     rng = np.random.default_rng(index)
     steps = 10 * np.arange(1, points + 1)
-    floor = 0.4 + 0.25 * abs(np.log10(settings["optim.learning_rate"] / 1e-3)) + 16 / settings["model.width"]
+    floor = 0.4 + 0.25 * abs(np.log10(settings["optim.learning_rate"] / 1e-3)) + 16 / settings["model.encoder.width"]
     loss = floor + 4 * np.exp(-np.arange(points) / points * 9) + 0.12 * rng.standard_normal(points)
     wer = 12 + 30 * floor + 60 * np.exp(-np.arange(points) / points * 6) + rng.standard_normal(points)
     curves = {

@@ -30,7 +30,7 @@ def _set(values: dict, key: str, value: object) -> dict:
 @pytest.mark.parametrize("name", _CONFIGS)
 def test_every_config_of_the_project_is_sound(name, repository):
     config = overrides.load(str(repository / "configs" / name), [])
-    assert config.model.num_decoder_layers == {"byt5.py": 4}.get(name, config.model.num_layers)
+    assert config.model.decoder.num_layers == {"byt5.py": 4}.get(name, config.model.encoder.num_layers)
 
 
 @pytest.mark.parametrize("name", [name for name in _CONFIGS if name not in ("base.py", "imported.py")])
@@ -81,7 +81,7 @@ def test_a_missing_key_is_named(key, values):
 @pytest.mark.parametrize(
     ("key", "near"),
     [
-        ("model.num_layer", "config.model.num_layers"),
+        ("model.num_layer", "config.model.encoder.num_layers"),
         ("data.cmudict.keep_stres", "config.data.cmudict.keep_stress"),
         ("train.learning_rate", "config.optim.learning_rate"),
         ("sed", "config.seed"),
@@ -109,12 +109,12 @@ def test_a_key_like_no_other_brings_the_groups(values):
         ("data.tfds", ["a"]),
         ("data.tfds.name", 3),
         ("data.share_vocabulary", 1),
-        ("model.dropout", "0.1"),
-        ("model.dropout", False),
+        ("model.encoder.dropout", "0.1"),
+        ("model.encoder.dropout", False),
         ("optim.learning_rate", float("inf")),
         ("optim.learning_rate", float("nan")),
-        ("model.norm", 3),
-        ("model.norm", "befor"),
+        ("model.encoder.norm.placement", 3),
+        ("model.encoder.norm.placement", "prre"),
         ("data.text.train", "a.txt"),
         ("data.text.train", ("a.txt", 3)),
         ("eval.metrics", ("wer", "wre")),
@@ -128,9 +128,10 @@ def test_an_ill_typed_value_is_named(key, value, values):
 
 def test_a_wrong_choice_brings_the_nearest(values):
     with pytest.raises(
-        InputError, match=r"config\.model\.norm='befor': must be one of before, after, around; did you mean before\?"
+        InputError,
+        match=r"config\.model\.encoder\.kind\.norm\.placement='prre': must be one of pre, post, sandwich; did you mean pre\?",
     ):
-        parsing.from_dict(_set(values, "model.norm", "befor"))
+        parsing.from_dict(_set(values, "model.encoder.norm.placement", "prre"))
 
 
 @pytest.mark.parametrize(
@@ -216,8 +217,8 @@ def test_a_rate_of_one_is_named(key, values):
 @pytest.mark.parametrize(
     ("spoilt", "named"),
     [
-        ({"model.num_heads": 3}, ("model.num_heads=3", "model.width=256")),
-        ({"model.width": 9, "model.num_heads": 3}, ("model.width=9", "sinusoidal")),
+        ({"model.encoder.num_heads": 3}, ("model.encoder.num_heads=3", "model.encoder.width=256")),
+        ({"model.encoder.width": 9, "model.encoder.num_heads": 3}, ("model.encoder.width=9", "sinusoidal")),
         ({"model.share_embeddings": "all"}, ("model.share_embeddings='all'", "data.share_vocabulary=True")),
         (
             {"data.share_vocabulary": True, "data.source_vocabulary.kind": "byte"},
@@ -260,12 +261,12 @@ def test_values_that_contradict_each_other_are_named(spoilt, named, values):
 def test_difference_names_what_differs(values):
     old = json.loads(json.dumps(values))  # tuples are lists here, which is no difference
     assert parsing.difference(old, values) == []
-    _set(values, "model.width", 512)
+    _set(values, "model.encoder.width", 512)
     _set(values, "seed", 3)
     del old["decode"]["n_best"]
     assert parsing.difference(old, values) == [
         "decode.n_best: '(absent)' → 1",
-        "model.width: 256 → 512",
+        "model.encoder.width: 256 → 512",
         "seed: 0 → 3",
     ]
 

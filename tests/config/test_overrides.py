@@ -27,33 +27,41 @@ def _write(path, *lines):
 
 
 def test_both_forms_of_an_override_are_separated():
-    words = ["--config", "x.py", "--config.seed", "-1", "--workdir=w", "--config.model.width=8", "--noconfig.a.b"]
+    words = [
+        "--config",
+        "x.py",
+        "--config.seed",
+        "-1",
+        "--workdir=w",
+        "--config.model.encoder.width=8",
+        "--noconfig.a.b",
+    ]
     ordinary, overrides = config_flags.separate(words)
     assert ordinary == ["--config", "x.py", "--workdir=w"]
-    assert overrides == ["--config.seed=-1", "--config.model.width=8", "--noconfig.a.b"]
+    assert overrides == ["--config.seed=-1", "--config.model.encoder.width=8", "--noconfig.a.b"]
 
 
 def test_overrides_of_each_type(load):
     config = load(
         "--config.seed=7",
         "--config.optim.learning_rate=3e-4",
-        "--config.model.norm=after",
+        "--config.model.encoder.norm.placement=post",
         "--config.data.cmudict.keep_stress=true",
         "--config.eval.metrics=wer,per",
         "--config.data.text.train=/a/x.de,/a/y.en",
         "--config.data.text.test=('z.tsv',)",
     )
-    assert (config.seed, config.optim.learning_rate, config.model.norm) == (7, 3e-4, "after")
+    assert (config.seed, config.optim.learning_rate, config.model.encoder.norm.placement) == (7, 3e-4, "post")
     assert config.data.cmudict.keep_stress
     assert config.eval.metrics == ("wer", "per")
     assert (config.data.text.train, config.data.text.test) == (("/a/x.de", "/a/y.en"), ("z.tsv",))
 
 
 def test_the_decoder_is_as_deep_as_the_encoder_unless_set(load):
-    assert load("--config.model.num_layers=2").model.num_decoder_layers == 2
+    assert load("--config.model.encoder.num_layers=2").model.decoder.num_layers == 2
     for order in (1, -1):
-        model = load(*["--config.model.num_layers=5", "--config.model.num_decoder_layers=1"][::order]).model
-        assert (model.num_layers, model.num_decoder_layers) == (5, 1)
+        model = load(*["--config.model.encoder.num_layers=5", "--config.model.decoder.num_layers=1"][::order]).model
+        assert (model.encoder.num_layers, model.decoder.num_layers) == (5, 1)
 
 
 def test_tuples_are_values_between_commas_or_python(load):
@@ -84,7 +92,7 @@ def test_options_need_not_be_in_the_config_file(load):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--config.model.num_layer=2", r"config\.model\.num_layer: .*did you mean config\.model\.num_layers\?"),
+        ("--config.model.num_layer=2", r"config\.model\.num_layer: .*did you mean config\.model\.encoder\.num_layers\?"),
         ("--config.train.steps=two", r"^config\.train\.steps=two: must be a whole number"),
         ("--config.train.steps=1e4", r"^config\.train\.steps=1e4: must be a whole number, such as 10000"),
         ("--config.train.steps=2.5", r"^config\.train\.steps=2\.5: must be a whole number"),
@@ -100,7 +108,7 @@ def test_options_need_not_be_in_the_config_file(load):
         ("--config.data.options.path=x", r"config\.data\.options=.*'reverse' has no free options"),
         ("--config.eval.metrics=wer,wre", r"config\.eval\.metrics\[1\]='wre'.*did you mean wer\?"),
         ("--config.model=2", r"config\.model: is a group of keys; .*such as config\.model\.\w+"),
-        ("--config.model.width.x=2", r"config\.model\.width\.x: there is no such key"),
+        ("--config.model.width.x=2", r"config\.model\.encoder\.width\.x: there is no such key"),
         ("--config.=2", r"there is no such key"),
         ("--config.seed=-1", r"config\.seed=-1: must be at least 0"),
     ],
@@ -149,7 +157,7 @@ def test_a_file_that_is_no_config_is_named(tmp_path):
 
 def test_a_key_that_the_file_misspells_or_lacks_is_named(tmp_path):
     path = _write(tmp_path / "mine.py", "config = base.get_config()", "config.model.widht = 3", "return config")
-    with pytest.raises(InputError, match=r"config\.model\.widht: .* did you mean config\.model\.width\?"):
+    with pytest.raises(InputError, match=r"config\.model\.widht: .* did you mean config\.model\.encoder\.kind\.width\?"):
         overrides.load(path, [])
     path = _write(tmp_path / "mine.py", "config = base.get_config()", "del config.seed", "return config")
     with pytest.raises(InputError, match=r"config\.seed: is missing"):

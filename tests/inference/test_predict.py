@@ -14,7 +14,7 @@ from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Prediction, Predictor, load
 from flaxformer_lite.metrics.scorers import sentence_chrf
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from tests.micro import micro
@@ -34,7 +34,7 @@ DIVERSE = dataclasses.replace(
 SAMPLE = dataclasses.replace(GREEDY, method="sample", num_samples=4, n_best=3, temperature=0.7, top_k=6)
 MBR = dataclasses.replace(SAMPLE, method="mbr", utility="chrf", n_best=2)
 FAIRSEQ, MARIAN = (dataclasses.replace(BEAM, convention=name) for name in ("fairseq", "marian"))
-RECURRENT = {"model.encoder": "rnn", "model.decoder": "rnn"}
+RECURRENT = {"model.encoder.kind": "rnn", "model.decoder.kind": "rnn"}
 MODELS = {"transformer": [{}], "recurrent": [RECURRENT], "ensemble": [{}, RECURRENT]}  # of each its members
 SEARCHES = {  # of each its model, what is asked, and how long lines are: over 8 tokens they need a second program
     "greedy": ("transformer", GREEDY, 14),
@@ -159,7 +159,9 @@ def test_prefixes_that_cannot_be_said_are_refused(predictor, make):
         predictor.n_best(["a", "b"], GREEDY, ["", "a!"])
     with pytest.raises(InputError, match="1 prefixes for 2 lines"):
         predictor.n_best(["a", "b"], GREEDY, ["a"])
-    learned = make({"model.positions": "learned", "data.max_source_length": 6, "data.max_target_length": 5})
+    learned = make(
+        {"model.encoder.positions.kind": "learned", "data.max_source_length": 6, "data.max_target_length": 5}
+    )
     with pytest.raises(InputError, match="prefix 1 has 6 tokens; this model's learned positions reach to 6"):
         learned.n_best(["a"], GREEDY, ["abcdef"])
     assert learned.n_best(["a"], GREEDY, ["abcde"])[0][0].text.startswith("abcde")
@@ -258,7 +260,9 @@ def test_unknown_letters_are_read(predictor):
 
 @pytest.mark.parametrize("decode", [GREEDY, BEAM], ids=["greedy", "beam"])
 def test_learned_positions_end_somewhere_and_say_so(decode, make, capsys):
-    predictor = make({"model.positions": "learned", "data.max_source_length": 12, "data.max_target_length": 11})
+    predictor = make(
+        {"model.encoder.positions.kind": "learned", "data.max_source_length": 12, "data.max_target_length": 11}
+    )
     lines = lines_of(6, longest=11)
     found = predictor.n_best(lines, decode)
     assert "positions" not in capsys.readouterr().err

@@ -14,11 +14,11 @@ from tests.micro import micro, use_devices
 SOURCES = ["abc", "j", "ihgfedcba", "", "bb"]
 TARGETS = ["cba", "", "abcdefghijabcdef", "a", "bb"]
 
-_RNN = {"model.encoder": "rnn", "model.decoder": "rnn"}
+_RNN = {"model.encoder.kind": "rnn", "model.decoder.kind": "rnn"}
 _MODELS = {
     "transformer": {},
     "bahdanau": _RNN,
-    "sutskever": _RNN | {"model.rnn.design": "sutskever"},
+    "sutskever": _RNN | {"model.decoder.rnn.design": "sutskever"},
 }
 
 
@@ -117,7 +117,7 @@ def test_bad_input(predictor):
 
 def test_beyond_learned_positions(tmp_path, monkeypatch):
     use_devices(monkeypatch, 1)
-    make_folder(tmp_path, micro({"model.positions": "learned"}))
+    make_folder(tmp_path, micro({"model.encoder.positions.kind": "learned"}))
     long = "ab" * 40
     predictor = flaxformer_lite.load(tmp_path)
     with pytest.raises(InputError, match="target 2 has 81 tokens"):

@@ -17,7 +17,7 @@ from flaxformer_lite.train_step.losses import cross_entropy
 from flaxformer_lite.types import Cache, Tokens
 
 SOURCE_SIZE, TARGET_SIZE = 11, 13  # entries of the vocabularies
-LONGEST = 9  # tokens that learned positions must reach to
+MAX_LENGTH = 9  # tokens that learned positions must reach to
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # float32, over logits of about 1
 
 TARGETS_OF_BEAMS = np.random.default_rng(5).integers(0, TARGET_SIZE, (2, 3, 5))  # batch 2, 3 beams, 5 tokens

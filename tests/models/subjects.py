@@ -5,151 +5,160 @@ from functools import cache
 from typing import Any
 
 from flaxformer_lite.config import defaults, parsing
-from flaxformer_lite.config.dataclasses import Config, ModelConfig
+from flaxformer_lite.config.dataclasses import Config, ModelConfig, StackConfig
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from tests.models import contract
 
-_TINY = {"width": 8, "num_heads": 2, "mlp_width": 12, "num_layers": 1, "num_decoder_layers": 1, "dropout": 0.5}
+_TINY = {"width": 8, "num_heads": 2, "mlp_dim": 12, "num_layers": 1, "dropout": 0.5}
 
 
 def _model(**changes: Any) -> EncoderDecoder:
-    """A tiny model; keys are those of ``model``, or else of ``model.rnn``."""
+    """A tiny model; keys are dotted ones of ``model``."""
     config = defaults.get_config()
     config.data.share_vocabulary = changes.get("share_embeddings") in ("all", "inputs")
-    for key, value in (_TINY | changes).items():
-        group = config.model if key.partition(".")[0] in config.model else config.model.rnn
-        group.update_from_flattened_dict({key: value})
+    config.model.update_from_flattened_dict({f"encoder.{key}": value for key, value in _TINY.items()} | changes)
     checked: Config = parsing.from_dict(config.to_dict())
-    return EncoderDecoder(checked.model, contract.SOURCE_SIZE, contract.TARGET_SIZE, contract.LONGEST)
+    return EncoderDecoder(checked.model, contract.SOURCE_SIZE, contract.TARGET_SIZE, contract.MAX_LENGTH)
 
 
 def with_dropout(config: ModelConfig, rate: float) -> ModelConfig:
-    """The same with this rate everywhere."""
-    attention, feed_forward = (dataclasses.replace(x, dropout=rate) for x in (config.attention, config.feed_forward))
-    return dataclasses.replace(config, dropout=rate, attention=attention, feed_forward=feed_forward)
+    """The same model with this rate everywhere."""
+
+    def changed(stack: StackConfig) -> StackConfig:
+        parts = {
+            name: dataclasses.replace(getattr(stack, name), dropout=rate) for name in ("attention", "feed_forward")
+        }
+        return dataclasses.replace(stack, dropout=rate, **parts)
+
+    return dataclasses.replace(config, encoder=changed(config.encoder), decoder=changed(config.decoder))
 
 
 def _transformer(positions: str, norm: str, share: str, layers: tuple[int, int] = (1, 1)) -> EncoderDecoder:
-    sizes = {"num_layers": layers[0], "num_decoder_layers": layers[1]}
-    return _model(positions=positions, norm=norm, share_embeddings=share, **sizes)
+    return _model(
+        **{"encoder.positions.kind": positions, "encoder.norm.placement": norm, "share_embeddings": share},
+        **{"encoder.num_layers": layers[0], "decoder.num_layers": layers[1]},
+    )
 
 
-def _recurrent(**changes: Any) -> EncoderDecoder:
-    return _model(**({"encoder": "rnn", "decoder": "rnn"} | changes))
+def _rnn(layers: tuple[int, int] = (1, 1), share: str = "target", dropout: float = 0.5, **rnn: Any) -> EncoderDecoder:
+    """A recurrent encoder and decoder; ``rnn`` are keys of ``rnn`` for both."""
+    return _model(
+        **{"encoder.kind": "rnn", "decoder.kind": "rnn", "share_embeddings": share},
+        **{"encoder.num_layers": layers[0], "decoder.num_layers": layers[1], "encoder.dropout": dropout},
+        **{f"encoder.rnn.{key}": value for key, value in rnn.items()},
+    )
 
 
 # Every pair of options is in one of these.
 TRANSFORMERS = {
-    "sinusoidal, before, target, 1 + 2": _transformer("sinusoidal", "before", "target", (1, 2)),
-    "sinusoidal, after, all": _transformer("sinusoidal", "after", "all"),
-    "sinusoidal, after, none": _transformer("sinusoidal", "after", "none"),
-    "learned, before, none": _transformer("learned", "before", "none"),
-    "learned, before, all": _transformer("learned", "before", "all"),
-    "learned, after, target, 2 + 1": _transformer("learned", "after", "target", (2, 1)),
+    "sinusoidal, pre, target, 1 + 2": _transformer("sinusoidal", "pre", "target", (1, 2)),
+    "sinusoidal, post, all": _transformer("sinusoidal", "post", "all"),
+    "sinusoidal, post, none": _transformer("sinusoidal", "post", "none"),
+    "learned, pre, none": _transformer("learned", "pre", "none"),
+    "learned, pre, all": _transformer("learned", "pre", "all"),
+    "learned, post, target, 2 + 1": _transformer("learned", "post", "target", (2, 1)),
 }
 # Each part of a published family is in one of these, all sizes different.
 PUBLISHED = {
-    "relative": _model(
-        **{"positions": "relative", "position_details.buckets": 6, "position_details.max_distance": 4},
-        **{"norms.kind": "rms", "norms.epsilon": 0.1, "attention.bias": False, "attention.query_scalar": 1.0},
-        **{"feed_forward.gated": True, "feed_forward.activation": "gelu_tanh", "feed_forward.bias": False},
-        **{"embeddings.scale": False, "output.scale": True, "head_width": 3, "init": "fan_in", "final_dropout": 0.2},
-        **{"num_decoder_layers": 2, "num_decoder_heads": 4, "decoder_head_width": 5, "decoder_mlp_width": 10},
-        **{"output.bias": "always", "embeddings.multiple": 4},
+    "relative bias": _model(
+        **{"encoder.positions.kind": "relative_bias", "encoder.positions.num_buckets": 6},
+        **{"encoder.positions.max_distance": 4, "encoder.norm.kind": "rms", "encoder.norm.epsilon": 0.1},
+        **{"encoder.attention.bias": False, "encoder.attention.query_pre_attn_scalar": 1.0, "encoder.head_dim": 3},
+        **{"encoder.feed_forward.gated": True, "encoder.feed_forward.activation": "gelu_tanh"},
+        **{"encoder.feed_forward.bias": False, "encoder.final_dropout": 0.2, "init": "fan_in"},
+        **{"scale_embeddings": False, "lm_head.scale": True, "lm_head.bias": "always", "vocab_pad_multiple": 4},
+        **{"decoder.num_layers": 2, "decoder.num_heads": 4, "decoder.head_dim": 5, "decoder.mlp_dim": 10},
     ),
-    "relative per layer": _model(
-        **{"positions": "relative_per_layer", "position_details.buckets": 4, "position_details.max_distance": 3},
-        **{"norm": "around", "feed_forward.activation": "silu", "num_layers": 2, "share_embeddings": "inputs"},
+    "relative bias per layer": _model(
+        **{"encoder.positions.kind": "relative_bias", "encoder.positions.per_layer": True},
+        **{"encoder.positions.num_buckets": 4, "encoder.positions.max_distance": 3, "share_embeddings": "inputs"},
+        **{"encoder.norm.placement": "sandwich", "encoder.feed_forward.activation": "silu"},
+        **{"encoder.num_layers": 2, "decoder.num_layers": 1},
     ),
     "rotary": _model(
-        **{"positions": "rotary", "position_details.theta": 5.0, "norm": "around", "norms.kind": "rms_from_one"},
-        **{"width": 16, "head_width": 6, "num_heads": 4, "num_key_heads": 2, "decoder_width": 12, "num_layers": 2},
-        **{"num_decoder_heads": 6, "num_decoder_key_heads": 3, "decoder_head_width": 2, "num_decoder_layers": 3},
-        **{"attention.bias": False, "attention.softcap": 2.0, "output.softcap": 3.0, "attention.window": 2},
-        **{"attention.pattern": ("window", "full"), "feed_forward.activation": "gelu_tanh"},
+        **{"encoder.positions.kind": "rotary", "encoder.positions.theta": 5.0, "encoder.norm.placement": "sandwich"},
+        **{"encoder.norm.kind": "rms", "encoder.norm.unit_offset": True, "encoder.attention.bias": False},
+        **{"encoder.width": 16, "encoder.head_dim": 6, "encoder.num_heads": 4, "encoder.num_kv_heads": 2},
+        **{"decoder.width": 12, "decoder.head_dim": 2, "decoder.num_heads": 6, "decoder.num_kv_heads": 3},
+        **{"encoder.attention.soft_cap": 2.0, "lm_head.soft_cap": 3.0, "encoder.attention.sliding_window": 2},
+        **{"encoder.attention.layer_pattern": ("local", "global"), "encoder.feed_forward.activation": "gelu_tanh"},
+        **{"encoder.num_layers": 2, "decoder.num_layers": 3},
     ),
-    "halves": _model(
-        **{"positions": "halves", "norm": "after", "norms.embeddings": True, "norms.final": "always"},
-        **{"share_embeddings": "inputs", "output.bias": "never", "init": "small", "feed_forward.activation": "gelu"},
+    "sinusoidal_concat": _model(
+        **{"encoder.positions.kind": "sinusoidal_concat", "encoder.norm.placement": "post"},
+        **{"encoder.norm.embeddings": True, "encoder.norm.final": "always", "encoder.feed_forward.activation": "gelu"},
+        **{"share_embeddings": "inputs", "lm_head.bias": "never", "init": "normal_0.02"},
     ),
-    "fairseq": _model(
-        **{"positions": "fairseq", "position_details.offset": 2, "norms.final": "never", "num_decoder_heads": 4},
+    "sinusoidal_fairseq": _model(
+        **{"encoder.positions.kind": "sinusoidal_fairseq", "encoder.positions.offset": 2},
+        **{"encoder.norm.final": "never", "decoder.num_heads": 4, "decoder.num_kv_heads": 4},
     ),
     "learned, unscaled": _model(
-        **{"positions": "learned", "position_details.offset": 2, "position_details.scale": False, "norm": "after"},
-        **{"norms.embeddings": True, "share_embeddings": "all", "output.bias": "always"},
+        **{"encoder.positions.kind": "learned", "encoder.positions.offset": 2, "encoder.positions.scale": False},
+        **{"encoder.norm.placement": "post", "encoder.norm.embeddings": True},
+        **{"share_embeddings": "all", "lm_head.bias": "always"},
+    ),
+    "different stacks": _model(
+        **{"encoder.positions.kind": "learned", "encoder.norm.kind": "rms", "encoder.attention.bias": False},
+        **{"decoder.positions.kind": "rotary", "decoder.norm.kind": "layer", "decoder.attention.bias": True},
+        **{"decoder.norm.placement": "post", "decoder.feed_forward.gated": True, "decoder.width": 12},
     ),
 }
 # Every value of every option is in two of these, sizes all different.
 RECURRENT = {
-    "elman, forward, sutskever, copied": _recurrent(
-        cell="elman",
-        direction="forward",
-        design="sutskever",
-        bridge="copy",
-        embedding_width=5,
-        share_embeddings="none",
+    "elman, forward, sutskever, copied": _rnn(
+        share="none", cell="elman", direction="forward", design="sutskever", bridge="copy", embedding_dim=5
     ),
-    "lstm, backward, sutskever, 1 + 2": _recurrent(
-        direction="backward", design="sutskever", num_decoder_layers=2, residual_from=2
+    "lstm, backward, sutskever, 1 + 2": _rnn((1, 2), direction="backward", design="sutskever", residual_from=2),
+    "gru, both, cho, 2 + 1": _rnn(
+        (2, 1), share="all", cell="gru", design="cho", residual_from=2, variational_dropout=True
     ),
-    "gru, both, cho, 2 + 1": _recurrent(
-        cell="gru", design="cho", num_layers=2, residual_from=2, share_embeddings="all", variational_dropout=True
+    "gru2014, forward, cho, copied": _rnn(
+        cell="gru2014", direction="forward", design="cho", bridge="copy", embedding_dim=5, readout_dim=5
     ),
-    "gru2014, forward, cho, copied": _recurrent(
-        cell="gru2014", direction="forward", design="cho", bridge="copy", embedding_width=5, readout_width=5
+    "gru2014, both, bahdanau, additive": _rnn(
+        share="none", cell="gru2014", embedding_dim=5, attention_dim=7, readout_dim=6
     ),
-    "gru2014, both, bahdanau, additive": _recurrent(
-        cell="gru2014", embedding_width=5, attention_width=7, readout_width=6, share_embeddings="none"
+    "lstm, forward, bahdanau, dot, 2 + 2": _rnn(
+        (2, 2), direction="forward", attention="dot", residual_from=2, bridge="copy"
     ),
-    "lstm, forward, bahdanau, dot, 2 + 2": _recurrent(
-        direction="forward",
-        **{"rnn.attention": "dot"},
-        num_layers=2,
-        num_decoder_layers=2,
-        residual_from=2,
-        bridge="copy",
-    ),
-    "elman, both, luong, concat": _recurrent(
-        cell="elman", design="luong", **{"rnn.attention": "concat"}, attention_width=3, share_embeddings="all"
-    ),
-    "lstm, both, luong, general, fed, 1 + 2": _recurrent(
+    "elman, both, luong, concat": _rnn(share="all", cell="elman", design="luong", attention="concat", attention_dim=3),
+    "lstm, both, luong, general, fed, 1 + 2": _rnn(
+        (1, 2),
         design="luong",
-        **{"rnn.attention": "general"},
+        attention="general",
         input_feeding=True,
-        num_decoder_layers=2,
-        readout_width=5,
-        embedding_width=5,
+        readout_dim=5,
+        embedding_dim=5,
         variational_dropout=True,
     ),
-    "gru, backward, luong, dot, fed": _recurrent(
-        cell="gru", direction="backward", design="luong", **{"rnn.attention": "dot"}, input_feeding=True
+    "gru, backward, luong, dot, fed": _rnn(
+        cell="gru", direction="backward", design="luong", attention="dot", input_feeding=True
+    ),
+    "lstm to gru, widths differ": _model(
+        **{"encoder.kind": "rnn", "decoder.kind": "rnn", "decoder.width": 6, "decoder.rnn.cell": "gru"},
+        **{"encoder.rnn.residual_from": 2, "encoder.num_layers": 2, "decoder.rnn.residual_from": 0},
     ),
 }
 MIXED = {
-    "rnn to transformer": _model(encoder="rnn", embedding_width=5, positions="learned", num_decoder_layers=2),
-    "transformer to bahdanau": _model(decoder="rnn", norm="after", share_embeddings="all"),
+    "rnn to transformer": _model(
+        **{"encoder.kind": "rnn", "encoder.rnn.embedding_dim": 5, "encoder.positions.kind": "learned"},
+        **{"decoder.num_layers": 2},
+    ),
+    "transformer to bahdanau": _model(
+        **{"decoder.kind": "rnn", "encoder.norm.placement": "post", "share_embeddings": "all"}
+    ),
     "transformer to luong": _model(
-        decoder="rnn",
-        cell="gru",
-        **{"rnn.attention": "general"},
-        input_feeding=False,
-        embedding_width=5,
-        readout_width=5,
-        num_decoder_layers=2,
+        **{"decoder.kind": "rnn", "decoder.rnn.design": "luong", "decoder.rnn.cell": "gru", "decoder.num_layers": 2},
+        **{"decoder.rnn.attention": "general", "decoder.rnn.embedding_dim": 5, "decoder.rnn.readout_dim": 5},
     ),
 }
-MODELS = {
-    **TRANSFORMERS,
-    **PUBLISHED,
-    **RECURRENT,
-    **MIXED,
-}  # a new model adds itself here, and to these where it takes packed rows
+MODELS = TRANSFORMERS | PUBLISHED | RECURRENT | MIXED
 TAKE_PACKED_ROWS = [*TRANSFORMERS, *PUBLISHED]
-SILENT = ("key_bias",)  # adds the same to all logits of a query, which softmax takes away again
+WITHOUT_EFFECT = ("key_bias",)  # adds the same number to all logits of a query, which softmax removes
 
 
 @cache
 def subject(name: str) -> contract.Subject:
-    """A model ready to be tested; compiled functions are shared by all tests."""
+    """A model ready to be tested; its compiled functions are shared by all tests."""
     return contract.Subject(MODELS[name])

@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.config import defaults, parsing
-from flaxformer_lite.models.attention import KeyValue, MultiHeadAttention, Sight, causal, same_segment
-from flaxformer_lite.models.halves import Half
+from flaxformer_lite.models.layers.attention import (
+    AttentionContext,
+    KeyValue,
+    MultiHeadAttention,
+    causal_mask,
+    segment_mask,
+)
 from tests.models import transformer_reference as reference
 
 _WIDTH, _HEADS = 6, 3
@@ -16,15 +21,14 @@ class _Attended(MultiHeadAttention):
     """Attention to what is given unprojected."""
 
     def __call__(self, x, attended, mask, train=False):
-        return super().__call__(x, self.project(attended, ()), Sight(jnp.asarray(mask)), train)
+        return super().__call__(x, self.project(attended, ()), AttentionContext(jnp.asarray(mask)), train)
 
 
 @pytest.fixture(scope="module")
 def attention() -> _Attended:
     values = defaults.get_config()
-    values.model.dropout = 0.5
-    half = Half(_WIDTH, _HEADS, _HEADS, _WIDTH // _HEADS, mlp_width=5, num_layers=1, causal=False)
-    return _Attended(parsing.from_dict(values.to_dict()).model, half, _WIDTH)
+    values.model.encoder.update({"width": _WIDTH, "num_heads": _HEADS, "dropout": 0.5})
+    return _Attended(parsing.from_dict(values.to_dict()).model.encoder, "glorot", _WIDTH)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def test_is_the_formula_of_the_paper_over_what_the_mask_allows(attention, params
     x, attended = _random((2, 3, _WIDTH), 1), _random((2, 5, _WIDTH), 2)
     mask = np.array([[[1, 1, 0, 1, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]], [[0, 1, 0, 1, 0]] * 3], bool)
     found = attention.apply({"params": params}, x, attended, mask)
-    wide, plain = jax.tree.map(np.float64, params), reference.Told(attention.config, False, False, None)
+    wide, plain = jax.tree.map(np.float64, params), reference.Context(attention.config, False, False, None)
     for b in range(2):
         for q in range(3):
             (expected,) = reference.attention(
@@ -59,8 +63,10 @@ def test_over_beams_each_hypothesis_reads_its_own_ancestors(attention, params):
     alive = np.arange(5) < lengths[..., None]
     mask = (ancestry[:, None] == np.arange(4)[:, None, None]) & alive[:, None]
     kept = attention.apply({"params": params}, written, (), method="project")
-    found = attention.apply({"params": params}, x, KeyValue(*kept), Sight(jnp.asarray(mask)), method="over_beams")
-    wide, plain = jax.tree.map(np.float64, params), reference.Told(attention.config, False, False, None)
+    found = attention.apply(
+        {"params": params}, x, KeyValue(*kept), AttentionContext(jnp.asarray(mask)), method="over_beams"
+    )
+    wide, plain = jax.tree.map(np.float64, params), reference.Context(attention.config, False, False, None)
     for b in range(2):
         for m in range(3):
             own = np.float64(written)[b, ancestry[b, m], np.arange(5)][: lengths[b, m]]
@@ -103,6 +109,6 @@ def test_masks():
         [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]],
         [[1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]],
     ]
-    np.testing.assert_array_equal(same_segment(segments, segments), np.array(expected, bool))
-    np.testing.assert_array_equal(same_segment(segments[:, :2], segments), np.array(expected, bool)[:, :2])
-    np.testing.assert_array_equal(causal(3), [[[True, False, False], [True, True, False], [True, True, True]]])
+    np.testing.assert_array_equal(segment_mask(segments, segments), np.array(expected, bool))
+    np.testing.assert_array_equal(segment_mask(segments[:, :2], segments), np.array(expected, bool)[:, :2])
+    np.testing.assert_array_equal(causal_mask(3), [[[True, False, False], [True, True, False], [True, True, True]]])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.models.cells import CELLS
+from flaxformer_lite.models.rnn.cells import CELLS
 
 torch = pytest.importorskip("torch", reason="PyTorch is the reference here: pip install -e '.[hf]'")
 
@@ -44,9 +44,9 @@ def test_is_pytorchs(kind, gates):
     cell, x = CELLS[kind](_WIDTH), jnp.asarray(_random(_BATCH, _LENGTH, _INPUT))
     with torch.no_grad():
         expected, _ = layer(torch.tensor(np.asarray(x)))
-    carry = (jnp.zeros((_BATCH, _WIDTH)),) * CELLS[kind].leaves
-    read = cell.apply({"params": params}, x, method="read")
-    ours = jax.jit(lambda carry, read: cell.apply({"params": params}, carry, read, carry[0]))
+    carry = (jnp.zeros((_BATCH, _WIDTH)),) * CELLS[kind].num_state_arrays
+    x_gates = cell.apply({"params": params}, x, method="project_input")
+    ours = jax.jit(lambda carry, x_gates: cell.apply({"params": params}, carry, x_gates, carry[0]))
     for place in range(_LENGTH):
-        carry = ours(carry, read[:, place])
+        carry = ours(carry, x_gates[:, place])
         np.testing.assert_allclose(carry[0], expected[:, place].numpy(), rtol=1e-5, atol=1e-5)

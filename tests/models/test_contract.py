@@ -1,7 +1,7 @@
 import pytest
 
 from tests.models import contract
-from tests.models.subjects import MODELS, SILENT, TAKE_PACKED_ROWS, subject
+from tests.models.subjects import MODELS, TAKE_PACKED_ROWS, WITHOUT_EFFECT, subject
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -12,7 +12,7 @@ def test_contract(check, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients(name):
-    contract.check_gradients(subject(name), SILENT)
+    contract.check_gradients(subject(name), WITHOUT_EFFECT)
 
 
 @pytest.mark.parametrize("name", TAKE_PACKED_ROWS)

@@ -8,7 +8,7 @@ from tests.models import contract
 from tests.models.subjects import MODELS
 
 MEANS = [mean_of_probabilities, mean_of_log_probabilities]
-TRANSFORMER, RECURRENT = MODELS["learned, before, none"], MODELS["lstm, forward, bahdanau, dot, 2 + 2"]
+TRANSFORMER, RECURRENT = MODELS["learned, pre, none"], MODELS["lstm, forward, bahdanau, dot, 2 + 2"]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,6 @@ def test_one_model_with_itself_is_that_model(mean):
     )
 
 
-def test_reaches_as_far_as_every_member():
-    assert Ensemble((RECURRENT, RECURRENT.clone()), mean_of_probabilities).reach == float("inf")
-    assert Ensemble((RECURRENT, TRANSFORMER), mean_of_probabilities).reach == contract.LONGEST
+def test_max_supported_length_is_the_smallest_of_the_members():
+    assert Ensemble((RECURRENT, RECURRENT.clone()), mean_of_probabilities).max_supported_length == float("inf")
+    assert Ensemble((RECURRENT, TRANSFORMER), mean_of_probabilities).max_supported_length == contract.MAX_LENGTH

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flaxformer_lite.models.layers import Dense, Dropout, Embedding, LayerDropout, capped
-from flaxformer_lite.models.norms import LayerNorm, RmsNorm, RmsNormFromOne
+from flaxformer_lite.models.layers.dropout import Dropout, LayerDrop
+from flaxformer_lite.models.layers.embedding import Embedding
+from flaxformer_lite.models.layers.linear import Dense, soft_cap
+from flaxformer_lite.models.layers.norm import LayerNorm, RMSNorm
 
 _SIGMAS = 5.0  # how far from the mean of what chance gives
 
@@ -149,33 +151,34 @@ def test_embeddings_enter_with_elements_of_about_one():
 
 def test_a_layer_is_left_out_as_a_whole_and_as_often_as_the_rate_says():
     before, after = jnp.zeros((2, 3)), jnp.ones((2, 3))
-    layer = LayerDropout(0.3)
+    layer = LayerDrop(0.3)
     keys = jax.random.split(jax.random.key(0), 1000)
     found = jax.vmap(lambda key: layer.apply({}, before, after, True, rngs={"dropout": key}))(keys).reshape(1000, 6)
     assert (found == found[:, :1]).all()
     assert abs(found[:, 0].sum() - 700) < _SIGMAS * np.sqrt(1000 * 0.3 * 0.7)
     assert layer.apply({}, before, after, False) is after
-    assert LayerDropout(0.0).apply({}, before, after, True) is after
+    assert LayerDrop(0.0).apply({}, before, after, True) is after
 
 
-@pytest.mark.parametrize(("norm", "gain"), [(RmsNorm, 0), (RmsNormFromOne, 1)])
-def test_root_mean_squares_of_any_size_become_one_in_bfloat16(norm, gain):
+@pytest.mark.parametrize(("unit_offset", "gain"), [(False, 0), (True, 1)])
+def test_root_mean_squares_of_any_size_become_one_in_bfloat16(unit_offset, gain):
     """Activations of the large T5 models reach 1e5, whose squares' sum float16 could not hold."""
     x = np.random.default_rng(0).standard_normal((2, 3, 500))
     scale = np.random.default_rng(1).standard_normal(500).astype(np.float32)
+    norm = RMSNorm(unit_offset=unit_offset)
     expected = x / np.sqrt((x**2).mean(-1, keepdims=True)) * (scale + gain)
     for size in (1e-1, 1.0, 1e6, 1e12):
-        found = norm().apply({"params": {"scale": scale}}, jnp.asarray(size * x, jnp.bfloat16))
+        found = norm.apply({"params": {"scale": scale}}, jnp.asarray(size * x, jnp.bfloat16))
         assert found.dtype == jnp.bfloat16
         np.testing.assert_allclose(found.astype(np.float32), expected, rtol=0.02, atol=0.01)
-    new = norm().init_with_output(jax.random.key(0), jnp.ones((2, 5)))[0]
+    new = norm.init_with_output(jax.random.key(0), jnp.ones((2, 5)))[0]
     np.testing.assert_allclose(new, 1, rtol=1e-5)
 
 
 def test_a_cap_bounds_what_is_large_and_leaves_what_is_small():
     x = jnp.array([-1e6, -0.01, 0.0, 0.02, 5.0, 1e6])
-    np.testing.assert_allclose(capped(x, 5.0), [-5, -0.01, 0, 0.02, 5 * np.tanh(1), 5], rtol=1e-4)
-    assert capped(x, 0.0) is x
+    np.testing.assert_allclose(soft_cap(x, 5.0), [-5, -0.01, 0, 0.02, 5 * np.tanh(1), 5], rtol=1e-4)
+    assert soft_cap(x, 0.0) is x
 
 
 def test_unscaled_embeddings_are_read_as_they_are():
@@ -183,5 +186,5 @@ def test_unscaled_embeddings_are_read_as_they_are():
     vectors, variables = Embedding(50, 64, scaled=False).init_with_output(jax.random.key(0), ids)
     np.testing.assert_array_equal(vectors[0], nn.meta.unbox(variables)["params"]["table"])
     assert vectors.std() == pytest.approx(1, rel=0.05)
-    small = Embedding(50, 64, deviation=0.02).init(jax.random.key(0), ids)
+    small = Embedding(50, 64, stddev=0.02).init(jax.random.key(0), ids)
     assert nn.meta.unbox(small)["params"]["table"].std() == pytest.approx(0.02, rel=0.05)

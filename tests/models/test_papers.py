@@ -8,35 +8,35 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.config.dataclasses import ModelConfig
-from tests.models import contract, recurrent_reference, transformer_reference
+from tests.models import contract, rnn_reference, transformer_reference
 from tests.models.subjects import MODELS, subject
 
 
 def reference(params: Any, config: ModelConfig, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Logits [t, v] of the token after each of ``target`` [t], given ``source`` [s]."""
     inputs = "target_embedding" if config.share_embeddings in ("all", "inputs") else "source_embedding"
-    embed = partial(transformer_reference.embed, scaled=config.embeddings.scale)
+    embed = partial(transformer_reference.embed, scaled=config.scale_embeddings)
     x, y = embed(params[inputs], source), embed(params["target_embedding"], target)
-    if config.encoder == "rnn":
-        annotations, lasts = recurrent_reference.encode(params["encoder"], config, x)
+    if config.encoder.kind == "rnn":
+        annotations, lasts = rnn_reference.encode(params["encoder"], config.encoder, x)
     else:
-        annotations = transformer_reference.encode(params["encoder"], config, x)
+        annotations = transformer_reference.encode(params["encoder"], config.encoder, x)
         lasts = [(annotations.mean(0),)]
-    if config.decoder == "rnn":
-        said = recurrent_reference.decode(params["decoder"], config, y, annotations, lasts)
+    if config.decoder.kind == "rnn":
+        outputs = rnn_reference.decode(params["decoder"], config.decoder, y, annotations, lasts)
     else:
-        said = transformer_reference.decode(params["decoder"], config, y, annotations)
-    said = said / np.sqrt(said.shape[1]) if config.output.scale else said
+        outputs = transformer_reference.decode(params["decoder"], config.decoder, y, annotations)
+    outputs = outputs / np.sqrt(outputs.shape[1]) if config.lm_head.scale else outputs
     output = params.get("output", {})
     kernel = (
         output["kernel"] if config.share_embeddings in ("inputs", "none") else params["target_embedding"]["table"].T
     )
-    logits = said @ kernel + output.get("bias", 0)
-    return transformer_reference.cap(logits[:, : contract.TARGET_SIZE], config.output.softcap)
+    logits = outputs @ kernel + output.get("bias", 0)
+    return transformer_reference.cap(logits[:, : contract.TARGET_SIZE], config.lm_head.soft_cap)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_are_those_of_the_papers(name):
+def test_logits_equal_the_formulas_of_the_papers(name):
     model = subject(name)
     params = jax.tree.map(np.float64, model.params)
     found = model.logits(contract.SOURCE, contract.TARGET)

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.models.waves import sinusoidal
+from flaxformer_lite.models.layers.positions import sinusoidal
 from tests.models import transformer_reference as reference
 
 

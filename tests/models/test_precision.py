@@ -14,9 +14,9 @@ from tests.models.contract import SOURCE, TARGET, Subject
 from tests.models.subjects import MODELS, with_dropout
 
 NAMES = [
-    "sinusoidal, before, target, 1 + 2",
-    "learned, before, none",
-    "relative",
+    "sinusoidal, pre, target, 1 + 2",
+    "learned, pre, none",
+    "relative bias",
     "rotary",
     "lstm, both, luong, general, fed, 1 + 2",
     "gru, both, cho, 2 + 1",
@@ -56,7 +56,7 @@ def test_products_are_in_bfloat16_and_what_sums_up_is_not(name):
         seen[kind] = seen.get(kind, 0) + 1
     assert seen["dot_general"] > 10
     assert seen["exp"] > 0
-    assert seen["rsqrt"] > 0 or model.config.encoder == "rnn"
+    assert seen["rsqrt"] > 0 or model.config.encoder.kind == "rnn"
 
 
 @pytest.mark.parametrize("name", NAMES[:5])
@@ -76,7 +76,7 @@ def test_gradients_are_float32_and_near_those_of_float32(name):
 
 
 def test_weights_kept_in_bfloat16_are_computed_with_as_they_are():
-    model = MODELS["sinusoidal, before, target, 1 + 2"]  # whose word vectors are scaled
+    model = MODELS["sinusoidal, pre, target, 1 + 2"]  # whose word vectors are scaled
     kept = jax.tree.map(lambda x: x.astype(jnp.bfloat16), Subject(model).params)
     widened = jax.tree.map(lambda x: x.astype(jnp.float32), kept)
     run = jax.jit(lambda params, *given: model.apply({"params": params}, *given, train=False))
@@ -85,7 +85,7 @@ def test_weights_kept_in_bfloat16_are_computed_with_as_they_are():
 
 def test_activations_as_large_as_in_large_models_do_not_overflow():
     """Those of T5's larger sizes reach 1e5 between layers, beyond what float16 holds (65504)."""
-    plain = dataclasses.replace(MODELS["relative"], config=with_dropout(MODELS["relative"].config, 0.0))
+    plain = dataclasses.replace(MODELS["relative bias"], config=with_dropout(MODELS["relative bias"].config, 0.0))
     params = Subject(plain).params
     for table in ("source_embedding", "target_embedding"):
         params[table]["table"] *= 1e6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.monitoring import mfu
 from flaxformer_lite.monitoring.mfu import PeakFlops
 from flaxformer_lite.plan.chips import CHIPS, chip_of

@@ -87,7 +87,7 @@ def test_what_was_found_is_shown(monkeypatch):
 @pytest.mark.slow
 def test_formulas_agree_with_compiled_programs_on_exchanges():
     """They rank settings before any is compiled, so they need be right to a factor, and in their order."""
-    config = micro({"model.num_layers": 2, "model.dropout": 0.0})
+    config = micro({"model.encoder.num_layers": 2, "model.encoder.dropout": 0.0})
     meshes = {"fsdp": fit.MeshConfig(1, 8, 1), "both": fit.MeshConfig(4, 1, 2)}
     for mesh in meshes.values():
         changed = fit.with_setting(config, mesh, "none", 1)

@@ -23,7 +23,7 @@ def _by_hand() -> int:
 
 
 def _traced(changes, devices=1):
-    config = micro({"model.num_decoder_layers": _DECODER_LAYERS, **changes})
+    config = micro({"model.decoder.num_layers": _DECODER_LAYERS, **changes})
     return trace_step(config, SIZES, make_plan_layout(config, jax.devices()[:devices]))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.plan import roofline, tables
 from flaxformer_lite.plan.arrays import bytes_per_device, fold_layers, read_parameters
 from flaxformer_lite.plan.chips import CHIPS, find_chip
@@ -124,7 +124,7 @@ def test_a_plan_survives_json():
 
 
 def test_layers_are_folded_where_they_are_alike():
-    config = micro({"model.num_layers": 3})
+    config = micro({"model.encoder.num_layers": 3})
     traced = trace_step(config, SIZES, make_plan_layout(config, jax.devices()[:1]))
     parameters = read_parameters(traced.state.params)
     names = {group.name: group.members for group in fold_layers(parameters)}

@@ -23,9 +23,8 @@ def _config(**values: object) -> Config:
 
 
 def _make_state(width: int = 8) -> TrainState:
-    sizes = {"width": width, "num_heads": 2, "mlp_width": 16, "num_layers": 1, "num_decoder_layers": 1}
     values = defaults.get_config()
-    values.model.update(sizes)
+    values.model.encoder.update({"width": width, "num_heads": 2, "mlp_dim": 16, "num_layers": 1})
     model = EncoderDecoder(from_dict(values.to_dict()).model, 16, 24, 9)
     return with_average(init_state(model, optax.adam(0.1), 7))
 

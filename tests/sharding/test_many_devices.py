@@ -14,7 +14,7 @@ from flaxformer_lite.config import defaults
 from flaxformer_lite.config.dataclasses import MeshConfig, ModelConfig
 from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
-from flaxformer_lite.models.scanned import layer_by_layer, side_by_side
+from flaxformer_lite.models.transformer.scan import stack_layers, unstack_layers
 from flaxformer_lite.sharding.layout import Layout, MeshLayout, PmapLayout
 from flaxformer_lite.train_step.losses import cross_entropy
 from flaxformer_lite.train_step.objective import Criterion, OnePass
@@ -58,26 +58,28 @@ OTHER_MASKS = {
     "scan": Way((1, 1, 1), (("scan_layers", True),)),
     "scan and remat on fsdp=2, tensor=2": Way((1, 2, 2), (("scan_layers", True), ("remat", "dots"))),
 }
-SIZES = {"width": 8, "num_heads": 4, "mlp_width": 16, "num_layers": 2, "num_decoder_layers": 2}
+SIZES = {"encoder.width": 8, "encoder.num_heads": 4, "encoder.mlp_dim": 16, "encoder.num_layers": 2}
 KINDS = {
     "transformer": {},
-    "rnn": {"encoder": "rnn", "decoder": "rnn", "rnn.design": "luong"},  # no maxout, where rounding can choose a branch
+    "rnn": dict.fromkeys(("encoder.kind", "decoder.kind"), "rnn")
+    | {"decoder.rnn.design": "luong"},  # no maxout, where rounding can choose a branch
     "published": {
-        **{"positions": "relative_per_layer", "position_details.buckets": 8, "position_details.max_distance": 6},
-        **{
-            "num_heads": 8,
-            "num_key_heads": 4,
-            "head_width": 2,
-            "attention.window": 2,
-            "attention.pattern": ("window", "full"),
-        },
-        **{"norm": "around", "norms.kind": "rms", "feed_forward.gated": True, "feed_forward.activation": "silu"},
-        **{
-            "attention.pattern": ("window", "full"),
-            "embeddings.multiple": 32,
-            "output.bias": "always",
-            "decoder_width": 16,
-        },
+        "encoder.positions.kind": "relative_bias",
+        "encoder.positions.per_layer": True,
+        "encoder.positions.num_buckets": 8,
+        "encoder.positions.max_distance": 6,
+        "encoder.num_heads": 8,
+        "encoder.num_kv_heads": 4,
+        "encoder.head_dim": 2,
+        "encoder.attention.sliding_window": 2,
+        "encoder.attention.layer_pattern": ("local", "global"),
+        "encoder.norm.placement": "sandwich",
+        "encoder.norm.kind": "rms",
+        "encoder.feed_forward.gated": True,
+        "encoder.feed_forward.activation": "silu",
+        "decoder.width": 16,
+        "vocab_pad_multiple": 32,
+        "lm_head.bias": "always",
     },
 }
 _QUICK = ("data=2, fsdp=2, tensor=2", "pmap", "accumulate=2 on data=2, fsdp=2", "scan and remat on fsdp=2, tensor=2")
@@ -102,7 +104,7 @@ def batch(seed: int = 0) -> Batch:
 
 def model_of(kind: str, dropout: float) -> ModelConfig:
     values = defaults.get_config()
-    values.model.update_from_flattened_dict({**SIZES, **KINDS[kind], "dropout": dropout})
+    values.model.update_from_flattened_dict({**SIZES, **KINDS[kind], "encoder.dropout": dropout})
     return from_dict(values.to_dict()).model
 
 
@@ -127,7 +129,7 @@ def run(way: Way, kind: str, dropout: float) -> Run:
     layout = layout_of(way)
     shapes = layout.shapes(lambda: state_of(model, optimizer))
     state = jax.jit(lambda: nn.meta.unbox(state_of(start, optimizer)))()
-    state = side_by_side(state) if model.config.scan_layers else state
+    state = stack_layers(state) if model.config.scan_layers else state
     state = layout.spread(jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes)))
     update, each = layout.compile(step, jax.random.key(3), shapes), []
     for i in range(STEPS):
@@ -135,7 +137,7 @@ def run(way: Way, kind: str, dropout: float) -> Run:
         each.append(jax.device_get(sums))
     whole = layout.whole(state)
     assert_lies_as(whole, shapes)
-    return Run(np.array(each), *(layer_by_layer(jax.device_get(tree)) for tree in (whole.params, whole.ema)))
+    return Run(np.array(each), *(unstack_layers(jax.device_get(tree)) for tree in (whole.params, whole.ema)))
 
 
 def state_of(model: EncoderDecoder, optimizer: optax.GradientTransformation) -> TrainState:

@@ -290,7 +290,9 @@ def test_a_run_without_a_number_has_failed_and_is_not_repeated(search):
 
 
 def test_what_cannot_be_run_is_told_and_the_rest_is(search):
-    _, trials = search({"model.width": Integers(32, 64), "train.eval_every": _EVERY}, trials=6)  # of which 4 heads work
+    _, trials = search(
+        {"model.encoder.width": Integers(32, 64), "train.eval_every": _EVERY}, trials=6
+    )  # of which 4 heads work
     assert set(states(trials)) == {"COMPLETE", "FAIL"}
     assert len(search.refused) == states(trials).count("FAIL")
     assert "num_heads" in search.refused[0]
@@ -324,9 +326,15 @@ def read(base, tmp_path):
         ("return {'optim.learning_rat': Uniform(0.1, 1)}", r"learning_rat: there is no such key; did you mean"),
         ("return {'seed': Uniform(0, 9)}", r"space\(\), seed=0\.0: .*must be of type int"),
         ("return {'train.label_smoothing': Uniform(0.0, 1.5)}", r"space\(\), train\.label_smoothing=1\.5: .*below 1"),
-        ("return {'seed': Integers(0, 9), 'model.norm': Choice('before', 'aft')}", r"model\.norm='aft': .*after"),
-        ("return {'seed': Integers(0, 9), 'model.norm': 'befor'}", r"model\.norm='befor': .*did you mean before"),
-        ("return {'model.num_heads': Integers(3, 4)}", r"num_heads=3\): |num_heads=3: .*must divide"),
+        (
+            "return {'seed': Integers(0, 9), 'model.encoder.norm.placement': Choice('pre', 'pos')}",
+            r"model\.encoder\.norm\.placement='pos': .*post",
+        ),
+        (
+            "return {'seed': Integers(0, 9), 'model.encoder.norm.placement': 'prre'}",
+            r"model\.encoder\.norm\.placement='prre': .*did you mean pre",
+        ),
+        ("return {'model.encoder.num_heads': Integers(3, 4)}", r"num_heads=3\): |num_heads=3: .*must divide"),
         ("return {'eval.best_metric': Choice('loss', 'exact_match')}", r"name one for all"),
         ("return {'seed': 1 / 0}", r"mine\.py, line 4: ZeroDivisionError"),
         ("return {'seed': type('Odd', (), {'draw': len})()}", r"seed is drawn from .*; a search knows LogUniform"),
@@ -352,7 +360,7 @@ def test_another_search_in_the_folder_is_named(search, base):
     search(trials=1)
     with pytest.raises(InputError, match=r"search of another space .*:\n  optim\.learning_rate: '.*1e-05.*\nname"):
         search(_SPACE | {"optim.learning_rate": LogUniform(1e-4, 1.0)})
-    base.model.width = 32
+    base.model.encoder.width = 32
     with pytest.raises(InputError, match=r"(?s)search of another config .*model\.width: 64 → 32"):
         search()
     folder = SweepFolder(search.path)

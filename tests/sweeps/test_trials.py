@@ -34,9 +34,13 @@ def test_the_example_files_are_good(repository, base):
 
 def test_what_a_point_does_not_name_is_as_the_config_says(base):
     point = make_point(
-        {"model.num_layers": 3, "eval.metrics": ["exact_match", "wer"], "optim.learning_rate": np.float64(1)}, base, []
+        {"model.encoder.num_layers": 3, "eval.metrics": ["exact_match", "wer"], "optim.learning_rate": np.float64(1)},
+        base,
+        [],
     )
-    assert point.config.model.num_layers == point.config.model.num_decoder_layers == 3  # which follows, as by a flag
+    assert (
+        point.config.model.encoder.num_layers == point.config.model.decoder.num_layers == 3
+    )  # which follows, as by a flag
     assert point.config.eval.metrics == ("exact_match", "wer")
     assert type(point.config.optim.learning_rate) is float
     assert make_point({}, base, []).config == overrides.resolve(base)
@@ -52,8 +56,14 @@ def test_what_a_point_does_not_name_is_as_the_config_says(base):
         ("yield {'seed': '0'}", r"config\.seed='0': must be of type int"),
         ("yield {'seed': 1.5}", r"config\.seed=1\.5: must be of type int"),
         ("yield {'optim': {'learning_rate': 1.0}}", r"optim is a group of settings.*optim\.optimizer"),
-        ("yield {'model.norm': 'befor'}", r"config\.model\.norm='befor'.*did you mean before"),
-        ("yield {'seed': 1}; yield {'model.num_heads': 3}", r"point 2 of 2, {'model\.num_heads': 3}: .*num_heads"),
+        (
+            "yield {'model.encoder.norm.placement': 'prre'}",
+            r"config\.model\.encoder\.kind\.norm\.placement='prre'.*did you mean pre",
+        ),
+        (
+            "yield {'seed': 1}; yield {'model.encoder.num_heads': 3}",
+            r"point 2 of 2, {'model\.encoder\.num_heads': 3}: .*num_heads",
+        ),
         ("yield ['seed', 1]", r"a point must be a dictionary of dotted keys"),
         ("yield {1: 1}", r"a point must be a dictionary of dotted keys"),
         ("yield {'seed': 1}; 1 / 0", r"mine\.py, line 2: ZeroDivisionError: division by zero"),
@@ -89,7 +99,7 @@ def test_a_key_is_set_in_one_place(read):
 
 
 def test_names_tell_runs_apart_and_are_safe(read):
-    long = "yield {'data.text.train': ('/a/" + 150 * "b" + " c/x.de', 'y.en'), 'model.width': WIDTH, 'seed': 1}"
+    long = "yield {'data.text.train': ('/a/" + 150 * "b" + " c/x.de', 'y.en'), 'model.encoder.width': WIDTH, 'seed': 1}"
     points = read("yield {'optim.learning_rate': 1e-05, 'data.source_vocabulary.kind': 'byte'}", *(
         long.replace("WIDTH", str(width)) for width in (32, 64)
     ))  # fmt: skip
@@ -102,6 +112,6 @@ def test_names_stay_where_only_the_place_of_computing_changes(base):
     name = make_point({"seed": 1}, base, []).name
     moved, other = base.copy_and_resolve_references(), base.copy_and_resolve_references()
     moved.mesh.data, moved.train.grad_accum_steps = 2, 2
-    other.model.width = 32
+    other.model.encoder.width = 32
     assert make_point({"seed": 1}, moved, []).name == name  # so the sweep goes on there
     assert make_point({"seed": 1}, other, []).name != name

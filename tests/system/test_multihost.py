@@ -264,7 +264,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(number, name, code, toget
         {},
         {"mesh.data": 2, "mesh.fsdp": 4},
         {"mesh.data": 1, "mesh.tensor": 2, "mesh.fsdp": 4},
-        {"parallel.mode": "pmap", "model.dropout": 0.0},
+        {"parallel.mode": "pmap", "model.encoder.dropout": 0.0},
         {"train.ema_decay": 0.8},
     ],
     ids=["data=8", "data=2, fsdp=4", "fsdp=4, tensor=2", "pmap", "moving average"],
@@ -283,7 +283,9 @@ def test_any_layout_makes_the_same_run_on_two_processes(changes, tmp_path, repos
 def test_a_checkpoint_that_one_cannot_read_is_set_aside_by_all(tmp_path, repository):
     """A part of it that only one process reads is damaged."""
     # Smaller parts lie all in one file, which every process reads.
-    command = train(tmp_path / "run", _ACROSS | {"train.keep_latest": 9, "model.width": 64, "model.mlp_width": 256})
+    command = train(
+        tmp_path / "run", _ACROSS | {"train.keep_latest": 9, "model.encoder.width": 64, "model.encoder.mlp_dim": 256}
+    )
     with pair(tmp_path / "said", repository, [command]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
     before = checksums(tmp_path / "run", 12)

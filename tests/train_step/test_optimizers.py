@@ -174,8 +174,8 @@ def _adafactor(x: np.ndarray, gradients: list[np.ndarray], rate: float, decay: f
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_adafactor_is_that_of_the_paper_with_t5s_settings(decay):
     boxed = {
-        "query": _named("embed heads head_width", 130, 2, 66),  # T5's matrices, whose heads are one axis
-        "out": _named("heads head_width embed", 2, 65, 128),
+        "query": _named("embed heads head_dim", 130, 2, 66),  # T5's matrices, whose heads are one axis
+        "out": _named("heads head_dim embed", 2, 65, 128),
         "kernel": _named("embed mlp", 128, 140),
         "narrow": _named("embed mlp", 127, 150),
         "bias": _named("embed", 200),
@@ -226,11 +226,11 @@ def _muon(x: np.ndarray, gradients: list[np.ndarray], rate: float, beta: float, 
 
 def test_muon_is_newton_schulz_of_each_matrix():
     boxed = {
-        "query": _named("embed heads head_width", 6, 2, 5),
-        "out": _named("heads head_width embed", 2, 5, 7),
+        "query": _named("embed heads head_dim", 6, 2, 5),
+        "out": _named("heads head_dim embed", 2, 5, 7),
         "kernel": _named("embed mlp", 9, 4),
         "gates": _named("embed gates mlp", 6, 4, 5),
-        "layers": _named("layers embed heads head_width", 3, 6, 2, 2),
+        "layers": _named("layers embed heads head_dim", 3, 6, 2, 2),
     }
     after, gradients = _path_of(_config(optimizer="muon", momentum=0.8, weight_decay=0.1, **_PLAIN), boxed)
     sides = {"query": (1, 6, 10), "out": (1, 10, 7), "kernel": (1, 9, 4), "layers": (3, 6, 4)}
@@ -251,7 +251,7 @@ def test_muon_leaves_to_adamw_what_is_no_matrix():
         "table": _named("vocab embed", 6, 5),
         "positions": _named("length embed", 4, 5),
         "output": _named("embed vocab", 5, 6),
-        "query_bias": _named("heads head_width", 2, 3),
+        "query_bias": _named("heads head_dim", 2, 3),
         "cell_bias": _named("gates mlp", 4, 3),
         "scales": _named("layers embed", 4, 3),
     }

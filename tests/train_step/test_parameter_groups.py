@@ -12,8 +12,7 @@ from tests.test_many_devices import batch as make_batch
 
 from flaxformer_lite.config.dataclasses import Config, MeshConfig, OptimConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.build import make_model
-from flaxformer_lite.models.layers import named
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.layout import MeshLayout, PmapLayout
 from flaxformer_lite.train_step.optimizers import frozen, make_optimizer, make_schedule
 from flaxformer_lite.train_step.state import init_params
@@ -33,14 +32,18 @@ class Wide(nn.Module):
 
     @nn.compact
     def __call__(self, source: Tokens, target_in: Tokens, train: bool) -> Any:
-        normal, heads = nn.initializers.normal(0.1), ("heads", "head_width")
-        table = self.param("table", named(normal, "vocab", "embed"), (24, self.width))
+        normal, heads = nn.initializers.normal(0.1), ("heads", "head_dim")
+
+        def named(*axes: str) -> Any:
+            return nn.with_logical_partitioning(normal, axes)
+
+        table = self.param("table", named("vocab", "embed"), (24, self.width))
         x = table[target_in.ids] + table[source.ids[:, :1]]
-        x = jnp.einsum("btd,dhk->bthk", x, self.param("query", named(normal, "embed", *heads), (self.width, 4, 34)))
-        x = jnp.tanh(x + self.param("query_bias", named(normal, *heads), (4, 34)))
-        x = jnp.einsum("bthk,hkd->btd", x, self.param("out", named(normal, *heads, "embed"), (4, 34, self.width)))
-        x = jnp.tanh(x @ self.param("up", named(normal, "embed", "mlp"), (self.width, 130)))
-        return x @ self.param("down", named(normal, "mlp", "embed"), (130, self.width)) @ table.T
+        x = jnp.einsum("btd,dhk->bthk", x, self.param("query", named("embed", *heads), (self.width, 4, 34)))
+        x = jnp.tanh(x + self.param("query_bias", named(*heads), (4, 34)))
+        x = jnp.einsum("bthk,hkd->btd", x, self.param("out", named(*heads, "embed"), (4, 34, self.width)))
+        x = jnp.tanh(x @ self.param("up", named("embed", "mlp"), (self.width, 130)))
+        return x @ self.param("down", named("mlp", "embed"), (130, self.width)) @ table.T
 
 
 def _config(**values: Any) -> Config:

@@ -32,8 +32,8 @@ def taught_by(*folders, **changes):
 
 
 def test_any_architecture_is_loaded_whole_on_every_device(tmp_path):
-    deep = make_folder(tmp_path / "deep", micro({"model.num_decoder_layers": 3}), (10, 20))
-    recurrent = make_folder(tmp_path / "rnn", micro({"model.encoder": "rnn", "model.decoder": "rnn"}), (30,))
+    deep = make_folder(tmp_path / "deep", micro({"model.decoder.num_layers": 3}), (10, 20))
+    recurrent = make_folder(tmp_path / "rnn", micro({"model.encoder.kind": "rnn", "model.decoder.kind": "rnn"}), (30,))
     one, two = load(taught_by(tmp_path / "deep", tmp_path / "rnn"))
     assert (one.folder, one.step, two.step) == (str(tmp_path / "deep"), 10, 30)
     for teacher, params in ((one, deep[10]), (two, recurrent[30])):
@@ -68,7 +68,7 @@ def test_what_is_no_work_folder_is_named(tmp_path):
 
 
 def test_learned_positions_must_reach_as_far_as_the_rows(tmp_path):
-    short = {"model.positions": "learned", "data.max_source_length": 12, "data.max_target_length": 11}
+    short = {"model.encoder.positions.kind": "learned", "data.max_source_length": 12, "data.max_target_length": 11}
     make_folder(tmp_path / "t", micro(short))
     with pytest.raises(InputError, match=r"learned positions for 12 tokens, this run has rows of up to 32; lower"):
         load(taught_by(tmp_path / "t"))

@@ -9,7 +9,7 @@ import pytest
 from flaxformer_lite.checkpoints.format import quiet_orbax
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.layout import make_layout
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.init_from import begun_with, check_beginning
@@ -34,7 +34,7 @@ def _first_state(config):
 
 def test_parameters_and_their_average_are_taken_over(folder):
     path, params = folder
-    config = micro({"train.init_from": str(path), "train.ema_decay": 0.5, "model.dropout": 0.3})
+    config = micro({"train.init_from": str(path), "train.ema_decay": 0.5, "model.encoder.dropout": 0.3})
     check_beginning(config, _LETTERS)
     random = _first_state(config)
     with quiet_orbax():
@@ -61,7 +61,7 @@ def test_layers_may_be_scanned_and_weights_of_another_dtype(folder):
 def test_another_model_or_vocabulary_is_refused(folder):
     path, _ = folder
     with pytest.raises(InputError, match=r"holds another model \(there → here\):\n  model\.norm: 'before' → 'after'"):
-        check_beginning(micro({"train.init_from": str(path), "model.norm": "after"}), _LETTERS)
+        check_beginning(micro({"train.init_from": str(path), "model.encoder.norm.placement": "post"}), _LETTERS)
     with pytest.raises(InputError, match="has another target vocabulary than this run: character there, byte here"):
         check_beginning(micro({"train.init_from": str(path)}), (LETTERS, ByteVocabulary()))
     with pytest.raises(InputError, match=r"config\.train\.init_from: .*nowhere: there is no config\.json"):

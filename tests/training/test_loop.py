@@ -131,7 +131,7 @@ def test_other_devices_see_the_same_batches(runs, whole, monkeypatch):
 def test_another_config_is_refused_with_the_difference(runs):
     runs.break_off("run", UPDATE, 4)
     with pytest.raises(InputError, match=r"(?s)there → here.*model\.dropout: 0\.1 → 0\.2.*another folder") as caught:
-        runs.start("run", micro({"model.dropout": 0.2, "parallel.mode": "pmap"}))
+        runs.start("run", micro({"model.encoder.dropout": 0.2, "parallel.mode": "pmap"}))
     assert "parallel" not in str(caught.value)
 
 
@@ -254,7 +254,7 @@ def test_a_run_learns_from_another_and_goes_on_with_the_same_teacher(runs, monke
     """The teacher may train on meanwhile: what it knew when its student began stays what is taught."""
     evaluate = PlainEvaluator.__call__
     monkeypatch.setattr(PlainEvaluator, "__call__", lambda *asked: evaluate(*asked) and float(asked[1]))  # ever better
-    deep = {"model.num_layers": 2, "train.keep_latest": 9}
+    deep = {"model.encoder.num_layers": 2, "train.keep_latest": 9}
     runs.break_off("teacher", UPDATE, 9, micro(deep))
     taught = {"train.distill.teachers": (str(runs.folder / "teacher"),), "train.distill.temperature": 2.0}
     student = micro(taught | {"train.r_drop": 0.5, "train.z_loss": 1e-3})

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.checkpoints.saving import Checkpoints
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.layout import MeshLayout, PmapLayout
 from flaxformer_lite.training import run_state
 from tests.micro import micro, use_devices
@@ -52,7 +52,7 @@ class Moves(Runs):
     def at(self, place, name, stop=0):
         """Starts or continues a run at a place, and breaks it off at step ``stop``, if that is not 0."""
         count, changes = PLACES[place]
-        config = micro({"model.dropout": 0.0, "train.log_every": 1, **changes})
+        config = micro({"model.encoder.dropout": 0.0, "train.log_every": 1, **changes})
         with self._patch.context() as patch:
             use_devices(patch, count)
             if stop:

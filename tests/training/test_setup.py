@@ -7,7 +7,7 @@ from flaxformer_lite import load
 from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.build import make_model
+from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.setup import make_training
@@ -64,7 +64,7 @@ def test_weights_of_bfloat16_keep_their_dtypes_through_steps_and_checkpoints(tmp
 
 @pytest.mark.parametrize("scan", [True, False])
 def test_a_frozen_half_in_the_other_form_is_named(scan, tmp_path):
-    changes = {"model.num_layers": 2, "optim.frozen": ("^encoder/",)}
+    changes = {"model.encoder.num_layers": 2, "optim.frozen": ("^encoder/",)}
     states = {}
     for form in (scan, not scan):
         config = micro({"model.scan_layers": form, **changes})

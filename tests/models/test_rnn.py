@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.config.dataclasses import ModelConfig
-from flaxformer_lite.models.cells import Recurrence, over_time
-from flaxformer_lite.models.layers import Dropout
+from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.models.layers.dropout import Dropout
+from flaxformer_lite.models.rnn.cells import RecurrentLayer, scan_time
 from tests.micro import micro
 from tests.models import contract
 from tests.models.subjects import RECURRENT, subject
@@ -28,19 +28,19 @@ def test_padding_may_stand_anywhere(name):
 class _Dropped(nn.Module):
     """What dropout leaves of ones, place by place."""
 
-    config: ModelConfig
+    config: StackConfig
 
     @nn.compact
     def __call__(self, x):
         def advance(drop, carry, x):
             return carry, drop(x, True)
 
-        return over_time(self.config)(advance)(Dropout(0.5), (), x)[1]
+        return scan_time(advance, self.config, "none")(Dropout(0.5), (), x)[1]
 
 
 @pytest.mark.parametrize("variational", [False, True])
 def test_variational_dropout_has_one_mask_for_all_places(variational):
-    config = micro({"model.rnn.variational_dropout": variational}).model
+    config = micro({"model.encoder.rnn.variational_dropout": variational}).model.encoder
     kept = _Dropped(config).apply({}, np.ones((2, 6, 40), np.float32), rngs={"dropout": jax.random.key(0)})
     alike = (kept == kept[:, :1]).mean()
     assert (alike == 1) if variational else (0.5 < alike < 0.7)
@@ -51,11 +51,11 @@ def test_variational_dropout_falls_on_the_recurrence_too():
     """With nothing to read, only what comes from the state before can differ."""
 
     def advance(cell, carry, x, train):
-        return cell(carry, cell.read(x, train), train)[0]
+        return cell(carry, cell.project_input(x, train), train)[0]
 
     carry, x = (jnp.ones((2, 1, 30)),), jnp.zeros((2, 1, 3))
     for variational in (False, True):
-        cell = Recurrence("elman", 30, dropout=0.5, variational=variational)
+        cell = RecurrentLayer("elman", 30, dropout=0.5, variational=variational)
         params = cell.init(jax.random.key(0), carry, x, False, method=advance)
         keys = [{"dropout": jax.random.key(number)} for number in range(2)]
         found = [cell.apply(params, carry, x, True, rngs=key, method=advance) for key in keys]

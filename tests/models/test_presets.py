@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.families import PUBLISHED, count, sizes_table
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 
 _MISNAMED = ("m2m_100", "418m")  # it has 484 M
 _KNOWN = [name for name, (number, _) in PUBLISHED.items() if number and name != _MISNAMED]
@@ -26,4 +26,4 @@ def test_the_document_has_these_sizes(repository):
 
 def test_an_unknown_size_is_named():
     with pytest.raises(InputError, match="'huge' is no size of this family; it has small, base, large, 3b, 11b"):
-        families.t5("huge")
+        presets.t5("huge")

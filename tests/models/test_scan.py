@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
-from flaxformer_lite.models.scanned import layer_by_layer, side_by_side
+from flaxformer_lite.models.transformer.scan import stack_layers, unstack_layers
 from flaxformer_lite.train_step.state import init_params
 from tests.models.contract import SOURCE, TARGET, Subject
 from tests.models.subjects import MODELS, with_dropout
 
-THREE_LAYERS = {"num_layers": 3, "num_decoder_layers": 2}
-NAMES = ["sinusoidal, before, target, 1 + 2", "learned, after, target, 2 + 1", "rnn to transformer"]
-PUBLISHED = ["relative", "relative per layer", "rotary"]
+NAMES = ["sinusoidal, pre, target, 1 + 2", "learned, post, target, 2 + 1", "rnn to transformer"]
+PUBLISHED = ["relative bias", "relative bias per layer", "rotary"]
 
 
 def pair(name: str, dropout: float = 0.0) -> tuple[Subject, EncoderDecoder]:
     """A model layer by layer, and the same scanned."""
     model = MODELS[name]
-    config = with_dropout(dataclasses.replace(model.config, **THREE_LAYERS), dropout)
+    c = model.config
+    encoder, decoder = dataclasses.replace(c.encoder, num_layers=3), dataclasses.replace(c.decoder, num_layers=2)
+    config = with_dropout(dataclasses.replace(c, encoder=encoder, decoder=decoder), dropout)
     each = dataclasses.replace(model, config=config)
     return Subject(each), dataclasses.replace(each, config=dataclasses.replace(config, scan_layers=True))
 
@@ -32,7 +33,7 @@ def pair(name: str, dropout: float = 0.0) -> tuple[Subject, EncoderDecoder]:
 @pytest.mark.parametrize("name", NAMES + PUBLISHED)
 def test_scanned_layers_say_the_same(name):
     subject, scanned = pair(name)
-    params = side_by_side(subject.params)
+    params = stack_layers(subject.params)
     logits = jax.jit(lambda params, *tokens: scanned.apply({"params": params}, *tokens, train=False))(
         params, SOURCE, TARGET
     )
@@ -42,7 +43,7 @@ def test_scanned_layers_say_the_same(name):
 def test_their_parameters_are_named_and_shaped_as_the_conversion_makes_them():
     subject, scanned = pair(NAMES[0])
     boxed = jax.eval_shape(lambda: init_params(scanned, 0))
-    expected = jax.eval_shape(side_by_side, subject.params)
+    expected = jax.eval_shape(stack_layers, subject.params)
     assert jax.tree.map(lambda x: x.shape, nn.meta.unbox(boxed)) == jax.tree.map(lambda x: x.shape, expected)
     spec = nn.get_partition_spec(boxed)["encoder"]["layers"]["feed_forward"]["up"]["kernel"]
     assert tuple(spec) == ("layers", "embed", "mlp")
@@ -59,7 +60,7 @@ def test_new_layers_differ():
 def test_conversion_and_back_is_nothing_at_all():
     subject, _ = pair(NAMES[0])
     state = {"step": 3, "moments": (subject.params, np.ones(2))}
-    again = layer_by_layer(side_by_side(state))
+    again = unstack_layers(stack_layers(state))
     assert jax.tree.structure(again) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, again, state)
 
@@ -68,7 +69,7 @@ def test_conversion_and_back_is_nothing_at_all():
 @pytest.mark.parametrize("policy", ["dots", pytest.param("dots_with_no_batch_dims", marks=pytest.mark.slow), "full"])
 def test_what_is_computed_again_changes_no_gradient(policy, scan):
     subject, scanned = pair(NAMES[0], dropout=0.5)
-    model, params = (scanned, side_by_side(subject.params)) if scan else (subject.model, subject.params)
+    model, params = (scanned, stack_layers(subject.params)) if scan else (subject.model, subject.params)
     kept, again = (jax.jit(gradients(model, remat)).lower(params) for remat in ("none", policy))
     assert again.as_text().count("stablehlo.exponential") > kept.as_text().count("stablehlo.exponential")
     more = again.as_text().count("stablehlo.dot_general") - kept.as_text().count("stablehlo.dot_general")

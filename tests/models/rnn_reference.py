@@ -1,4 +1,4 @@
-"""Encoders and decoders of the recurrent papers in plain NumPy, float64: one sentence and one place at a time."""
+"""Encoders and decoders of the recurrent papers in plain NumPy, float64: one sentence and one position at a time."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.dataclasses import StackConfig
 
 Parts = Mapping[str, Any]
 State = tuple[np.ndarray, ...]
 
 
-def encode(p: Parts, config: ModelConfig, x: np.ndarray) -> tuple[np.ndarray, list[State]]:
-    """What is said of each place, and each layer's last state."""
+def encode(p: Parts, config: StackConfig, x: np.ndarray) -> tuple[np.ndarray, list[State]]:
+    """The states of all positions, and each layer's last state."""
     ways = {"forward": [1], "backward": [-1], "both": [1, -1]}[config.rnn.direction]
     lasts = []
     for layer in range(config.num_layers):
-        found = [read(p[f"layers_{layer}_{i}"]["core"], config, x[::way]) for i, way in enumerate(ways)]
+        found = [run(p[f"layers_{layer}_{i}"]["core"], config, x[::way]) for i, way in enumerate(ways)]
         states = np.concatenate([states[::way] for (states, _), way in zip(found, ways, strict=True)], axis=1)
-        lasts.append(tuple(np.concatenate(leaves) for leaves in zip(*(last for _, last in found), strict=True)))
+        lasts.append(tuple(np.concatenate(arrays) for arrays in zip(*(last for _, last in found), strict=True)))
         x = states + x if 0 < config.rnn.residual_from <= layer + 1 else states
     return x, lasts
 
 
-def read(p: Parts, config: ModelConfig, x: np.ndarray) -> tuple[np.ndarray, State]:
+def run(p: Parts, config: StackConfig, x: np.ndarray) -> tuple[np.ndarray, State]:
     """All the states of one layer in one direction, and the last one."""
     state = (np.zeros(config.width),) * (2 if config.rnn.cell == "lstm" else 1)
     states = []
@@ -35,30 +35,30 @@ def read(p: Parts, config: ModelConfig, x: np.ndarray) -> tuple[np.ndarray, Stat
     return np.stack(states), state
 
 
-def decode(p: Parts, config: ModelConfig, x: np.ndarray, annotations: np.ndarray, lasts: list[State]) -> np.ndarray:
-    """What is said at each place of the target."""
-    states = [start(p.get("bridge", {}), config, lasts, layer) for layer in range(config.num_decoder_layers)]
+def decode(p: Parts, config: StackConfig, x: np.ndarray, annotations: np.ndarray, lasts: list[State]) -> np.ndarray:
+    """The output at each position of the target."""
+    states = [start(p.get("bridge", {}), config, lasts, layer) for layer in range(config.num_layers)]
     summary = np.tanh(dense(p["summary"], lasts[-1][0])) if config.rnn.design == "cho" else np.zeros(0)
-    fed = np.zeros(config.rnn.readout_width or config.width) if config.rnn.input_feeding else np.zeros(0)
-    said = []
+    fed = np.zeros(config.rnn.readout_dim or config.width) if config.rnn.input_feeding else np.zeros(0)
+    outputs = []
     for y in x:
         context = summary
         if config.rnn.design == "bahdanau":
             context = attend(p.get("attend", {}).get("score", {}), config.rnn.attention, states[-1][0], annotations)
         states, h = stack(p["stack"], config, states, np.concatenate([y, context, fed]))
         if config.rnn.design == "sutskever":
-            said.append(h)
+            outputs.append(h)
         elif config.rnn.design == "luong":  # Luong et al. (2015), equation 5
             context = attend(p.get("attend", {}).get("score", {}), config.rnn.attention, h, annotations)
-            said.append(np.tanh(dense(p["readout"], np.concatenate([context, h]))))
-            fed = said[-1] if config.rnn.input_feeding else fed
+            outputs.append(np.tanh(dense(p["readout"], np.concatenate([context, h]))))
+            fed = outputs[-1] if config.rnn.input_feeding else fed
         else:  # Cho et al. (2014), section A.1.2; Bahdanau et al. (2015), section A.2.2
             pairs = dense(p["readout"]["Dense_0"], np.concatenate([y, h, context]))
-            said.append(np.array([max(pairs[2 * i], pairs[2 * i + 1]) for i in range(len(pairs) // 2)]))
-    return np.stack(said)
+            outputs.append(np.array([max(pairs[2 * i], pairs[2 * i + 1]) for i in range(len(pairs) // 2)]))
+    return np.stack(outputs)
 
 
-def stack(p: Parts, config: ModelConfig, states: list[State], x: np.ndarray) -> tuple[list[State], np.ndarray]:
+def stack(p: Parts, config: StackConfig, states: list[State], x: np.ndarray) -> tuple[list[State], np.ndarray]:
     after = []
     for layer, state in enumerate(states):
         after.append(cell(config.rnn.cell, p[f"cells_{layer}"]["core"], x, state))
@@ -66,13 +66,13 @@ def stack(p: Parts, config: ModelConfig, states: list[State], x: np.ndarray) -> 
     return after, x
 
 
-def start(p: Parts, config: ModelConfig, lasts: list[State], layer: int) -> State:
-    below_top = config.num_decoder_layers - layer
-    last = lasts[max(len(lasts) - below_top, 0)]
+def start(p: Parts, config: StackConfig, lasts: list[State], layer: int) -> State:
+    height = config.num_layers - layer
+    last = lasts[max(len(lasts) - height, 0)]
     if config.rnn.bridge == "copy":
         return last
-    leaves = 2 if config.rnn.cell == "lstm" else 1
-    return tuple(np.tanh(dense(p[f"Dense_{layer * leaves + i}"], np.concatenate(last))) for i in range(leaves))
+    arrays = 2 if config.rnn.cell == "lstm" else 1
+    return tuple(np.tanh(dense(p[f"Dense_{layer * arrays + i}"], np.concatenate(last))) for i in range(arrays))
 
 
 def attend(p: Parts, kind: str, query: np.ndarray, annotations: np.ndarray) -> np.ndarray:
