@@ -41,7 +41,7 @@ class Size:
         """The same as the library takes it; ``changes`` go by dotted keys."""
         values = defaults.get_config()
         sizes = {"width": self.width, "num_heads": self.heads, "mlp_dim": self.mlp_dim, "num_layers": self.layers}
-        sizes = {f"model.encoder.kind.{name}": size for name, size in sizes.items()}
+        sizes = {f"model.encoder.{name}": size for name, size in sizes.items()}
         values.update_from_flattened_dict(sizes | dict(changes or {}))
         return parsing.from_dict(values.to_dict())
 

@@ -100,7 +100,7 @@ def _model() -> ConfigDict:
     model = ConfigDict()
     model.encoder = _stack()
     model.decoder = _following(model.encoder)
-    model.decoder.kind = "transformer"
+    model.decoder.kind = "transformer"  # kind and options are not the encoder's
     model.decoder.options = ConfigDict()
     model.share_embeddings = "target"  # all: source, target and output | inputs: source and target | target: target
     # and output | none
@@ -126,7 +126,7 @@ def _stack() -> ConfigDict:
     stack.kind = "transformer"  # transformer | rnn | module:name, a Linen module of your own
     stack.options = ConfigDict()  # fields of that module
     stack.width = 256  # of embeddings and layers; of a recurrent layer's state, in each direction
-    stack.num_layers = 3
+    stack.num_layers = 3  # Transformer or recurrent layers
     stack.num_heads = 4  # query heads of each attention
     stack.num_kv_heads = 0  # key and value heads, which groups of query heads share; 0: num_heads
     stack.head_dim = 0  # of each head; 0: width / num_heads

@@ -71,11 +71,14 @@ def short_name(key: str, known: Sequence[str]) -> str:
 def unknown_key(key: str) -> InputError:
     """The error for a dotted key that does not exist, with the nearest one that does."""
     known, groups = known_keys(), [field.name for field in dataclasses.fields(Config)]
-    leaf = key.rpartition(".")[2]
-    near = difflib.get_close_matches(key, known + groups, n=1, cutoff=0.6) or [
-        k for k in known if k.rpartition(".")[2] == leaf
-    ]
-    hint = f"did you mean config.{near[0]}?" if near else f"the groups are {', '.join(groups)}"
+
+    def similarity(other: str) -> float:  # the last part counts most: a key may be in another group
+        pairs = (key.rpartition(".")[2], other.rpartition(".")[2]), (key, other)
+        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs) / 2
+
+    nearest = max(known + groups, key=similarity)
+    near = similarity(nearest) >= 0.6
+    hint = f"did you mean config.{nearest}?" if near else f"the groups are {', '.join(groups)}"
     return InputError(f"config.{key}", "there is no such key", hint)
 
 

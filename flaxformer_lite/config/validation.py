@@ -108,7 +108,9 @@ def _check_model(model: ModelConfig, shared_vocabulary: bool) -> None:
         require(shared_vocabulary, subject, reason, "set config.data.share_vocabulary=True")
         dims = encoder.embedding_dim, decoder.embedding_dim
         reason = f"source and target embeddings have different widths, {dims[0]} and {dims[1]}"
-        require(dims[0] == dims[1], subject, reason, "make the widths of both stacks, or their rnn.embedding_dim, equal")
+        require(
+            dims[0] == dims[1], subject, reason, "make the widths of both stacks, or their rnn.embedding_dim, equal"
+        )
     require(
         not model.scan_layers or "transformer" in (encoder.kind, decoder.kind),
         "config.model.scan_layers=True",

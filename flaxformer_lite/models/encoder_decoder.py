@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from flaxformer_lite.config import import_path
 from flaxformer_lite.config.dataclasses import Config, ModelConfig, StackConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.interface import Encoded, SearchableDecoder
@@ -66,9 +67,11 @@ class EncoderDecoder(nn.Module):
         if c.share_embeddings in ("target", "none"):
             self.source_embedding = self._embedding(self.source_size, c.encoder.embedding_dim)
         self.output = make_lm_head(c, self.target_size)
-        self.encoder = self._stack(c.encoder, ScannedEncoder if c.scan_layers else TransformerEncoder, RnnEncoder)
+        encoders = {"transformer": ScannedEncoder if c.scan_layers else TransformerEncoder, "rnn": RnnEncoder}
+        self.encoder = self._stack("encoder", c.encoder, encoders)
         transformer = ScannedDecoder if c.scan_layers else TransformerDecoder
-        self.decoder = self._stack(c.decoder, transformer, RNN_DECODERS[c.decoder.rnn.design])
+        decoders = {"transformer": transformer, "rnn": RNN_DECODERS[c.decoder.rnn.design]}
+        self.decoder = self._stack("decoder", c.decoder, decoders)
 
     def __call__(self, source: Tokens, target_in: Tokens, train: bool) -> Float[Array, "b t v"]:
         """Logits of whole targets: ``decode`` after ``encode``. Uses every parameter, so ``init`` calls it."""
@@ -102,12 +105,14 @@ class EncoderDecoder(nn.Module):
             return self.decoder
         if isinstance(self.decoder, ScannedDecoder):
             raise InputError(
-                "config.model.scan_layers=True: a scanned decoder can be trained but not searched; make the model with "
-                "scan_layers=False (make_decoding_model) and convert its parameters with unstack_layers"
+                "config.model.scan_layers=True",
+                "a scanned decoder can be trained but not searched",
+                "use make_decoding_model, and unstack_layers for its parameters",
             )
         raise InputError(
-            f"config.model.decoder.kind={self.config.decoder.kind!r}: can be trained but not searched; it needs the "
-            f"methods attention, init_cache and step of SearchableDecoder"
+            f"config.model.decoder.kind={self.config.decoder.kind!r}",
+            "can be trained but not searched",
+            "implement the methods attention, init_cache and step of SearchableDecoder",
         )
 
     def _embedding(self, size: int, width: int) -> Embedding:
@@ -116,21 +121,19 @@ class EncoderDecoder(nn.Module):
         stddev = embedding_stddev(c.init)
         return Embedding(rows, width, dtype=self.dtype, scaled=c.scale_embeddings, stddev=stddev)
 
-    def _stack(self, stack: StackConfig, transformer: type[nn.Module], rnn: type[nn.Module]) -> Any:
-        """The encoder or decoder of a config."""
-        given = {
+    def _stack(self, side: str, stack: StackConfig, kinds: Mapping[str, Any]) -> Any:
+        """The encoder or decoder of a config; a user-defined one declares the fields that it needs of these."""
+        provided = {
             "config": stack,
             "max_length": self._max_length(stack),
             "weight_init": self.config.init,
             "remat": self.config.remat,
             "encoder_dim": self.config.encoder.output_dim,
         }
-        target: Any = {"transformer": transformer, "rnn": rnn}.get(stack.kind)
-        if target is None:
-            module, _, name = stack.kind.partition(":")
-            target = getattr(importlib.import_module(module), name)
-        fields = {field.name for field in dataclasses.fields(target)}
-        return target(**{name: value for name, value in given.items() if name in fields}, **stack.options)
+        if stack.kind not in kinds:
+            return import_path.build(stack.kind, stack.options, f"model.{side}.kind", **provided)
+        fields = {field.name for field in dataclasses.fields(kinds[stack.kind])}
+        return kinds[stack.kind](**{name: value for name, value in provided.items() if name in fields})
 
     def _max_length(self, stack: StackConfig) -> int:
         return stack.positions.max_length or self.max_length

@@ -75,8 +75,9 @@ def _load(
     longest = max(config.data.max_source_length, config.data.max_target_length)
     if model.max_supported_length < longest:
         raise InputError(
-            f"config.train.distill.teachers: {folder} has learned positions for {model.max_supported_length} tokens, "
-            f"this run has rows of up to {longest}; lower config.data.max_source_length and config.data.max_target_length"
+            f"config.train.distill.teachers={folder}",
+            f"has learned positions for {model.max_supported_length} tokens, this run has rows of up to {longest}",
+            "lower config.data.max_source_length and config.data.max_target_length",
         )
     which, shapes = begun_with.get(folder, "best"), layout.replicated(param_shapes(model, own.precision.param_dtype))
     if isinstance(which, int) and not (work.checkpoints / str(which)).is_dir():

@@ -121,7 +121,7 @@ def test_data_sets(changes, message, capfd, tmp_path):
     [
         (
             "--config.model.num_layer=2",
-            r"config\.model\.num_layer: there is no such key; did you mean config\.model\.encoder\.kind\.num_layers\?",
+            r"config\.model\.num_layer: there is no such key; did you mean config\.model\.encoder\.num_layers\?",
         ),
         ("--config.train.stepz=2", r"config\.train\.stepz: there is no such key; did you mean config\.train\.steps\?"),
         ("--config.model=2", r"config\.model: is a group of keys"),
@@ -133,11 +133,11 @@ def test_data_sets(changes, message, capfd, tmp_path):
         ("--config.data.share_vocabulary=perhaps", r"config\.data\.share_vocabulary"),
         (
             "--config.model.encoder.positions.kind=learnt",
-            r"config\.model\.encoder\.kind\.positions\.kind='learnt': .* did you mean learned\?",
+            r"config\.model\.encoder\.positions\.kind='learnt': .* did you mean learned\?",
         ),
         (
             "--config.model.encoder.num_heads=3",
-            r"config\.model\.encoder\.kind\.num_heads=3 must divide config\.model\.encoder\.kind\.width=16",
+            r"config\.model\.encoder\.num_heads=3: must divide config\.model\.encoder\.width=16",
         ),
         ("--config.model.share_embeddings=all", r"share_embeddings='all' needs config\.data\.share_vocabulary=True"),
         ("--config.eval.best_metric=bleu", r"config\.eval\.best_metric='bleu' is not computed"),

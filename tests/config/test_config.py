@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flaxformer_lite.config import overrides, parsing, ranges
+from flaxformer_lite.config import overrides, parsing
 from flaxformer_lite.config.key_types import Bounds
 from flaxformer_lite.errors import InputError
 
@@ -129,7 +129,7 @@ def test_an_ill_typed_value_is_named(key, value, values):
 def test_a_wrong_choice_brings_the_nearest(values):
     with pytest.raises(
         InputError,
-        match=r"config\.model\.encoder\.kind\.norm\.placement='prre': must be one of pre, post, sandwich; did you mean pre\?",
+        match=r"config\.model\.encoder\.norm\.placement='prre': must be one of pre, post, sandwich; did you mean pre\?",
     ):
         parsing.from_dict(_set(values, "model.encoder.norm.placement", "prre"))
 
@@ -137,14 +137,14 @@ def test_a_wrong_choice_brings_the_nearest(values):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("t5", "norms.kind='rms', as in T5 and its kin, activations of large models exceed the 65504"),
-        ("t5gemma", "norms.kind='rms_from_one', as in T5 and its kin, activations"),
-        ("bart", "gradients below what it tells from 0 would vanish"),
+        ("t5", "norm.kind='rms', as in T5, activations of large models exceed 65504"),
+        ("t5gemma", "norm.kind='rms', as in T5, activations"),
+        ("bart", "small gradients would become 0"),
     ],
 )
 def test_float16_is_refused_with_the_reason(name, reason, repository):
     for key in ("param_dtype", "dtype", "moment_dtype"):
-        with pytest.raises(InputError, match=rf"config\.precision\.{key}='float16' .*{reason}.*; 'bfloat16' takes"):
+        with pytest.raises(InputError, match=rf"config\.precision\.{key}='float16': .*{reason}.*; use 'bfloat16'"):
             overrides.load(str(repository / f"configs/{name}.py"), [f"--config.precision.{key}=float16"])
 
 
@@ -157,12 +157,6 @@ def test_an_integer_is_a_number(values):
     rate = parsing.from_dict(_set(values, "optim.learning_rate", 1)).optim.learning_rate
     assert rate == 1.0
     assert isinstance(rate, float)
-
-
-@pytest.mark.parametrize("key", ranges.AT_LEAST)
-def test_a_number_that_is_too_small_is_named(key, values):
-    with pytest.raises(InputError, match=rf"config\.{key}=-\d.*: must be at least"):
-        parsing.from_dict(_set(values, key, ranges.AT_LEAST[key] - 100))
 
 
 def _bounds() -> dict[str, Bounds]:
@@ -206,12 +200,6 @@ def test_options_belong_to_import_paths(values):
 def test_a_kind_is_a_name_or_an_import_path(kind, values):
     with pytest.raises(InputError, match=r"config\.data\.task='.*': must be one of .*, an import path module:name"):
         parsing.from_dict(_set(values, "data.task", kind))
-
-
-@pytest.mark.parametrize("key", ranges.BELOW_ONE)
-def test_a_rate_of_one_is_named(key, values):
-    with pytest.raises(InputError, match=rf"config\.{key}=1.0: must be below 1"):
-        parsing.from_dict(_set(values, key, 1.0))
 
 
 @pytest.mark.parametrize(

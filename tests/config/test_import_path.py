@@ -61,7 +61,7 @@ def test_a_linen_module_is_a_dataclass():
     built = build(f"{_HERE}:Layer", {"kernel": 5}, "model.encoder.kind", width=8)
     assert (built.width, built.kernel, built.name) == (8, 5, None)
     for option in ("parent", "name"):
-        with pytest.raises(InputError, match=rf"config\.model\.encoder\.kind\.options\.{option}: .* no such option"):
+        with pytest.raises(InputError, match=rf"config\.model\.encoder\.options\.{option}: .* no such option"):
             build(f"{_HERE}:Layer", {option: "x"}, "model.encoder.kind", width=8)
 
 

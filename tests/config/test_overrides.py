@@ -92,7 +92,10 @@ def test_options_need_not_be_in_the_config_file(load):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--config.model.num_layer=2", r"config\.model\.num_layer: .*did you mean config\.model\.encoder\.num_layers\?"),
+        (
+            "--config.model.num_layer=2",
+            r"config\.model\.num_layer: .*did you mean config\.model\.encoder\.num_layers\?",
+        ),
         ("--config.train.steps=two", r"^config\.train\.steps=two: must be a whole number"),
         ("--config.train.steps=1e4", r"^config\.train\.steps=1e4: must be a whole number, such as 10000"),
         ("--config.train.steps=2.5", r"^config\.train\.steps=2\.5: must be a whole number"),
@@ -108,7 +111,7 @@ def test_options_need_not_be_in_the_config_file(load):
         ("--config.data.options.path=x", r"config\.data\.options=.*'reverse' has no free options"),
         ("--config.eval.metrics=wer,wre", r"config\.eval\.metrics\[1\]='wre'.*did you mean wer\?"),
         ("--config.model=2", r"config\.model: is a group of keys; .*such as config\.model\.\w+"),
-        ("--config.model.width.x=2", r"config\.model\.encoder\.width\.x: there is no such key"),
+        ("--config.model.encoder.width.x=2", r"config\.model\.encoder\.width\.x: there is no such key"),
         ("--config.=2", r"there is no such key"),
         ("--config.seed=-1", r"config\.seed=-1: must be at least 0"),
     ],
@@ -157,7 +160,7 @@ def test_a_file_that_is_no_config_is_named(tmp_path):
 
 def test_a_key_that_the_file_misspells_or_lacks_is_named(tmp_path):
     path = _write(tmp_path / "mine.py", "config = base.get_config()", "config.model.widht = 3", "return config")
-    with pytest.raises(InputError, match=r"config\.model\.widht: .* did you mean config\.model\.encoder\.kind\.width\?"):
+    with pytest.raises(InputError, match=r"config\.model\.widht: .* did you mean config\.model\.encoder\.width\?"):
         overrides.load(path, [])
     path = _write(tmp_path / "mine.py", "config = base.get_config()", "del config.seed", "return config")
     with pytest.raises(InputError, match=r"config\.seed: is missing"):

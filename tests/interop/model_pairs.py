@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flaxformer_lite.models.scanned import layer_by_layer
 
 from flaxformer_lite.config import defaults, parsing
 from flaxformer_lite.interop.families.config_map import share_embeddings
 from flaxformer_lite.interop.families.family_table import FAMILIES
 from flaxformer_lite.interop.families.name_map import TensorMatch, is_unused, match_params
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
-from flaxformer_lite.models.scanned import layer_by_layer
 from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Tokens
 from tests.reference import torch, transformers

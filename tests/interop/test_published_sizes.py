@@ -3,13 +3,13 @@
 import jax
 import pytest
 from flax.traverse_util import flatten_dict
+from flaxformer_lite.models.scanned import layer_by_layer
 
 from benchmarks.families import PUBLISHED, TYPES, model_of
 from flaxformer_lite.interop.families.config_map import architecture, check_representable
 from flaxformer_lite.interop.families.family_table import FAMILIES
 from flaxformer_lite.interop.families.name_map import is_unused, match_params
 from flaxformer_lite.models import families
-from flaxformer_lite.models.scanned import layer_by_layer
 from flaxformer_lite.train_step.state import param_shapes
 from tests.reference import torch, transformers
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flaxformer_lite.models.scanned import side_by_side
 
 from flaxformer_lite.config import defaults
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.config.parsing import from_dict
-from flaxformer_lite.models.scanned import side_by_side
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from tests.interop import model_pairs

@@ -58,7 +58,7 @@ def test_what_a_point_does_not_name_is_as_the_config_says(base):
         ("yield {'optim': {'learning_rate': 1.0}}", r"optim is a group of settings.*optim\.optimizer"),
         (
             "yield {'model.encoder.norm.placement': 'prre'}",
-            r"config\.model\.encoder\.kind\.norm\.placement='prre'.*did you mean pre",
+            r"config\.model\.encoder\.norm\.placement='prre'.*did you mean pre",
         ),
         (
             "yield {'seed': 1}; yield {'model.encoder.num_heads': 3}",
