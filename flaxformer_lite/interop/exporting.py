@@ -25,7 +25,7 @@ from flaxformer_lite.interop.generation_config import GENERATION_KEYS, write_gen
 from flaxformer_lite.interop.safetensors_io import TensorInfo, write_safetensors
 from flaxformer_lite.interop.special_tokens import SpecialTokens
 from flaxformer_lite.interop.tokenizer_export import write_tokenizer
-from flaxformer_lite.models.build import make_decoding_model
+from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.train_step.state import param_shapes
 

@@ -26,7 +26,7 @@ from flaxformer_lite.interop.pretrained_dir import PretrainedDir
 from flaxformer_lite.interop.safetensors_io import TensorReader
 from flaxformer_lite.interop.special_tokens import read_special_tokens
 from flaxformer_lite.interop.tokenizer_import import LanguagePair, read_vocabularies
-from flaxformer_lite.models.build import make_decoding_model
+from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.train_step.state import param_shapes
 
 logger = logging.getLogger(__name__)

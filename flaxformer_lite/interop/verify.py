@@ -21,7 +21,7 @@ from flaxformer_lite.decoding.beam_variants import HuggingFace
 from flaxformer_lite.decoding.greedy import Greedy
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import search_batch
-from flaxformer_lite.models.build import make_decoding_model
+from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.types import SpecialIds, Tokens
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from flaxformer_lite.models.build import make_decoding_model
+from flaxformer_lite.models.encoder_decoder import make_decoding_model
 
 from flaxformer_lite.checkpoints.given import save_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
