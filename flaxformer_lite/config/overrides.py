@@ -1,4 +1,4 @@
-"""From ``--config=configs/x.py --config.model.width=64`` to a checked ``Config``."""
+"""From ``--config=configs/x.py --config.model.encoder.width=64`` to a checked ``Config``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load(file: str | None, overrides: Sequence[str]) -> Config:
 
     Args:
       file: what ``--config`` said; None: nothing.
-      overrides: such as ``--config.model.width=64``; the last one of a key wins, but a key that holds a tuple takes
+      overrides: such as ``--config.model.encoder.width=64``; the last one of a key wins, but a key that holds a tuple takes
         all its values.
 
     Raises:
@@ -143,7 +143,7 @@ def _with_tuples(value: Any) -> Any:
 
 
 def key_of(override: str) -> str:
-    """``model.width`` of ``--config.model.width=64``."""
+    """``model.encoder.width`` of ``--config.model.encoder.width=64``."""
     return override.partition("=")[0].partition("config.")[2]
 
 

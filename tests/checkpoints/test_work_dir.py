@@ -35,7 +35,7 @@ def test_a_config_that_changes_the_run_is_refused_with_the_differences(tmp_path)
         folder.claim(micro({"model.encoder.dropout": 0.2, "eval.metrics": ("exact_match", "bleu"), "mesh.data": 4}))
     message = str(caught.value)
     assert f"{tmp_path}: holds a run with another config (there → here):" in message
-    assert "  model.dropout: 0.1 → 0.2\n" in message
+    assert "  model.encoder.dropout: 0.1 → 0.2\n" in message
     assert "eval.metrics" not in message
     assert "mesh" not in message
 

@@ -125,10 +125,10 @@ def test_data_sets(changes, message, capfd, tmp_path):
         ),
         ("--config.train.stepz=2", r"config\.train\.stepz: there is no such key; did you mean config\.train\.steps\?"),
         ("--config.model=2", r"config\.model: is a group of keys"),
-        ("--config.model.num_layers=two", r"config\.model\.num_layers.*two"),
-        ("--config.model.num_layers=1.5", r"config\.model\.num_layers.*1\.5"),
-        ("--config.model.num_layers=-1", r"config\.model\.num_layers=-1: must be at least 1"),
-        ("--config.model.dropout=1.0", r"config\.model\.dropout=1\.0: must be below 1"),
+        ("--config.model.encoder.num_layers=two", r"config\.model\.encoder\.num_layers.*two"),
+        ("--config.model.encoder.num_layers=1.5", r"config\.model\.encoder\.num_layers.*1\.5"),
+        ("--config.model.encoder.num_layers=-1", r"config\.model\.encoder\.num_layers=-1: must be at least 1"),
+        ("--config.model.encoder.dropout=1.0", r"config\.model\.encoder\.dropout=1\.0: must be below 1"),
         ("--config.optim.learning_rate=nan", r"config\.optim\.learning_rate=nan: must be a finite number"),
         ("--config.data.share_vocabulary=perhaps", r"config\.data\.share_vocabulary"),
         (
@@ -173,7 +173,7 @@ def test_a_work_folder_that_is_a_file(capfd):
 def test_a_work_folder_of_another_config(capfd):
     WorkDir("run").claim(micro({"model.encoder.dropout": 0.2}))
     message = fails(capfd, "train", *flags(), "--workdir=run")
-    assert "\n  model.dropout: 0.2 → 0.1\n" in message
+    assert "\n  model.encoder.dropout: 0.2 → 0.1\n" in message
     assert message.endswith("or undo the difference to resume that one")
 
 

@@ -16,7 +16,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 def test_a_sweep(tmp_path):
     paths = pictures.draw(sweep(100, 30), tmp_path / "new" / "folder")
-    names = ["curves.png", "by_optim.learning_rate.png", "by_model.width.png", "by_optim.optimizer.png"]
+    names = ["curves.png", "by_optim.learning_rate.png", "by_model.encoder.width.png", "by_optim.optimizer.png"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(names)
     for path in paths:

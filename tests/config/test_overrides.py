@@ -172,8 +172,8 @@ def test_a_key_that_the_file_misspells_or_lacks_is_named(tmp_path):
 def test_the_config_of_a_work_folder_is_one_too(tmp_path):
     saved = tmp_path / "config.json"
     saved.write_text(json.dumps(migrations.with_version(parsing.to_dict(overrides.load("configs/tiny.py", [])))))
-    read = overrides.load(str(saved), ["--config.model.width=48", "--config.data.text.train=a,b"])
-    assert (read.model.width, read.data.text.train) == (48, ("a", "b"))
+    read = overrides.load(str(saved), ["--config.model.encoder.width=48", "--config.data.text.train=a,b"])
+    assert (read.model.encoder.width, read.data.text.train) == (48, ("a", "b"))
     assert read.optim == overrides.load("configs/tiny.py", []).optim
     saved.write_text("[]")
     with pytest.raises(InputError, match=r"config\.json: holds no JSON object; restore it from a copy"):

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from flaxformer_lite.models.encoder_decoder import make_decoding_model
 
 from flaxformer_lite.checkpoints.given import save_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
@@ -17,6 +16,7 @@ from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.features import pad, tokenize
 from flaxformer_lite.inference.predict import load
 from flaxformer_lite.interop.families.name_map import match_params
+from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Tokens
 from tests.interop import molecules
