@@ -1,4 +1,4 @@
-"""Figures of docs/families.md: sizes of published models, differences from transformers, and lines of code.
+"""Figures of docs/presets.md: sizes of published models, differences from transformers, and lines of code.
 
 Three tables. Number of parameters of each published size beside the published number, counted from shapes without
 allocating anything. Differences from transformers for the smallest published size of each family with random weights:
@@ -6,9 +6,9 @@ the model is exported, opened by transformers, and compared layer by layer. Line
 two need transformers and PyTorch: pip install -e '.[hf]'.
 
 Examples:
-  python benchmarks/families.py --tables sizes                # 15 seconds
-  python benchmarks/families.py --tables verify --family t5   # a minute for each family, up to 8 GB of memory
-  python benchmarks/families.py --write                       # all tables, into docs/families.md: ten minutes
+  python benchmarks/presets.py --tables sizes                # 15 seconds
+  python benchmarks/presets.py --tables verify --family t5   # a minute for each family, up to 8 GB of memory
+  python benchmarks/presets.py --write                       # all tables, into docs/presets.md: ten minutes
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs/families.md"
-BEGIN, END = "<!-- made by python benchmarks/families.py -->\n", "<!-- end of what it made -->\n"
+DOCUMENT = ROOT / "docs/presets.md"
+BEGIN, END = "<!-- made by python benchmarks/presets.py -->\n", "<!-- end of what it made -->\n"
 TABLES = ("sizes", "verify", "code")
 MARIAN_VOCABULARY = 58_101  # of the model from English to German; other language pairs have other sizes
 
@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="tables to make (default: all)")
     kinds = [family for family, kind in TYPES.items() if kind]
     parser.add_argument("--family", nargs="+", choices=kinds, default=kinds, help="families to compare (default: all)")
-    parser.add_argument("--write", action="store_true", help="write all tables into docs/families.md")
+    parser.add_argument("--write", action="store_true", help="write all tables into docs/presets.md")
     arguments = parser.parse_args()
     whole = (*arguments.tables, *arguments.family) == (*TABLES, *kinds)
     if arguments.write and not whole:
@@ -147,8 +147,8 @@ def sizes_table() -> str:
     rows = []
     for (family, size), (published, source) in PUBLISHED.items():
         config, entries = config_of(family, size, {})
-        stacks = config.model.encoder, config.model.decoder
-        sides = (tuple(getattr(stack, key) for stack in stacks) for key in ("num_layers", "width", "num_heads"))
+        c = config.model
+        sides = ((getattr(c.encoder, key), getattr(c.decoder, key)) for key in ("num_layers", "width", "num_heads"))
         layers, width, heads = (f"{one:,}" if one == other else f"{one:,} / {other:,}" for one, other in sides)
         row = (family, size, layers, width, heads, f"{entries:,}", f"{count(family, size):,}")
         rows.append((*row, published or "—", source or "—"))
@@ -187,8 +187,8 @@ def compare(family: str, size: str) -> Any:
 
     config, entries = config_of(family, size, {"scan_layers": False})
     pad, end, start = getattr(presets, family)(size).special
-    frame = TokenTemplate(SpecialIds(pad=pad, end=end, begin=start, unknown=3), (), (end,), ())
-    vocabulary = ByT5Vocabulary(4, entries, frame, ())  # only its size and special ids are used
+    template = TokenTemplate(SpecialIds(pad=pad, end=end, begin=start, unknown=3), (), (end,), ())
+    vocabulary = ByT5Vocabulary(4, entries, template, ())  # only its size and special ids are used
     scanned = model_of(family, size)
     params = unstack_layers(jax.jit(lambda: unboxed(init_params(scanned, 0)))())
     params = jax.tree.map(perturb, params)
@@ -220,13 +220,13 @@ def perturb(leaf: Any) -> Any:
 
 def code_table() -> str:
     own, reference = ROOT / "flaxformer_lite", package("transformers") / "models"
-    models = [path for path in own.glob("models/**/*.py") if "rnn" not in path.parts and path.stem != "ensemble"]
+    models = [path for path in own.glob("models/**/*.py") if path.parent.name != "rnn" and path.stem != "ensemble"]
     interop = [*own.glob("interop/**/*.py")]
     kinds = [kind for kind in dict.fromkeys(TYPES.values()) if kind]
     modeling = {kind: reference / kind / f"modeling_{kind}.py" for kind in kinds}
     settings = [reference / kind / f"configuration_{kind}.py" for kind in kinds]
     rows = [
-        ("flaxformer_lite: models/ without recurrent ones, with presets", *measured(models)),
+        ("flaxformer_lite: models/ without rnn/, with presets", *measured(models)),
         (
             "flaxformer_lite: interop/ (configs, tensors, tokenizers, generation, verification, CTranslate2)",
             *measured(interop),

@@ -5,28 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.dataclasses import ModelConfig, StackConfig
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.search_from_config import forbidden_ids
 from flaxformer_lite.interop.exporting import TrainedModel
-from flaxformer_lite.models import waves
-from flaxformer_lite.models.attention import NEVER
-from flaxformer_lite.models.halves import Half, decoder_half, encoder_half
+from flaxformer_lite.interop.families.config_map import architecture
+from flaxformer_lite.models.layers.attention import MASKED
+from flaxformer_lite.models.layers.positions import make_positions
 
 _NUM_POSITIONS = 2048  # rows of the table of sinusoidal positions where the config sets no maximum length
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "encoder": ("transformer",),
-    "decoder": ("transformer",),
-    "norm": ("before", "after"),
-    "norms.kind": ("layer", "rms"),
-    "norms.final": ("unless_after",),
-    "positions": ("sinusoidal", "halves", "fairseq", "learned", "relative", "relative_per_layer"),
-    "attention.softcap": (0.0,),
-    "attention.window": (0,),
-    "output.softcap": (0.0,),
+    "kind": ("transformer",),
+    "norm.placement": ("pre", "post"),
+    "norm.unit_offset": (False,),
+    "norm.final": ("unless_post",),
+    "positions.kind": ("sinusoidal", "sinusoidal_concat", "sinusoidal_fairseq", "learned", "relative_bias"),
+    "attention.soft_cap": (0.0,),
+    "attention.sliding_window": (0,),
 }
 
 
@@ -39,25 +38,16 @@ def write_ctranslate2(trained: TrainedModel, target: Path) -> None:
     specs = _import_specs()
     model = trained.config.model
     _check_supported(model)
-    activations = specs.common_spec.Activation
-    shared = {
-        "pre_norm": model.norm == "before",
-        "activation": {
-            "relu": activations.RELU,
-            "gelu": activations.GELU,
-            "gelu_tanh": activations.GELUTanh,
-            "silu": activations.SWISH,
-        }[model.feed_forward.activation],
-        "layernorm_embedding": model.norms.embeddings,
-        "relative_attention_bias": model.positions.startswith("relative"),
-        "ffn_glu": model.feed_forward.gated,
-        "rms_norm": model.norms.kind == "rms",
-    }
     layers = specs.transformer_spec
-    encoder = layers.TransformerEncoderSpec(model.num_layers, model.num_heads, **shared)
-    decoder = layers.TransformerDecoderSpec(model.num_decoder_layers, model.num_decoder_heads, **shared)
-    _set_stack(encoder, "encoder", encoder_half(model), trained)
-    _set_stack(decoder, "decoder", decoder_half(model), trained)
+    encoder, decoder = (
+        make(stack.num_layers, stack.num_heads, **_spec_arguments(stack, specs.common_spec.Activation))
+        for make, stack in (
+            (layers.TransformerEncoderSpec, model.encoder),
+            (layers.TransformerDecoderSpec, model.decoder),
+        )
+    )
+    _set_stack(encoder, "encoder", trained)
+    _set_stack(decoder, "decoder", trained)
     _set_lm_head(decoder, trained)
     spec = layers.TransformerSpec(encoder, decoder)
     source, other = trained.vocabularies
@@ -66,10 +56,22 @@ def write_ctranslate2(trained: TrainedModel, target: Path) -> None:
     _set_special_tokens(spec.config, source, other)
     for name, value in _caller_settings(trained).items():
         spec.config.add_attribute(name, value)
-    spec.config.layer_norm_epsilon = model.norms.epsilon
+    spec.config.layer_norm_epsilon = model.encoder.norm.epsilon
     spec.validate()
     spec.optimize()
     spec.save(str(target))
+
+
+def _spec_arguments(stack: StackConfig, activations: Any) -> dict[str, Any]:
+    names = {"relu": "RELU", "gelu": "GELU", "gelu_tanh": "GELUTanh", "silu": "SWISH"}
+    return {
+        "pre_norm": stack.norm.placement == "pre",
+        "activation": getattr(activations, names[stack.feed_forward.activation]),
+        "layernorm_embedding": stack.norm.embeddings,
+        "relative_attention_bias": stack.positions.kind == "relative_bias",
+        "ffn_glu": stack.feed_forward.gated,
+        "rms_norm": stack.norm.kind == "rms",
+    }
 
 
 def unique_tokens(vocabulary: Vocabulary) -> list[str]:
@@ -95,15 +97,15 @@ def _import_specs() -> Any:
 
 def _check_supported(model: ModelConfig) -> None:
     """Raises ``InputError`` that lists everything CTranslate2 does not support."""
-    problems = []
-    for key, supported in _SUPPORTED.items():
-        value: Any = model
-        for name in key.split("."):
-            value = getattr(value, name)
-        if value not in supported:
-            problems.append(f"config.model.{key}={value!r} (only {', '.join(map(repr, supported))})")
-    heads = (model.num_heads, model.num_key_heads), (model.num_decoder_heads, model.num_decoder_key_heads)
-    problems += [f"{kv_heads} key-value heads beside {own} heads" for own, kv_heads in heads if own != kv_heads]
+    values = architecture(model)
+    supported = {f"{side}.{key}": options for side in ("encoder", "decoder") for key, options in _SUPPORTED.items()}
+    supported |= {f"{side}.num_kv_heads": (values[f"{side}.num_heads"],) for side in ("encoder", "decoder")}
+    supported |= {"decoder.norm.epsilon": (model.encoder.norm.epsilon,), "lm_head.soft_cap": (0.0,)}
+    problems = [
+        f"config.model.{key}={values[key]!r} (only {', '.join(map(repr, options))})"
+        for key, options in supported.items()
+        if values[key] not in options
+    ]
     require(not problems, "config.model", f"CTranslate2 does not support {'; '.join(problems)}")
 
 
@@ -142,42 +144,40 @@ def _caller_settings(trained: TrainedModel) -> dict[str, Any]:
     }
 
 
-def _set_stack(spec: Any, side: str, half: Half, trained: TrainedModel) -> None:
+def _set_stack(spec: Any, side: str, trained: TrainedModel) -> None:
     model, params = trained.config.model, trained.params
+    stack: StackConfig = getattr(model, side)
     separate = side == "encoder" and "source_embedding/table" in params
     embeddings = spec.embeddings[0] if side == "encoder" else spec.embeddings
     vocabulary = trained.vocabularies[side == "decoder"]
     table = _array(params["source_embedding/table" if separate else "target_embedding/table"])
     embeddings.weight = table[: vocabulary.size]
-    spec.scale_embeddings = float(half.width**0.5) if model.embeddings.scale else 1.0
+    spec.scale_embeddings = float(stack.width**0.5) if model.scale_embeddings else 1.0
     if hasattr(spec, "position_encodings"):
-        spec.position_encodings.encodings = _position_table(trained, side, half)
-    if model.norms.embeddings:
+        spec.position_encodings.encodings = _position_table(stack, params, side)
+    if stack.norm.embeddings:
         _set_norm(spec.layernorm_embedding, params, f"{side}/norm_embeddings")
-    if model.norm == "before":
+    if stack.norm.placement == "pre":
         _set_norm(spec.layer_norm, params, f"{side}/norm")
     for number, layer in enumerate(spec.layer):
-        _set_layer(layer, f"{side}/layers_{number}", half, trained)
-        if model.positions.startswith("relative"):
-            owner = f"{side}/layers_{number}" if model.positions == "relative_per_layer" else side
+        _set_layer(layer, f"{side}/layers_{number}", stack, params)
+        if stack.positions.kind == "relative_bias":
+            owner = f"{side}/layers_{number}" if stack.positions.per_layer else side
             layer.self_attention.relative_attention_bias = _array(params[f"{owner}/positions/table"])
-            distance = np.int32(model.position_details.max_distance)
-            layer.self_attention.relative_attention_max_distance = distance
+            layer.self_attention.relative_attention_max_distance = np.int32(stack.positions.max_distance)
 
 
-def _position_table(trained: TrainedModel, side: str, half: Half) -> np.ndarray:
+def _position_table(stack: StackConfig, params: dict[str, Any], side: str) -> np.ndarray:
     """The position embeddings, from position 0."""
-    details = trained.config.model.position_details
-    if trained.config.model.positions == "learned":
-        table = _array(trained.params[f"{side}/positions/vectors/table"])[details.offset :]
-        return table * np.float32(half.width**0.5 if details.scale else 1)
-    positions = np.arange(details.longest or _NUM_POSITIONS) + details.offset
-    return np.asarray(waves.LAYOUTS[trained.config.model.positions](positions, half.width), np.float32)
+    if stack.positions.kind == "learned":
+        table = _array(params[f"{side}/positions/vectors/table"])[stack.positions.offset :]
+        return table * np.float32(stack.width**0.5 if stack.positions.scale else 1)
+    count = stack.positions.max_length or _NUM_POSITIONS
+    module = make_positions(stack, causal=False, max_length=0, weight_init="glorot")
+    return _array(module.apply({}, jnp.zeros((count, stack.width)), np.arange(count, dtype=np.int32)))
 
 
-def _set_layer(spec: Any, path: str, half: Half, trained: TrainedModel) -> None:
-    params = trained.params
-    scalar = trained.config.model.attention.query_scalar
+def _set_layer(spec: Any, path: str, stack: StackConfig, params: dict[str, Any]) -> None:
     for name, spec_name in (("self_attention", "self_attention"), ("cross_attention", "attention")):
         if not hasattr(spec, spec_name) or f"{path}/{name}/query" not in params:
             continue
@@ -192,9 +192,11 @@ def _set_layer(spec: Any, path: str, half: Half, trained: TrainedModel) -> None:
         _set_linear(
             attention.linear[-1], out.reshape(-1, out.shape[-1]).T, _optional(params, f"{path}/{name}/out_bias")
         )
-        attention.queries_scale = float((scalar or half.head_width) ** -0.5)  # its default is width / heads
+        attention.queries_scale = float(
+            (stack.attention.query_pre_attn_scalar or stack.head_size) ** -0.5
+        )  # its default is width / heads
         _set_norm(attention.layer_norm, params, f"{path}/{name}_residual/norm")
-    gated = trained.config.model.feed_forward.gated
+    gated = stack.feed_forward.gated
     _set_dense(spec.ffn.linear_0, params, f"{path}/feed_forward/{'gate' if gated else 'up'}")
     if gated:
         _set_dense(spec.ffn.linear_0_noact, params, f"{path}/feed_forward/up")
@@ -210,10 +212,10 @@ def _set_lm_head(decoder: Any, trained: TrainedModel) -> None:
     bias = np.zeros(size, np.float32) if bias is None else bias[:size].copy()
     never = {special.pad, special.begin} - {special.end}  # as in every search here
     suppressed = {ids[0] for ids in forbidden_ids(trained.config.decode.suppress_tokens, target) if len(ids) == 1}
-    bias[sorted(never | suppressed - {*target.prefix_ids})] = NEVER
+    bias[sorted(never | suppressed - {*target.prefix_ids})] = MASKED
     _set_linear(decoder.projection, weight[:size], bias)
-    if trained.config.model.output.scale:
-        decoder.scale_outputs = float(trained.config.model.decoder_width**-0.5)
+    if trained.config.model.lm_head.scale:
+        decoder.scale_outputs = float(trained.config.model.decoder.width**-0.5)
 
 
 def _projection(params: dict[str, Any], path: str) -> tuple[np.ndarray, np.ndarray | None]:

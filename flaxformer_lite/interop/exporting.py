@@ -23,7 +23,7 @@ from flaxformer_lite.interop.families.family_table import FAMILIES
 from flaxformer_lite.interop.families.name_map import TensorMatch, match_params
 from flaxformer_lite.interop.generation_config import GENERATION_KEYS, write_generation_config
 from flaxformer_lite.interop.safetensors_io import TensorInfo, write_safetensors
-from flaxformer_lite.interop.special_tokens import SpecialTokens
+from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 from flaxformer_lite.interop.tokenizer_export import write_tokenizer
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.sharding.layout import MeshLayout
@@ -84,9 +84,9 @@ def choose_family(trained: TrainedModel) -> str:
       InputError: there is none; the message lists the keys that do not fit the nearest family.
     """
     model = trained.config.model
-    recurrent = [f"config.model.{side}='rnn'" for side in ("encoder", "decoder") if getattr(model, side) == "rnn"]
-    if recurrent:
-        raise InputError(", ".join(recurrent), "all published families are Transformers, without recurrent stacks")
+    kinds = {"encoder": model.encoder.kind, "decoder": model.decoder.kind}
+    if other := [f"config.model.{side}.kind={kind!r}" for side, kind in kinds.items() if kind != "transformer"]:
+        raise InputError(", ".join(other), "in all published families both stacks are Transformers")
     imported_from = _published(trained.work, "config.json").get("model_type")
     problems: dict[str, str] = {}
     for name in [imported_from] if imported_from else list(FAMILIES):
@@ -120,7 +120,7 @@ def write_pretrained(trained: TrainedModel, family: str, target: Path) -> None:
         write_tokenizer(trained.vocabularies, special, target)
 
 
-def make_config_json(trained: TrainedModel, family: str, special: SpecialTokens) -> dict[str, Any]:
+def make_config_json(trained: TrainedModel, family: str, special: SpecialTokenIds) -> dict[str, Any]:
     """The content of config.json; keys of an imported model that are unknown here are kept."""
     kept = {
         key: value
@@ -131,7 +131,7 @@ def make_config_json(trained: TrainedModel, family: str, special: SpecialTokens)
     pad = converted.get("pad_token_id", special.pad)
     require(
         pad == special.pad,
-        f"config.model.position_details.offset={pad + 1}",
+        f"config.model.encoder.positions.offset={pad + 1}",
         f"models of this family number positions from one above the padding id, which is {special.pad} in this "
         "vocabulary",
         f"train with {special.pad + 1}, or export to CTranslate2",
@@ -154,7 +154,7 @@ def make_config_json(trained: TrainedModel, family: str, special: SpecialTokens)
     return dict(sorted(values.items()))
 
 
-def special_tokens_of(trained: TrainedModel) -> SpecialTokens:
+def special_tokens_of(trained: TrainedModel) -> SpecialTokenIds:
     """The special token ids of the target vocabulary."""
     source, target = trained.vocabularies
     special, decode = target.special, trained.config.decode
@@ -162,7 +162,7 @@ def special_tokens_of(trained: TrainedModel) -> SpecialTokens:
     if not isinstance(bos, int):
         bos = (*source.prefix_ids[:1], *target.prefix_ids[:1], special.begin)[0]
     forced_bos = target.prefix_ids[:1] if decode.forced_bos else ()
-    return SpecialTokens(special.pad, special.end, special.begin, bos, forced_bos, end_ids(decode.end_tokens, target))
+    return SpecialTokenIds(special.pad, special.end, special.begin, bos, forced_bos, end_ids(decode.end_tokens, target))
 
 
 def write_weights(trained: TrainedModel, family: str, target: Path) -> None:

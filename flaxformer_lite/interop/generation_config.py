@@ -8,7 +8,7 @@ from typing import Any
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.search_from_config import forbidden_ids
-from flaxformer_lite.interop.special_tokens import SpecialTokens
+from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 
 _FILE = "generation_config.json"
 # Unsupported keys and the values (besides None) at which they have no effect.
@@ -46,7 +46,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _EARLY_STOPPING = {True: "true", False: "false", "never": "never"}
 
 
-def read_generation_config(generation: Mapping[str, Any], special: SpecialTokens, target: Vocabulary) -> dict[str, Any]:
+def read_generation_config(
+    generation: Mapping[str, Any], special: SpecialTokenIds, target: Vocabulary
+) -> dict[str, Any]:
     """The values of ``config.decode`` that differ from its defaults.
 
     Args:
@@ -88,7 +90,7 @@ def read_generation_config(generation: Mapping[str, Any], special: SpecialTokens
     return decode | _max_length(given)
 
 
-def write_generation_config(decode: Mapping[str, Any], special: SpecialTokens, target: Vocabulary) -> dict[str, Any]:
+def write_generation_config(decode: Mapping[str, Any], special: SpecialTokenIds, target: Vocabulary) -> dict[str, Any]:
     """The equivalent generation_config.json, which cannot express a length limit relative to the source."""
     values: dict[str, Any] = {
         "pad_token_id": special.pad,
@@ -165,7 +167,7 @@ def _read_method(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _read_suppressed(
-    given: Mapping[str, Any], special: SpecialTokens, target: Vocabulary
+    given: Mapping[str, Any], special: SpecialTokenIds, target: Vocabulary
 ) -> tuple[tuple[str, ...], list[str]]:
     """The value of ``config.decode.suppress_tokens``, and what cannot be suppressed."""
     ends = {special.eos, *special.extra_eos}

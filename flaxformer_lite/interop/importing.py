@@ -157,7 +157,7 @@ def _find_shared_embeddings(family: Family, weights: TensorReader) -> str:
 def _names_and_shapes(
     family: Family, config: Config, sizes: tuple[int, int]
 ) -> tuple[NameMap, dict[str, tuple[int, ...]]]:
-    params = flatten_dict(param_shapes(make_decoding_model(config, *sizes)), sep="/")
+    params: Any = flatten_dict(param_shapes(make_decoding_model(config, *sizes)), sep="/")
     return family.name_map(config.model), {path: leaf.shape for path, leaf in params.items()}
 
 
@@ -219,8 +219,8 @@ def _make_config(
     values.data.share_vocabulary = share in ("all", "inputs")
     values.data.source_vocabulary.model = str(workdir / "source.vocabulary.json")
     values.data.target_vocabulary.model = str(workdir / "target.vocabulary.json")
-    if values.model.positions == "learned":
-        longest = values.model.position_details.longest
+    if values.model.encoder.positions.kind == "learned":
+        longest = values.model.encoder.positions.max_length
         values.data.max_source_length = min(values.data.max_source_length, longest)
         values.data.max_target_length = min(values.data.max_target_length, longest)
     values.precision.param_dtype = param_dtype

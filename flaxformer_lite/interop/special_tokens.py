@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from flaxformer_lite.errors import InputError
 
 
-class SpecialTokens(NamedTuple):
+class SpecialTokenIds(NamedTuple):
     """Special token ids, as named in ``generation_config.json`` and ``config.json``.
 
     Attributes:
@@ -28,7 +28,7 @@ class SpecialTokens(NamedTuple):
     extra_eos: tuple[int, ...]
 
 
-def read_special_tokens(config: Mapping[str, Any], generation: Mapping[str, Any]) -> SpecialTokens:
+def read_special_tokens(config: Mapping[str, Any], generation: Mapping[str, Any]) -> SpecialTokenIds:
     """The special token ids; ``generation_config.json`` takes precedence over ``config.json``.
 
     Raises:
@@ -45,7 +45,7 @@ def read_special_tokens(config: Mapping[str, Any], generation: Mapping[str, Any]
     (start,), (eos, *extra_eos) = ids_of("decoder_start_token_id", "bos_token_id"), ids_of("eos_token_id")
     forced = generation.get("forced_bos_token_id", config.get("forced_bos_token_id"))
     bos = generation.get("bos_token_id", config.get("bos_token_id"))
-    return SpecialTokens(
+    return SpecialTokenIds(
         pad=ids_of("pad_token_id", "eos_token_id")[0],
         eos=eos,
         decoder_start=start,

@@ -11,7 +11,7 @@ from flaxformer_lite.data.vocabularies.base import UNKNOWN_CHARACTER, Vocabulary
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
 from flaxformer_lite.data.vocabularies.sentencepiece import SentencePieceVocabulary
-from flaxformer_lite.interop.special_tokens import SpecialTokens
+from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 from flaxformer_lite.types import SpecialIds
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ _STRIP_FIRST_SPACE = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 _FUSE = {"type": "Fuse"}
 
 
-def write_tokenizer(vocabularies: tuple[Vocabulary, Vocabulary], special: SpecialTokens, target: Path) -> None:
+def write_tokenizer(vocabularies: tuple[Vocabulary, Vocabulary], special: SpecialTokenIds, target: Path) -> None:
     """Writes tokenizer.json and tokenizer_config.json, or logs why there is no such tokenizer."""
     source, other = vocabularies
     tokenizer = make_tokenizer_json(source)

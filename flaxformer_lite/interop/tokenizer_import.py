@@ -25,7 +25,7 @@ from flaxformer_lite.data.vocabularies.pretrained import (
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.interop import language_codes
 from flaxformer_lite.interop.pretrained_dir import PretrainedDir, download_remedy
-from flaxformer_lite.interop.special_tokens import SpecialTokens
+from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 from flaxformer_lite.types import SpecialIds
 
 _BYT5 = ("<pad>", "</s>", "<unk>")  # before the bytes
@@ -76,7 +76,7 @@ class _Tokens(NamedTuple):
 
 
 def read_vocabularies(
-    directory: PretrainedDir, family: str, special: SpecialTokens, sizes: tuple[int, int], languages: LanguagePair
+    directory: PretrainedDir, family: str, special: SpecialTokenIds, sizes: tuple[int, int], languages: LanguagePair
 ) -> tuple[Vocabulary, Vocabulary]:
     """The source and the target vocabulary.
 
@@ -245,7 +245,7 @@ def _byte_level_bpe(directory: PretrainedDir, settings: dict[str, Any]) -> dict[
     }
 
 
-def _surrounding(tokenizer: _Tokenizer, special: SpecialTokens) -> _Surrounding:
+def _surrounding(tokenizer: _Tokenizer, special: SpecialTokenIds) -> _Surrounding:
     """The ids that the reference adds around a source text, except those of languages."""
     directory, family, kind, _ = tokenizer
     if kind.startswith(("PreTrained", "Tokenizers")) and directory.has("tokenizer.json"):  # the only description of it
@@ -262,7 +262,7 @@ def _make_frames(
     sides: Sequence[_Tokens],
     tokenizer: _Tokenizer,
     surrounding: _Surrounding,
-    special: SpecialTokens,
+    special: SpecialTokenIds,
     languages: LanguagePair,
 ) -> tuple[TokenTemplate, TokenTemplate]:
     """What surrounds the texts of each side."""

@@ -112,7 +112,7 @@ def compare_with_transformers(
     import torch  # pyright: ignore[reportMissingImports]  # of an extra
     import transformers  # pyright: ignore[reportMissingImports]  # of an extra
 
-    reference = _load_reference(path, config.model.output.scale)
+    reference = _load_reference(path, config.model.lm_head.scale)
     source, target = _random_tokens(vocabularies)
     model = make_decoding_model(config, *(vocabulary.size for vocabulary in vocabularies))
     special = vocabularies[1].special
@@ -132,7 +132,7 @@ def compare_with_transformers(
         tolerance=_TOLERANCE[config.precision.dtype],
         compared={
             "reference": f"transformers {transformers.__version__}, torch {torch.__version__}, in float32",
-            "ours": f"jax {jax.__version__}, {config.precision.param_dtype} weights, in {config.precision.dtype}",
+            "converted": f"jax {jax.__version__}, {config.precision.param_dtype} weights, in {config.precision.dtype}",
         },
     )
 

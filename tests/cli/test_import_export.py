@@ -181,7 +181,7 @@ def test_a_model_of_no_family_is_refused(tmp_path, capsys):
     assert "an ensemble cannot be exported" in _fails(capsys, "export", pair, f"--target={tmp_path}/out")
     make_folder(tmp_path / "rnn", micro({"model.decoder.kind": "rnn"}))
     message = _fails(capsys, "export", f"--workdir={tmp_path}/rnn", f"--target={tmp_path}/out")
-    assert "error: config.model.decoder.kind='rnn': all published families are Transformers" in message
+    assert "error: config.model.decoder.kind='rnn': in all published families both stacks are Transformers" in message
     assert not (tmp_path / "out").exists()
 
 

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from flaxformer_lite.models.scanned import layer_by_layer
 
 from flaxformer_lite.config import defaults, parsing
 from flaxformer_lite.interop.families.config_map import share_embeddings
 from flaxformer_lite.interop.families.family_table import FAMILIES
 from flaxformer_lite.interop.families.name_map import TensorMatch, is_unused, match_params
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
+from flaxformer_lite.models.transformer.scan import unstack_layers
 from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Tokens
 from tests.reference import torch, transformers
@@ -72,7 +72,7 @@ def convert(reference: Any) -> ModelPair:
     values.data.share_vocabulary = share in ("all", "inputs")
     values.model.update_from_flattened_dict(family.config_to_model(settings, share))
     model = parsing.from_dict(values.to_dict()).model
-    longest = model.position_details.longest or 64
+    longest = model.encoder.positions.max_length or 64
     own = EncoderDecoder(model, *family.vocab_sizes(settings), longest)
     shapes = {path: x.shape for path, x in flatten_dict(param_shapes(own), sep="/").items()}
     names = family.name_map(model)
@@ -107,7 +107,7 @@ def random_tokens(pair: ModelPair, patterns: Sequence[str], size: int) -> Tokens
     inside = np.array([[mark == "#" for mark in pattern] for pattern in patterns])
     places = np.broadcast_to(np.arange(inside.shape[1]), inside.shape)
     low = 3
-    if by_ids := pair.model.config.positions == "fairseq":
+    if by_ids := pair.model.config.encoder.positions.kind == "sinusoidal_fairseq":
         low, places = pair.reference.config.pad_token_id + 1, inside.cumsum(axis=1) - 1
     ids = np.random.default_rng(size).integers(low, size, inside.shape)
     ids = np.where(inside, ids, low - 1) if by_ids else ids
@@ -163,7 +163,7 @@ def run_model(
 
     run = compiled(jax.value_and_grad(loss_fn, has_aux=True))
     (loss, logits), gradients = run(pair.params, source, target, labels)
-    by_path = {path: np.asarray(x) for path, x in flatten_dict(layer_by_layer(gradients), sep="/").items()}
+    by_path = {path: np.asarray(x) for path, x in flatten_dict(unstack_layers(gradients), sep="/").items()}
     named = {match.tensor: match.layout.to_tensor(by_path[match.param]) for match in pair.matches}
     return Outputs(np.asarray(logits), float(loss), named)
 

@@ -24,30 +24,40 @@ with warnings.catch_warnings():
         "ctranslate2", reason="compares with CTranslate2: pip install -e '.[ctranslate2]'"
     )
 
-_WIDE = {"model.num_decoder_layers": 2, "model.num_layers": 1}
+_DEEP_DECODER = {"model.encoder.num_layers": 1, "model.decoder.num_layers": 2}
 _T5 = {
-    **{"model.positions": "relative", "model.norms.kind": "rms", "model.attention.bias": False},
-    **{"model.attention.query_scalar": 1.0, "model.feed_forward.bias": False, "model.feed_forward.gated": True},
-    **{"model.feed_forward.activation": "gelu_tanh", "model.embeddings.scale": False, "model.output.scale": True},
-    **{"model.head_width": 3, "model.decoder_head_width": 3, "model.position_details.buckets": 8},
-    **{"model.position_details.max_distance": 7, "decode.suppress_tokens": ("h", "c d")},
+    **{"model.encoder.positions.kind": "relative_bias", "model.encoder.norm.kind": "rms"},
+    **{"model.encoder.attention.bias": False, "model.encoder.attention.query_pre_attn_scalar": 1.0},
+    **{"model.encoder.feed_forward.bias": False, "model.encoder.feed_forward.gated": True},
+    **{"model.encoder.feed_forward.activation": "gelu_tanh", "model.scale_embeddings": False},
+    **{"model.lm_head.scale": True, "model.encoder.head_dim": 3, "model.encoder.positions.num_buckets": 8},
+    **{"model.encoder.positions.max_distance": 7, "decode.suppress_tokens": ("h", "c d")},
 }
 _BART = {
-    **{"model.positions": "learned", "model.position_details.offset": 2, "model.norm": "after"},
-    **{"model.norms.embeddings": True, "model.norms.epsilon": 1e-5, "model.feed_forward.activation": "gelu"},
-    **{"model.share_embeddings": "none", "model.output.bias": "always"},
+    **{"model.encoder.positions.kind": "learned", "model.encoder.positions.offset": 2},
+    **{"model.encoder.norm.placement": "post", "model.encoder.norm.embeddings": True},
+    **{"model.encoder.norm.epsilon": 1e-5, "model.encoder.feed_forward.activation": "gelu"},
+    **{"model.share_embeddings": "none", "model.lm_head.bias": "always"},
 }
+_POST = {"model.encoder.norm.placement": "post"}
 _MODELS = {
-    "own, norm before": {"model.position_details.longest": 40},
-    "own, heads of another width": {"model.head_width": 5, "model.decoder_head_width": 3, "model.decoder_width": 24},
-    "own, norm after, learned": {"model.norm": "after", "model.positions": "learned"},
+    "own, pre-norm": {"model.encoder.positions.max_length": 40},
+    "own, different stacks": {
+        **{"model.encoder.head_dim": 5, "model.decoder.head_dim": 3, "model.decoder.width": 24},
+        **{"model.decoder.norm.placement": "post", "model.decoder.positions.kind": "learned"},
+        **{"model.decoder.feed_forward.gated": True, "model.decoder.feed_forward.activation": "silu"},
+    },
+    "own, post-norm, learned": _POST | {"model.encoder.positions.kind": "learned"},
     "t5": _T5,
-    "umt5": _T5 | {"model.positions": "relative_per_layer", "model.output.scale": False},
+    "umt5": _T5 | {"model.encoder.positions.per_layer": True, "model.lm_head.scale": False},
     "bart": _BART,
-    "marian": {"model.positions": "halves", "model.norm": "after", "model.output.bias": "always"},
-    "m2m": {"model.positions": "fairseq", "model.position_details.offset": 2, "decode.forced_bos": True},
+    "marian": _POST | {"model.encoder.positions.kind": "sinusoidal_concat", "model.lm_head.bias": "always"},
+    "m2m": {
+        **{"model.encoder.positions.kind": "sinusoidal_fairseq", "model.encoder.positions.offset": 2},
+        "decode.forced_bos": True,
+    },
 }
-_QUICK = ("own, heads of another width", "t5", "m2m")
+_QUICK = ("own, different stacks", "t5", "m2m")
 _LINES = ["abc", "dgehfia", "jj", "cbadefgh"]
 
 
@@ -74,7 +84,7 @@ def test_outputs_and_scores_are_the_same(tmp_path, kind):
     # It normalizes the probabilities of the tokens that are allowed.
     search |= {"decode.renormalize_logits": True, "decode.early_stopping": "true"}
     limits = {"decode.max_length_ratio": 0.0, "decode.max_length_offset": 8, "decode.batch_size": 4}
-    config = micro(_WIDE | _MODELS[kind] | search | limits)
+    config = micro(_DEEP_DECODER | _MODELS[kind] | search | limits)
     make_folder(tmp_path / "work", config, vocabularies=_VOCABULARIES.get(kind, (LETTERS, LETTERS)))
     (tmp_path / "exported").mkdir()
     write_ctranslate2(exporting.load_trained(tmp_path / "work", "best"), tmp_path / "exported")
@@ -118,10 +128,16 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
 
 
 def test_unsupported_settings_are_listed(tmp_path):
-    config = micro({"model.norm": "around", "model.positions": "rotary", "model.num_key_heads": 1})
+    config = micro(
+        {
+            "model.encoder.norm.placement": "sandwich",
+            "model.decoder.positions.kind": "rotary",
+            "model.encoder.num_kv_heads": 1,
+        }
+    )
     make_folder(tmp_path / "work", config)
     trained = exporting.load_trained(tmp_path / "work", "best")
-    with pytest.raises(
-        InputError, match=r"config\.model\.norm='around' .*; config\.model\.positions='rotary' .*1 key-value heads"
-    ):
+    with pytest.raises(InputError) as raised:
         write_ctranslate2(trained, tmp_path)
+    for problem in ("encoder.norm.placement='sandwich'", "decoder.positions.kind='rotary'", "decoder.num_kv_heads=1"):
+        assert f"config.model.{problem} (only " in str(raised.value)

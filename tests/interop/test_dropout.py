@@ -5,7 +5,7 @@ import itertools
 import jax.numpy as jnp
 import pytest
 
-from flaxformer_lite.models import layers
+from flaxformer_lite.models.layers import dropout
 from tests.interop import model_pairs
 from tests.interop.tiny_models import MODELS
 from tests.reference import torch
@@ -34,12 +34,12 @@ def test_dropout_is_applied_where_the_reference_applies_it(name, monkeypatch):
 
     monkeypatch.setattr(torch.nn.functional, "dropout", reference_dropout)
     monkeypatch.setattr(torch, "rand", lambda shape: torch.tensor(float(next(counters["reference"]) % 2)))
-    monkeypatch.setattr(layers.Dropout, "__call__", lambda self, x, train: scaled(x, self.rate, jnp) if train else x)
+    monkeypatch.setattr(dropout.Dropout, "__call__", lambda self, x, train: scaled(x, self.rate, jnp) if train else x)
 
     def layerdrop(self, before, after, train):
         return before if train and self.rate and next(counters["own"]) % 2 == 0 else after
 
-    monkeypatch.setattr(layers.LayerDropout, "__call__", layerdrop)
+    monkeypatch.setattr(dropout.LayerDrop, "__call__", layerdrop)
     known = MODELS[name].config().to_dict()
     rates = {key: rate for key, rate in _RATES.items() if key in known}
     pair = MODELS[name]._replace(settings=MODELS[name].settings | rates).make_pair()

@@ -61,8 +61,9 @@ def test_missing_config_keys_have_the_references_defaults(kind):
     assert family.vocab_sizes({}) == family.vocab_sizes(full)
     rates = {key: 0.25 for key in full if key.endswith(("dropout", "dropout_rate", "layerdrop"))}
     dropped = {key for key, value in family.config_to_model({**full, **rates}, "all").items() if value == 0.25}
-    last = "layer_dropout" if "encoder_layerdrop" in full else "final_dropout"
-    assert dropped == {"dropout", "attention.dropout", "feed_forward.dropout", last}
+    last = "layerdrop" if "encoder_layerdrop" in full else "final_dropout"
+    keys = ("dropout", "attention.dropout", "feed_forward.dropout", last)
+    assert dropped == {f"{side}.{key}" for side in ("encoder", "decoder") for key in keys}
 
 
 def _settings(config: Any) -> dict[str, Any]:

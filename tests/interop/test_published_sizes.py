@@ -3,13 +3,13 @@
 import jax
 import pytest
 from flax.traverse_util import flatten_dict
-from flaxformer_lite.models.scanned import layer_by_layer
 
 from benchmarks.families import PUBLISHED, TYPES, model_of
 from flaxformer_lite.interop.families.config_map import architecture, check_representable
 from flaxformer_lite.interop.families.family_table import FAMILIES
 from flaxformer_lite.interop.families.name_map import is_unused, match_params
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
+from flaxformer_lite.models.transformer.scan import unstack_layers
 from flaxformer_lite.train_step.state import param_shapes
 from tests.reference import torch, transformers
 
@@ -30,7 +30,7 @@ def test_tensors_equal_the_references(name, size):
     config = model.config
     check_representable(family, config)
     settings = family.model_to_config(architecture(config))
-    special = getattr(families, name)(size).special
+    special = getattr(presets, name)(size).special
     ids = {"pad_token_id": special.pad, "eos_token_id": special.end, "decoder_start_token_id": special.start}
     sides = {"encoder": {"vocab_size": 256_000}, "decoder": {"vocab_size": 256_000}} if kind == "t5gemma" else {}
     settings |= {side: {**settings[side], **values} for side, values in sides.items()}
@@ -40,7 +40,7 @@ def test_tensors_equal_the_references(name, size):
     with torch.device("meta"):
         reference = transformers.AutoModelForSeq2SeqLM.from_config(reference_config)
     shapes = {key: tuple(tensor.shape) for key, tensor in reference.state_dict().items()}
-    params = flatten_dict(jax.eval_shape(layer_by_layer, param_shapes(model)), sep="/")
+    params = flatten_dict(jax.eval_shape(unstack_layers, param_shapes(model)), sep="/")
     names = family.name_map(config)
     matches = match_params(names, {path: leaf.shape for path, leaf in params.items()})
     assert {match.tensor: shapes[match.tensor] for match in matches} == {

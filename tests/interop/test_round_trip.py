@@ -209,7 +209,10 @@ def test_a_conversion_is_verified_or_refused(tmp_path, name, capsys):
     sides = [f"encoder layer {i}" for i in range(3)] + [f"decoder layer {i}" for i in range(2)]
     assert list(found["layers"]) == sides
     assert found["compared"]["reference"].startswith(f"transformers {transformers.__version__}, torch ")
-    assert (found["tolerance"], found["compared"]["ours"].split(", ", 1)[1]) == (1e-3, "float32 weights, in float32")
+    assert (found["tolerance"], found["compared"]["converted"].split(", ", 1)[1]) == (
+        1e-3,
+        "float32 weights, in float32",
+    )
     compared = found["layers"] | {"logits": found["logits"]}
     assert not {name: layer for name, layer in compared.items() if not layer["difference"] < 1e-4 * layer["largest"]}
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flaxformer_lite.models.scanned import side_by_side
 
 from flaxformer_lite.config import defaults
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.config.parsing import from_dict
+from flaxformer_lite.models.transformer.scan import stack_layers
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from tests.interop import model_pairs
@@ -42,7 +42,7 @@ def test_scanned_layers_on_eight_devices_equal_the_reference(name):
         MeshConfig(data=2, fsdp=2, tensor=2), from_dict(defaults.get_config().to_dict()).logical_axis_rules
     )
     shapes = layout.shapes(lambda: _State(jnp.zeros((), jnp.int32), init_params(scanned, 0)))
-    state = _State(jnp.zeros((), jnp.int32), side_by_side(pair.params))
+    state = _State(jnp.zeros((), jnp.int32), stack_layers(pair.params))
     state = jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes))
     divided = [x.sharding for x in jax.tree.leaves(state) if not x.sharding.is_fully_replicated]
     assert len(divided) > len(jax.tree.leaves(state)) / 2

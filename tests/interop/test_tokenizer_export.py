@@ -9,9 +9,9 @@ from flaxformer_lite.config import defaults, parsing
 from flaxformer_lite.data.vocabularies.build import build_vocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
 from flaxformer_lite.interop import exporting
-from flaxformer_lite.interop.special_tokens import SpecialTokens
+from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 from flaxformer_lite.interop.tokenizer_export import write_tokenizer
-from flaxformer_lite.models import families
+from flaxformer_lite.models import presets
 from tests.folders import make_folder
 from tests.interop.tokenizer_files import TEXTS, write
 from tests.micro import micro
@@ -23,7 +23,7 @@ _AWKWARD = (
     *("a  b", " leading", "trailing ", "日本 語", "🎉🎉", "e\u0301 cafe\u0301", "the</s>cat", "<s>x", "\t", " ", "Ж щ"),
     *("▁x", "a▁b", "\u00a0nbsp\u3000wide", "a\u2028b", "it 's . good , n't ?"),
 )
-_SPECIAL = SpecialTokens(pad=0, eos=1, decoder_start=2, bos=2, forced_bos=(), extra_eos=())
+_SPECIAL = SpecialTokenIds(pad=0, eos=1, decoder_start=2, bos=2, forced_bos=(), extra_eos=())
 
 
 def _built(kind, size=0):
@@ -59,9 +59,9 @@ def test_outputs_are_the_same(tmp_path):
         "decode.beam_size": 3,
     }
     settings |= {"decode.max_length_ratio": 0.0, "decode.max_length_offset": 9, "decode.length_penalty": 1.0}
-    sizes = {"width": 16, "decoder_width": 16, "num_heads": 2, "num_key_heads": 2, "num_decoder_heads": 2}
-    sizes |= {"num_decoder_key_heads": 2, "mlp_width": 24, "decoder_mlp_width": 20, "num_layers": 1}
-    architecture = families.marian("base").model | sizes | {"num_decoder_layers": 2}
+    sizes = {"encoder.width": 16, "encoder.num_heads": 2, "encoder.mlp_dim": 24, "decoder.mlp_dim": 20}
+    sizes |= {"encoder.num_layers": 1, "decoder.num_layers": 2}
+    architecture = presets.marian("base").model | sizes
     settings |= {f"model.{key}": value for key, value in architecture.items()}
     make_folder(tmp_path / "work", micro(settings), vocabularies=(vocabulary, vocabulary))
     trained = exporting.load_trained(tmp_path / "work", "best")

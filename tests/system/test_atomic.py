@@ -1,11 +1,11 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes of files and directories."""
 
 import errno
 
 import pytest
 
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.system.atomic import atomic_write
+from flaxformer_lite.system.atomic import atomic_dir, atomic_write, require_free
 
 
 def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
@@ -38,3 +38,24 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
 def test_what_hinders_it_is_named(tmp_path, number, said):
     with pytest.raises(InputError, match=rf"a\.json: .*{said}"), atomic_write(tmp_path / "a.json"):
         raise OSError(number, "so")
+
+
+def test_a_directory_appears_completely_or_not_at_all(tmp_path):
+    path = tmp_path / "new"
+
+    def interrupt():
+        with atomic_dir(path) as partial:
+            (partial / "file").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert list(tmp_path.iterdir()) == []
+    path.mkdir()
+    require_free(path)
+    with atomic_dir(path) as partial:
+        (partial / "file").write_text("whole")
+        assert list(path.iterdir()) == []
+    assert [(path / "file").read_text(), *tmp_path.iterdir()] == ["whole", path]
+    with pytest.raises(InputError, match="new: exists already; choose a new directory"):
+        require_free(path)

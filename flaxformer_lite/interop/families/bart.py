@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 
 from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.interop.families.config_map import Family, KeyRule, Values, check_keys, read_keys, write_keys
+from flaxformer_lite.interop.families.config_map import (
+    Family,
+    KeyRule,
+    Values,
+    check_keys,
+    join_stacks,
+    read_choice,
+    read_keys,
+    split_stacks,
+    write_choice,
+    write_keys,
+)
 from flaxformer_lite.interop.families.name_map import (
     MATRIX,
     ROW,
@@ -22,38 +33,40 @@ from flaxformer_lite.interop.families.name_map import (
     norm_rules,
 )
 
-_RULES = (
-    KeyRule("d_model", 1024, ("width", "decoder_width")),
-    KeyRule("encoder_layers", 12, ("num_layers",)),
-    KeyRule("decoder_layers", 12, ("num_decoder_layers",)),
-    KeyRule("encoder_attention_heads", 16, ("num_heads", "num_key_heads")),
-    KeyRule("decoder_attention_heads", 16, ("num_decoder_heads", "num_decoder_key_heads")),
-    KeyRule("encoder_ffn_dim", 4096, ("mlp_width",)),
-    KeyRule("decoder_ffn_dim", 4096, ("decoder_mlp_width",)),
-    KeyRule("max_position_embeddings", 1024, ("position_details.longest",)),
+_STACK_RULES = (
+    KeyRule("d_model", 1024, ("width",)),
+    KeyRule("max_position_embeddings", 1024, ("positions.max_length",)),
     KeyRule("dropout", 0.1, ("dropout",)),
     KeyRule("attention_dropout", 0.0, ("attention.dropout",)),
     KeyRule("activation_dropout", 0.0, ("feed_forward.dropout",)),
-    KeyRule("scale_embedding", False, ("embeddings.scale",)),
-    KeyRule("encoder_layerdrop", 0.0, ("layer_dropout",)),
 )
-_FIXED = {
-    "head_width": 0,
-    "decoder_head_width": 0,
-    "position_details.scale": False,
-    "norms.kind": "layer",
-    "norms.epsilon": 1e-5,
-    "norms.final": "unless_after",
+_ENCODER_RULES, _DECODER_RULES = (
+    (
+        KeyRule(f"{side}_layers", 12, ("num_layers",)),
+        KeyRule(f"{side}_attention_heads", 16, ("num_heads", "num_kv_heads")),
+        KeyRule(f"{side}_ffn_dim", 4096, ("mlp_dim",)),
+        KeyRule(f"{side}_layerdrop", 0.0, ("layerdrop",)),
+    )
+    for side in ("encoder", "decoder")
+)
+_MODEL_RULES = (KeyRule("scale_embedding", False, ("scale_embeddings",)),)
+_CONVERTED = {rule.published for rule in (*_STACK_RULES, *_ENCODER_RULES, *_DECODER_RULES, *_MODEL_RULES)}
+_STACK = {
+    "kind": "transformer",
+    "head_dim": 0,
+    "final_dropout": 0.0,
+    "positions.scale": False,
+    "norm.kind": "layer",
+    "norm.epsilon": 1e-5,
+    "norm.final": "unless_post",
     "attention.bias": True,
-    "attention.query_scalar": 0.0,
-    "attention.softcap": 0.0,
-    "attention.window": 0,
+    "attention.query_pre_attn_scalar": 0.0,
+    "attention.soft_cap": 0.0,
+    "attention.sliding_window": 0,
     "feed_forward.gated": False,
     "feed_forward.bias": True,
-    "output.scale": False,
-    "output.softcap": 0.0,
-    "final_dropout": 0.0,
 }
+_MODEL = {"lm_head.scale": False, "lm_head.soft_cap": 0.0}
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "swish": "silu", "silu": "silu"}
 _SHARED, _OUTPUT = "model.shared.weight", "lm_head.weight"
 _SOURCE, _TARGET = "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"
@@ -64,12 +77,14 @@ class _Variant(NamedTuple):
     """What distinguishes these families.
 
     Attributes:
-      fixed: values of ``config.model``.
+      stack: values of both stacks.
+      lm_head_bias: the value of ``config.model.lm_head.bias``.
       defaults: of keys that config.json lacks, where they differ from BART's.
       separate_vocabularies: whether source and target may have one each.
     """
 
-    fixed: Mapping[str, Any]
+    stack: Mapping[str, Any]
+    lm_head_bias: str
     defaults: Mapping[str, Any]
     separate_vocabularies: bool
 
@@ -77,33 +92,31 @@ class _Variant(NamedTuple):
         config = {**self.defaults, **config}
         derived = {"vocab_size", "activation_function", "tie_word_embeddings"}
         sides = {"decoder_vocab_size", "share_encoder_decoder_embeddings"} if self.separate_vocabularies else set()
-        layerdrop, layers = config.get("encoder_layerdrop", 0.0), config.get("encoder_layers", 12)
-        fixed = {"decoder_layerdrop": layerdrop, "num_hidden_layers": layers}
-        check_keys(config, {rule.published for rule in _RULES} | derived | sides, fixed)
-        activation = config.get("activation_function", "gelu")
-        if activation not in _ACTIVATIONS:
-            supported = ", ".join(_ACTIVATIONS)
-            raise InputError("config.json", f"activation_function={activation!r} is not supported; {supported} are")
-        values = {**_FIXED, **self.fixed, **read_keys(_RULES, config)}
-        if values["positions"] == "fairseq":  # positions start after the padding id
-            values["position_details.offset"] = config["pad_token_id"] + 1
-        return {**values, "feed_forward.activation": _ACTIVATIONS[activation], "share_embeddings": share}
+        check_keys(config, _CONVERTED | derived | sides, {"num_hidden_layers": config.get("encoder_layers", 12)})
+        activation = read_choice("activation_function", config.get("activation_function", "gelu"), _ACTIVATIONS)
+        stack = {**_STACK, **self.stack, **read_keys(_STACK_RULES, config), "feed_forward.activation": activation}
+        if stack["positions.kind"] == "sinusoidal_fairseq":  # positions start after the padding id
+            stack["positions.offset"] = config["pad_token_id"] + 1
+        encoder, decoder = (stack | read_keys(rules, config) for rules in (_ENCODER_RULES, _DECODER_RULES))
+        model = {**_MODEL, **read_keys(_MODEL_RULES, config), "lm_head.bias": self.lm_head_bias}
+        return join_stacks(encoder, decoder) | model | {"share_embeddings": share}
 
     def model_to_config(self, model: Values) -> Values:
-        activation = next(name for name, own in _ACTIVATIONS.items() if own == model["feed_forward.activation"])
-        share = model["share_embeddings"]
+        (encoder, decoder), share = split_stacks(model), model["share_embeddings"]
         if share == "target" and not self.separate_vocabularies:
             raise InputError("config.model.share_embeddings='target'", "this family shares all embeddings or none")
         values = {
-            **write_keys(_RULES, model),
-            "decoder_layerdrop": model["layer_dropout"],
-            "activation_function": activation,
+            **write_keys(_MODEL_RULES, model),
+            **write_keys(_STACK_RULES, encoder),
+            **write_keys(_ENCODER_RULES, encoder),
+            **write_keys(_DECODER_RULES, decoder),
+            "activation_function": write_choice(encoder["feed_forward.activation"], _ACTIVATIONS),
             "tie_word_embeddings": share in ("all", "target"),
         }
         if self.separate_vocabularies:
             values["share_encoder_decoder_embeddings"] = share in ("all", "inputs")
-        if model["positions"] == "fairseq":
-            values["pad_token_id"] = model["position_details.offset"] - 1
+        if encoder["positions.kind"] == "sinusoidal_fairseq":
+            values["pad_token_id"] = encoder["positions.offset"] - 1
         return values
 
     def vocab_sizes(self, config: Mapping[str, Any]) -> tuple[int, int]:
@@ -137,35 +150,40 @@ def _name_map(model: ModelConfig) -> NameMap:
     aliases = {_SHARED: copies, _TARGET: (_OUTPUT,) if share == "target" else ()}
     # Sinusoidal positions are computed, early files have a version, and shared embeddings are unused where each side
     # has its own.
-    ends = ("version",) if model.positions == "learned" else ("version", *_SINUSOIDS)
+    ends = ("version",) if model.encoder.positions.kind == "learned" else ("version", *_SINUSOIDS)
     unused = [f"model.{side}.{end}" for side in ("encoder", "decoder") for end in ends]
     return NameMap(tuple(rules), aliases, (*unused,) if copies else (*unused, _SHARED))
 
 
-def _family(norm: str, positions: str, fixed: Mapping[str, Any], defaults: Mapping[str, Any]) -> Family:
-    offset = 2 if positions in ("learned", "fairseq") else 0
-    common = {"norm": norm, "positions": positions, "position_details.offset": offset, "norms.embeddings": False}
-    fixed = {**common, "output.bias": "always", **fixed}
-    variant = _Variant(fixed, defaults, "share_encoder_decoder_embeddings" in defaults)
+def _family(
+    placement: str,
+    positions: str,
+    defaults: Mapping[str, Any],
+    norm_embeddings: bool = False,
+    lm_head_bias: str = "always",
+) -> Family:
+    stack = {
+        "norm.placement": placement,
+        "norm.embeddings": norm_embeddings,
+        "positions.kind": positions,
+        "positions.offset": 0 if positions == "sinusoidal_concat" else 2,
+    }
+    variant = _Variant(stack, lm_head_bias, defaults, "share_encoder_decoder_embeddings" in defaults)
     tables = (_SOURCE, _SHARED), (_TARGET, _SHARED), (_OUTPUT, _TARGET, _SHARED)
     return Family(variant.config_to_model, variant.model_to_config, _name_map, tables, variant.vocab_sizes)
 
 
-BART = _family("after", "learned", {"norms.embeddings": True}, {"vocab_size": 50265})
-MBART = _family("before", "learned", {"norms.embeddings": True}, {"vocab_size": 50265})
-MARIAN = _family("after", "halves", {}, {"vocab_size": 58101, "share_encoder_decoder_embeddings": True})
-PEGASUS = _family("before", "halves", {}, {"vocab_size": 50265})
-M2M_100 = _family(
-    norm="before",
-    positions="fairseq",
-    fixed={"output.bias": "never"},
-    defaults={
-        "vocab_size": 128112,
-        "pad_token_id": 1,
-        "encoder_layerdrop": 0.05,
-        "decoder_layerdrop": 0.05,
-        "activation_function": "relu",
-        "attention_dropout": 0.1,
-        "scale_embedding": True,
-    },
-)
+BART = _family("post", "learned", {"vocab_size": 50265}, norm_embeddings=True)
+MBART = _family("pre", "learned", {"vocab_size": 50265}, norm_embeddings=True)
+MARIAN = _family("post", "sinusoidal_concat", {"vocab_size": 58101, "share_encoder_decoder_embeddings": True})
+PEGASUS = _family("pre", "sinusoidal_concat", {"vocab_size": 50265})
+_M2M_100_DEFAULTS = {
+    "vocab_size": 128112,
+    "pad_token_id": 1,
+    "encoder_layerdrop": 0.05,
+    "decoder_layerdrop": 0.05,
+    "activation_function": "relu",
+    "attention_dropout": 0.1,
+    "scale_embedding": True,
+}
+M2M_100 = _family("pre", "sinusoidal_fairseq", _M2M_100_DEFAULTS, lm_head_bias="never")

@@ -14,8 +14,8 @@ from flaxformer_lite.interop.families.name_map import NameMap
 
 Values = dict[str, Any]
 
-# Keys of config.model that are no matter of architecture, or only of recurrent stacks.
-_NOT_ARCHITECTURE = ("remat", "scan_layers", "init", "rnn.", "embeddings.multiple")
+# Keys and groups of config.model that are no matter of architecture, or only of recurrent stacks.
+_NOT_ARCHITECTURE = {"remat", "scan_layers", "init", "vocab_pad_multiple", "rnn", "options"}
 
 # Keys of config.json that do not change what a model computes.
 _IGNORED = """
@@ -38,12 +38,12 @@ IGNORED_KEYS = frozenset(_IGNORED.split())
 
 
 class KeyRule(NamedTuple):
-    """One key of config.json and the keys of ``config.model`` with the same value.
+    """One key of config.json and the keys here with the same value.
 
     Attributes:
       published: the key in config.json.
       default: its value if it is missing there.
-      keys: dotted keys of ``config.model``.
+      keys: dotted keys of a stack (``config.model.encoder`` or ``decoder``) or of ``config.model``.
     """
 
     published: str
@@ -72,7 +72,7 @@ class Family(NamedTuple):
 
 
 def read_keys(rules: Sequence[KeyRule], config: Mapping[str, Any]) -> Values:
-    """The values of ``config.model`` from a config.json.
+    """The values of the rules' keys from a config.json.
 
     Raises:
       InputError: a value has another type than the default; the message lists all of them.
@@ -89,9 +89,39 @@ def read_keys(rules: Sequence[KeyRule], config: Mapping[str, Any]) -> Values:
     return {key: given[rule.published] for rule in rules for key in rule.keys}
 
 
-def write_keys(rules: Sequence[KeyRule], model: Values) -> Values:
-    """The values of config.json; where several keys of ``config.model`` belong to one, that of the first."""
-    return {rule.published: model[rule.keys[0]] for rule in rules}
+def write_keys(rules: Sequence[KeyRule], values: Values) -> Values:
+    """The values of config.json; where a rule has several keys, that of the first."""
+    return {rule.published: values[rule.keys[0]] for rule in rules}
+
+
+def read_choice(key: str, value: Any, choices: Mapping[str, Any]) -> Any:
+    """The value here of one of several names in config.json.
+
+    Raises:
+      InputError: it is none of them.
+    """
+    if value not in choices:
+        raise InputError("config.json", f"{key}={value!r} is not supported; {', '.join(choices)} are")
+    return choices[value]
+
+
+def write_choice(value: Any, choices: Mapping[str, Any]) -> str:
+    """The first name in config.json of a value here."""
+    return next(name for name, own in choices.items() if own == value)
+
+
+def join_stacks(encoder: Values, decoder: Values) -> Values:
+    """Keys of ``config.model`` from those of its two stacks."""
+    return flatten_dict({"encoder": encoder, "decoder": decoder}, sep=".")
+
+
+def split_stacks(model: Values) -> tuple[Values, Values]:
+    """The keys of the encoder and of the decoder, without these names."""
+    encoder, decoder = (
+        {key.removeprefix(prefix): value for key, value in model.items() if key.startswith(prefix)}
+        for prefix in ("encoder.", "decoder.")
+    )
+    return encoder, decoder
 
 
 def share_embeddings(source_is_target: bool, output_is_target: bool) -> str:
@@ -122,17 +152,26 @@ def check_keys(config: Mapping[str, Any], known: Collection[str], fixed: Mapping
 
 
 def architecture(model: ModelConfig) -> Values:
-    """All dotted keys of ``config.model`` that determine the architecture, and their values."""
+    """All dotted keys of ``config.model`` that determine the architecture; a size of 0 is replaced by its meaning."""
     values = flatten_dict(dataclasses.asdict(model), sep=".")
-    return {key: value for key, value in values.items() if not key.startswith(_NOT_ARCHITECTURE)}
+    return _resolve({key: value for key, value in values.items() if not _NOT_ARCHITECTURE & {*key.split(".")}})
 
 
 def check_representable(family: Family, model: ModelConfig) -> None:
     """Raises ``InputError`` that lists all keys in which a model differs from every model of a family."""
     own = architecture(model)
-    family_values = family.config_to_model(family.model_to_config(own), model.share_embeddings)
+    converted = _resolve(family.config_to_model(family.model_to_config(own), model.share_embeddings))
     wrong = [
-        f"config.model.{key}={own[key]!r} (only {value!r})" for key, value in family_values.items() if value != own[key]
+        f"config.model.{key}={own[key]!r} (only {value!r})" for key, value in converted.items() if value != own[key]
     ]
     if wrong:
         raise InputError("config.model", f"this model does not belong to the family: {', '.join(wrong)}")
+
+
+def _resolve(model: Values) -> Values:
+    resolved = dict(model)
+    for stack in ("encoder", "decoder"):
+        heads = model[f"{stack}.num_heads"]
+        resolved[f"{stack}.num_kv_heads"] = model[f"{stack}.num_kv_heads"] or heads
+        resolved[f"{stack}.head_dim"] = model[f"{stack}.head_dim"] or model[f"{stack}.width"] // heads
+    return resolved

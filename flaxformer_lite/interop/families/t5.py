@@ -7,35 +7,46 @@ from typing import Any, NamedTuple
 
 from flaxformer_lite.config.dataclasses import ModelConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.interop.families.config_map import Family, KeyRule, Values, check_keys, read_keys, write_keys
+from flaxformer_lite.interop.families.config_map import (
+    Family,
+    KeyRule,
+    Values,
+    check_keys,
+    join_stacks,
+    read_keys,
+    split_stacks,
+    write_choice,
+    write_keys,
+)
 from flaxformer_lite.interop.families.name_map import MATRIX, NameMap, NameRule, attention_rules
 
-_RULES = (
-    KeyRule("d_model", 512, ("width", "decoder_width")),
-    KeyRule("d_kv", 64, ("head_width", "decoder_head_width")),
-    KeyRule("d_ff", 2048, ("mlp_width", "decoder_mlp_width")),
-    KeyRule("num_layers", 6, ("num_layers",)),
-    KeyRule("num_heads", 8, ("num_heads", "num_key_heads", "num_decoder_heads", "num_decoder_key_heads")),
-    KeyRule("relative_attention_num_buckets", 32, ("position_details.buckets",)),
-    KeyRule("relative_attention_max_distance", 128, ("position_details.max_distance",)),
-    KeyRule("layer_norm_epsilon", 1e-6, ("norms.epsilon",)),
+_STACK_RULES = (
+    KeyRule("d_model", 512, ("width",)),
+    KeyRule("d_kv", 64, ("head_dim",)),
+    KeyRule("d_ff", 2048, ("mlp_dim",)),
+    KeyRule("num_heads", 8, ("num_heads", "num_kv_heads")),
+    KeyRule("relative_attention_num_buckets", 32, ("positions.num_buckets",)),
+    KeyRule("relative_attention_max_distance", 128, ("positions.max_distance",)),
+    KeyRule("layer_norm_epsilon", 1e-6, ("norm.epsilon",)),
     KeyRule("dropout_rate", 0.1, ("dropout", "attention.dropout", "feed_forward.dropout", "final_dropout")),
 )
-_FIXED = {
-    "norm": "before",
-    "norms.kind": "rms",
-    "norms.embeddings": False,
-    "norms.final": "unless_after",
+_ENCODER_RULES = (KeyRule("num_layers", 6, ("num_layers",)),)
+_STACK = {
+    "kind": "transformer",
+    "layerdrop": 0.0,
+    "positions.kind": "relative_bias",
+    "norm.placement": "pre",
+    "norm.kind": "rms",
+    "norm.unit_offset": False,
+    "norm.embeddings": False,
+    "norm.final": "unless_post",
     "attention.bias": False,
-    "attention.query_scalar": 1.0,
-    "attention.softcap": 0.0,
-    "attention.window": 0,
+    "attention.query_pre_attn_scalar": 1.0,
+    "attention.soft_cap": 0.0,
+    "attention.sliding_window": 0,
     "feed_forward.bias": False,
-    "embeddings.scale": False,
-    "output.bias": "never",
-    "output.softcap": 0.0,
-    "layer_dropout": 0.0,
 }
+_MODEL = {"scale_embeddings": False, "lm_head.bias": "never", "lm_head.soft_cap": 0.0}
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu"}
 _SHARED, _OUTPUT = "shared.weight", "lm_head.weight"
 _SOURCE, _TARGET = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
@@ -53,32 +64,33 @@ class _Variant(NamedTuple):
     """What distinguishes these families.
 
     Attributes:
-      positions: the value of ``config.model.positions``.
+      per_layer: whether each layer has its own relative position bias.
       scales_logits: whether logits are scaled, by a config.json.
       defaults: of keys that config.json lacks, where they differ from T5's.
     """
 
-    positions: str
+    per_layer: bool
     scales_logits: Callable[[Mapping[str, Any]], bool]
     defaults: Mapping[str, Any]
 
     def config_to_model(self, config: Mapping[str, Any], share: str) -> Values:
         config = {**self.defaults, **config}
-        known = {rule.published for rule in _RULES} | {"num_decoder_layers", "feed_forward_proj", "vocab_size"}
-        derived = {"tie_word_embeddings", "scale_decoder_outputs", "dense_act_fn", "is_gated_act"}
+        known = {rule.published for rule in (*_STACK_RULES, *_ENCODER_RULES)}
+        derived = {"tie_word_embeddings", "scale_decoder_outputs", "dense_act_fn", "is_gated_act", "feed_forward_proj"}
         layers = config.get("num_layers", 6)
-        check_keys(config, known | derived, {"num_hidden_layers": layers})
+        check_keys(config, known | derived | {"num_decoder_layers", "vocab_size"}, {"num_hidden_layers": layers})
         gated, activation = _feed_forward(config)
-        return {
-            **_FIXED,
-            **read_keys(_RULES, config),
-            "num_decoder_layers": config.get("num_decoder_layers") or layers,
-            "positions": self.positions,
+        stack = {
+            **_STACK,
+            **read_keys(_STACK_RULES, config),
+            "positions.per_layer": self.per_layer,
             "feed_forward.activation": activation,
             "feed_forward.gated": gated,
-            "share_embeddings": share,
-            "output.scale": self.scales_logits(config),
         }
+        encoder = stack | read_keys(_ENCODER_RULES, config)
+        decoder = stack | {"num_layers": config.get("num_decoder_layers") or layers}
+        model = _MODEL | {"share_embeddings": share, "lm_head.scale": self.scales_logits(config)}
+        return join_stacks(encoder, decoder) | model
 
     def vocab_sizes(self, config: Mapping[str, Any]) -> tuple[int, int]:
         return (config.get("vocab_size", self.defaults.get("vocab_size", 32128)),) * 2
@@ -100,15 +112,16 @@ def _feed_forward(config: Mapping[str, Any]) -> tuple[bool, str]:
 
 
 def _model_to_config(model: Values) -> Values:
-    (activation,) = (name for name, own in _ACTIVATIONS.items() if own == model["feed_forward.activation"])
-    gated = model["feed_forward.gated"]
+    encoder, decoder = split_stacks(model)
+    activation, gated = write_choice(encoder["feed_forward.activation"], _ACTIVATIONS), encoder["feed_forward.gated"]
     return {
-        **write_keys(_RULES, model),
-        "num_decoder_layers": model["num_decoder_layers"],
+        **write_keys(_STACK_RULES, encoder),
+        **write_keys(_ENCODER_RULES, encoder),
+        "num_decoder_layers": decoder["num_layers"],
         "feed_forward_proj": f"gated-{activation.removesuffix('_new')}" if gated else activation,
         "dense_act_fn": activation,
         "is_gated_act": gated,
-        "tie_word_embeddings": model["output.scale"],
+        "tie_word_embeddings": model["lm_head.scale"],
     }
 
 
@@ -119,7 +132,7 @@ def _name_map(model: ModelConfig) -> NameMap:
         NameRule(_SOURCE, "source_embedding/table"),
         NameRule(_OUTPUT, "output/kernel", MATRIX),
     ]
-    up = {"wi_0": "gate", "wi_1": "up"} if model.feed_forward.gated else {"wi": "up"}
+    up = {"wi_0": "gate", "wi_1": "up"} if model.encoder.feed_forward.gated else {"wi": "up"}
     for side, sublayers in _SUBLAYERS.items():
         tensor, param = f"{side}.block.{{}}.layer.", f"{side}/layers_{{}}/"
         for sublayer, name in sublayers.items():
@@ -152,6 +165,6 @@ def _family(variant: _Variant) -> Family:
 
 
 _MT5_DEFAULTS = {"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"}
-T5 = _family(_Variant("relative", _t5_scales_logits, {}))
-MT5 = _family(_Variant("relative", lambda config: False, _MT5_DEFAULTS))
-UMT5 = _family(_Variant("relative_per_layer", _t5_scales_logits, _MT5_DEFAULTS))
+T5 = _family(_Variant(False, _t5_scales_logits, {}))
+MT5 = _family(_Variant(False, lambda config: False, _MT5_DEFAULTS))
+UMT5 = _family(_Variant(True, _t5_scales_logits, _MT5_DEFAULTS))
