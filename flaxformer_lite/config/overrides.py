@@ -19,8 +19,8 @@ def load(file: str | None, overrides: Sequence[str]) -> Config:
 
     Args:
       file: what ``--config`` said; None: nothing.
-      overrides: such as ``--config.model.encoder.width=64``; the last one of a key wins, but a key that holds a tuple takes
-        all its values.
+      overrides: such as ``--config.model.encoder.width=64``; the last one of a key wins, but a key that holds a tuple
+        takes all its values.
 
     Raises:
       InputError: the file or an override cannot be used.
