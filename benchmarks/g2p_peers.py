@@ -27,7 +27,7 @@ import flaxformer_lite
 from flaxformer_lite.config.dataclasses import CmudictConfig
 from flaxformer_lite.data import cmudict
 from flaxformer_lite.data.tasks import Examples
-from flaxformer_lite.metrics import scorers
+from flaxformer_lite.metrics.compute import compute_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def phonetisaurus(python: str, train: Examples, words: list[str]) -> list[str]:
 
 def scores(hypotheses: list[str], asked: Examples, start: float) -> dict[str, float]:
     """Error rates in percent, how many words got no pronunciation, and the seconds since the start."""
-    found = scorers.compute(("wer", "per"), hypotheses, asked.references)
+    found = compute_metrics(("wer", "per"), {}, hypotheses, asked.references)
     return found | {"unanswered": hypotheses.count(""), "seconds": round(time.monotonic() - start)}
 
 

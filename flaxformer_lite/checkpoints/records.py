@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.metrics.scorers import lower_is_better
+from flaxformer_lite.metrics.compute import lower_is_better
 
 AVERAGE = "average"  # the folder, among those of the checkpoints, that their mean lies in
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.metrics import scorers
+from flaxformer_lite.metrics import compute as metrics
 
 SEED = "seed"  # the key in which runs of one group differ
 _COSTS = ("objective", "gradient_norm", "data_wait", "peak_memory", "skipped")  # what metrics.py does not compute
@@ -179,8 +179,8 @@ def known_direction(metric: str) -> bool | None:
     """Whether less of a metric is better; None where neither end is known to be, as of a learning rate."""
     name = metric.rpartition("/")[2]
     try:
-        return name in _COSTS or scorers.lower_is_better(name)
-    except ValueError:
+        return name in _COSTS or metrics.lower_is_better(name)
+    except (ValueError, InputError):  # an unknown metric, or one whose module cannot be imported here
         return None
 
 

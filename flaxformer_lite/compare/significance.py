@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from flaxformer_lite.metrics import scorers
+from flaxformer_lite.metrics.error_rates import References, error_counts
+from flaxformer_lite.metrics.sacrebleu import corpus_metric, transpose_references
 
 RESAMPLES = 1000
 _SEED = 12345  # sacreBLEU's own
@@ -34,12 +35,12 @@ class Verdict(NamedTuple):
 
 
 def paired_bootstrap(
-    metric: str, systems: Sequence[Sequence[str]], references: scorers.References, resamples: int = RESAMPLES
+    metric: str, systems: Sequence[Sequence[str]], references: References, resamples: int = RESAMPLES
 ) -> list[Verdict]:
     """Tests each system against the first; BLEU and chrF by sacreBLEU's own test.
 
     Args:
-      metric: one that ``scorers.compute`` knows.
+      metric: one that ``compute_metrics`` knows.
       systems: the hypotheses of each, one for each source.
       references: for each source one or more.
       resamples: how often as many sources as there are are drawn, with replacement, the same for all systems.
@@ -52,24 +53,22 @@ def paired_bootstrap(
 
 
 def _by_sacrebleu(
-    metric: str, systems: Sequence[Sequence[str]], references: scorers.References, resamples: int
+    metric: str, systems: Sequence[Sequence[str]], references: References, resamples: int
 ) -> list[Verdict]:
     from sacrebleu.significance import PairedTest  # here, because sacreBLEU takes 0.2 s to import
 
     named: Any = [(str(i), list(hypotheses)) for i, hypotheses in enumerate(systems)]
-    scorer, ranked = {metric: scorers.corpus_metric(metric)}, scorers.by_rank(references)
+    scorer, ranked = {metric: corpus_metric(metric)}, transpose_references(references)
     _, found = PairedTest(named, scorer, ranked, test_type="bs", n_samples=resamples)()
     results: list[Any] = next(column for heading, column in found.items() if heading != "System")
     p_values = [math.nan, *(result.p_value for result in results[1:])]
     return [Verdict._make(map(float, (r.score, r.mean, r.ci, p))) for r, p in zip(results, p_values, strict=True)]
 
 
-def _by_counts(
-    metric: str, systems: Sequence[Sequence[str]], references: scorers.References, resamples: int
-) -> list[Verdict]:
+def _by_counts(metric: str, systems: Sequence[Sequence[str]], references: References, resamples: int) -> list[Verdict]:
     from sacrebleu.significance import estimate_ci  # here, because sacreBLEU takes 0.2 s to import
 
-    counts = np.array([scorers.counts(metric, hypotheses, references) for hypotheses in systems], np.float64)
+    counts = np.array([error_counts(metric, hypotheses, references) for hypotheses in systems], np.float64)
     scores = _scores(counts.sum(axis=1))
     drawn = _resampled(counts, resamples)
     gaps = np.abs(drawn - drawn[:, :1])

@@ -12,7 +12,7 @@ from flaxformer_lite.compare.runs import Run
 from flaxformer_lite.compare.significance import RESAMPLES, Verdict, paired_bootstrap
 from flaxformer_lite.compare.table import Column, decimals, lay_out
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.metrics import scorers
+from flaxformer_lite.metrics.compute import METRICS
 from flaxformer_lite.monitoring import metric_writer
 
 _SPLITS = ("train", "validation", "test")
@@ -118,7 +118,7 @@ def _check_same(systems: Sequence[System]) -> None:
 
 def _common_metrics(systems: Sequence[System]) -> list[str]:
     named = [system.decodes.settings.get("metrics", {}) for system in systems]
-    return [name for name in scorers.COMPUTED if all(name in of_one for of_one in named)] or ["exact_match"]
+    return [name for name in METRICS if all(name in of_one for of_one in named)] or ["exact_match"]
 
 
 def _missing(absent: Sequence[tuple[Run, str]]) -> str:

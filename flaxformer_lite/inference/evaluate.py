@@ -14,7 +14,7 @@ from flaxformer_lite.data import tasks
 from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.inference.predict import Predictor
-from flaxformer_lite.metrics import scorers
+from flaxformer_lite.metrics.compute import compute_metrics
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.train_step.objective import Sums, label_criterion
@@ -49,7 +49,9 @@ class Decoded(NamedTuple):
 def decode_examples(predictor: Predictor, examples: Examples, decode: DecodeConfig) -> Decoded:
     """Decodes sources and scores them with the metrics that the run's config names."""
     hypotheses = predictor.decode(examples.sources, decode)
-    return Decoded(scorers.compute(predictor.config.eval.metrics, hypotheses, examples.references), hypotheses)
+    config = predictor.config.eval
+    found = compute_metrics(config.metrics, config.metric_options, hypotheses, examples.references)
+    return Decoded(found, hypotheses)
 
 
 class Evaluated(NamedTuple):

@@ -23,7 +23,7 @@ from flaxformer_lite.decoding.base import Query, Search
 from flaxformer_lite.decoding.mbr import by_expected_utility
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.search_from_config import make_search
-from flaxformer_lite.metrics import scorers
+from flaxformer_lite.metrics.compute import UTILITIES
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities
 from flaxformer_lite.sharding.layout import MeshLayout
@@ -213,7 +213,7 @@ class Predictor:
         ]
         if decode.method == "mbr":
             by_text = {prediction.text: prediction for prediction in found}
-            ranked = by_expected_utility([prediction.text for prediction in found], scorers.UTILITIES[decode.utility])
+            ranked = by_expected_utility([prediction.text for prediction in found], UTILITIES[decode.utility])
             found = [by_text[text]._replace(score=utility) for text, utility in ranked]
         return found[: decode.n_best]
 

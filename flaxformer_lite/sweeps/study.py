@@ -20,7 +20,7 @@ from flaxformer_lite.checkpoints.work_dir import what
 from flaxformer_lite.config import parsing
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.metrics.scorers import lower_is_better
+from flaxformer_lite.metrics.compute import lower_is_better
 from flaxformer_lite.sweeps.distributions import Choice, Distribution, Integers, LogUniform, Uniform
 from flaxformer_lite.sweeps.search_space import SearchSpace
 from flaxformer_lite.sweeps.status import Phase, Standing, metric_of

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from flaxformer_lite.metrics.scorers import lower_is_better
+from flaxformer_lite.metrics.compute import lower_is_better
 from flaxformer_lite.sweeps.status import Phase, Standing, metric_of
 from flaxformer_lite.sweeps.suggesters import Source, Standings
 from flaxformer_lite.sweeps.trials import Point

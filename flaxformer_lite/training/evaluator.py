@@ -10,6 +10,7 @@ from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.pipeline import TrainingData
 from flaxformer_lite.inference.evaluate import TeacherForced, decode_examples
 from flaxformer_lite.inference.predict import Predictor
+from flaxformer_lite.metrics.compute import make_metrics
 from flaxformer_lite.monitoring.metric_writer import Report
 from flaxformer_lite.sharding.layout import MeshLayout
 from flaxformer_lite.system.console import format_duration
@@ -21,6 +22,7 @@ class Evaluator:
     """Measures what a run has learned so far, records it, shows samples, draws the curves."""
 
     def __init__(self, config: Config, data: TrainingData, layout: MeshLayout, report: Report):
+        make_metrics(config.eval.metrics, config.eval.metric_options)  # so that errors show up before training
         self._config = config
         self._report = report
         self._predictor = Predictor(config, (data.source_vocabulary, data.target_vocabulary), {}, 0, layout)

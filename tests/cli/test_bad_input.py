@@ -106,7 +106,7 @@ def test_every_example_too_long(capfd):
     [
         (
             {"data.tfds.name": "no_such_data_set"},
-            r"'no_such_data_set' is not prepared as ArrayRecord in .*, nor can be",
+            r"'no_such_data_set': it is not prepared as ArrayRecord in .*, and preparing it failed",
         ),
         ({}, r"config\.data\.tfds\.name='': is not set"),
     ],
@@ -151,7 +151,7 @@ def test_data_sets(changes, message, capfd, tmp_path):
             r"kind='sentencepeace': .* did you mean sentencepiece\?",
         ),
         ("--config.data.target_vocabulary.size=3", r"a character vocabulary has at least 5 entries"),
-        ("--config.data.reverse.alphabet=", r"config\.data\.reverse\.alphabet='' has no letters"),
+        ("--config.data.reverse.alphabet=", r"config\.data\.reverse\.alphabet='': has no letters"),
         ("--config.train.step", r"config\.train\.step: there is no such key"),
         ("--confg.train.steps=3", r"--confg\.train\.steps: there is no such flag"),
     ],

@@ -7,7 +7,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
 from flaxformer_lite.compare.significance import paired_bootstrap
-from flaxformer_lite.metrics import scorers
+from flaxformer_lite.metrics.compute import compute_metrics
 
 
 def _references(count, seed=0):
@@ -29,7 +29,7 @@ def test_scores_are_the_metrics(metric):
     systems = [_system(references, wrong, seed) for seed, wrong in enumerate((0.3, 0.5, 0.1))]
     found = paired_bootstrap(metric, systems, references, resamples=50)
     for verdict, hypotheses in zip(found, systems, strict=True):
-        assert verdict.score == pytest.approx(scorers.compute([metric], hypotheses, references)[metric])
+        assert verdict.score == pytest.approx(compute_metrics([metric], {}, hypotheses, references)[metric])
         assert abs(verdict.mean - verdict.score) < verdict.half_width
     assert math.isnan(found[0].p_value)
 

@@ -6,7 +6,7 @@ from flaxformer_lite.compare import decodes
 from flaxformer_lite.compare.decodes import Decodes
 from flaxformer_lite.compare.significance_table import hold_trial
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.metrics import scorers
+from flaxformer_lite.metrics.compute import compute_metrics
 from tests.compare.made import make_run
 
 REFERENCES = [["a b"], ["c", "d"], ["e f g"], ["h"]] * 5
@@ -18,7 +18,7 @@ def save(tmp_path):
 
     def save_some(run, wrong, name="test", references=REFERENCES, measured=("wer", "per")):
         hypotheses = [these[0] if i % wrong else "x" for i, these in enumerate(references)]
-        settings = {"split": "test", "metrics": {"loss": 1.0} | scorers.compute(measured, hypotheses, references)}
+        settings = {"split": "test", "metrics": {"loss": 1.0} | compute_metrics(measured, {}, hypotheses, references)}
         path = decodes.path_of(tmp_path / run, name)
         path.parent.parent.mkdir(exist_ok=True)
         decodes.save(Decodes(settings, [str(i) for i in range(len(references))], references, hypotheses), path)
