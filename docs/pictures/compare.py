@@ -1,8 +1,8 @@
-r"""The runs that compare.png shows, a sweep of short ones.
+r"""The sweep of short runs that compare.png shows.
 
-These commands make them and it:
+These commands draw it:
 
-  flaxformer-lite sweep --config=configs/tiny.py --sweep=docs/pictures/compare.py --workdir=runs/picture \
+  flaxformer-lite sweep --config=tiny --sweep=docs/pictures/compare.py --workdir=runs/picture \
     --parallel=2 --config.train.steps=600 --config.train.log_every=10 --config.train.eval_every=50 \
     --config.eval.max_examples=200
   flaxformer-lite compare runs/picture --html=runs/picture.html
