@@ -1,19 +1,17 @@
-"""What `flaxformer-lite import` writes into a work folder beside the model and its search: settings to train it on.
+"""Fine-tuning of an imported model: the settings that `flaxformer-lite import` writes beside architecture and decoding.
 
-Fine-tune an imported model on your own text (two parallel files a split, or one .tsv) into a folder of its own:
-
-    flaxformer-lite import --source=downloads/t5-small --workdir=runs/t5
-    flaxformer-lite train --config=runs/t5/config.json --config.train.init_from=runs/t5 --workdir=runs/mine \
-      --config.data.text.train=train.en,train.de --config.data.text.validation=dev.en,dev.de
-
-The learning rate and the number of steps are a beginning, not a recipe; see --config.optim and --config.train.
+Data     your own text: two parallel files for each split, or one .tsv
+Train    flaxformer-lite import --source=downloads/t5-small --workdir=runs/t5
+         flaxformer-lite train --config=runs/t5/config.json --config.train.init_from=runs/t5 --workdir=runs/mine \
+             --config.data.text.train=train.en,train.de --config.data.text.validation=dev.en,dev.de
+Vary     learning rate and steps, which are starting values: --config.optim.learning_rate, --config.train.steps
 """
 
 from flaxformer_lite.config import defaults
 
 
 def get_config():
-    """Base, and what suits weights that are trained already."""
+    """The defaults, with optimizer settings for pretrained weights."""
     config = defaults.get_config()
     config.data.task = "text"
     config.data.source_vocabulary.kind = "saved"
