@@ -1,4 +1,4 @@
-"""Figures of docs/presets.md: sizes of published models, differences from transformers, and lines of code.
+"""Figures of docs/published_models.md: sizes of published models, differences from transformers, and lines of code.
 
 Three tables. Number of parameters of each published size beside the published number, counted from shapes without
 allocating anything. Differences from transformers for the smallest published size of each family with random weights:
@@ -6,9 +6,9 @@ the model is exported, opened by transformers, and compared layer by layer. Line
 two need transformers and PyTorch: pip install -e '.[hf]'.
 
 Examples:
-  python benchmarks/presets.py --tables sizes                # 15 seconds
-  python benchmarks/presets.py --tables verify --family t5   # a minute for each family, up to 8 GB of memory
-  python benchmarks/presets.py --write                       # all tables, into docs/presets.md: ten minutes
+  python benchmarks/families.py --tables sizes                # 15 seconds
+  python benchmarks/families.py --tables verify --family t5   # a minute for each family, up to 8 GB of memory
+  python benchmarks/families.py --write                       # all tables, into docs/published_models.md: ten minutes
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = ROOT / "docs/presets.md"
-BEGIN, END = "<!-- made by python benchmarks/presets.py -->\n", "<!-- end of what it made -->\n"
+DOCUMENT = ROOT / "docs/published_models.md"
+BEGIN, END = "<!-- made by python benchmarks/families.py -->\n", "<!-- end of what it made -->\n"
 TABLES = ("sizes", "verify", "code")
 MARIAN_VOCABULARY = 58_101  # of the model from English to German; other language pairs have other sizes
 
@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="tables to make (default: all)")
     kinds = [family for family, kind in TYPES.items() if kind]
     parser.add_argument("--family", nargs="+", choices=kinds, default=kinds, help="families to compare (default: all)")
-    parser.add_argument("--write", action="store_true", help="write all tables into docs/presets.md")
+    parser.add_argument("--write", action="store_true", help="write all tables into docs/published_models.md")
     arguments = parser.parse_args()
     whole = (*arguments.tables, *arguments.family) == (*TABLES, *kinds)
     if arguments.write and not whole:

@@ -3,7 +3,7 @@
 --format=huggingface writes config.json, generation_config.json, model.safetensors (several with an index above 5 GB)
 and the tokenizer's files, for AutoModelForSeq2SeqLM.from_pretrained(DIR) of transformers.
 --format=ctranslate2 writes a model for ctranslate2.Translator (extra `ctranslate2`); its config.json contains what
-callers must add to tokens, such as languages (docs/families.md has an example).
+callers must add to tokens, such as languages (docs/published_models.md has an example).
 
 Examples:
   flaxformer-lite export --workdir=runs/mine --target=exported

@@ -15,6 +15,7 @@ from tests.docs.documents import blocks, documents, run_bash, script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTS = [path.relative_to(REPOSITORY).as_posix() for path in documents(REPOSITORY)]
+_NEEDS = {"docs/published_models.md": ("ctranslate2", "tokenizers")}  # optional packages of a document's commands
 _RUN_ELSEWHERE = ("docs/extending.md",)  # in test_extending.py
 # Commands that the parsing of a document replaces: each records its arguments and does nothing.
 _RECORDED = ("flaxformer-lite", "pip", "python", "python3", "pytest", "git", "hf", "ruff", "pyright")
@@ -55,6 +56,8 @@ def test_quick_commands_run(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DOCUMENTS if name not in _RUN_ELSEWHERE])
 def test_all_commands_run(name, tmp_path):
+    for package in _NEEDS.get(name, ()):
+        pytest.importorskip(package)
     chosen = [block for block in blocks(REPOSITORY / name) if block.mode in ("quick", "slow", "file")]
     if any(block.mode == "slow" for block in chosen):
         _make_folder(tmp_path)

@@ -21,7 +21,7 @@ def test_it_has_as_many_parameters_as_were_published(family, size):
 
 
 def test_the_document_has_these_sizes(repository):
-    assert sizes_table() in (repository / "docs/families.md").read_text("utf-8")
+    assert sizes_table() in (repository / "docs/published_models.md").read_text("utf-8")
 
 
 def test_an_unknown_size_is_named():
