@@ -67,14 +67,9 @@ class VerificationReport(NamedTuple):
 
 
 def verify(path: Path, config: Config, vocabularies: tuple[Vocabulary, Vocabulary], params: Any, report: Path) -> None:
-    """Compares a model with transformers, logs the result and writes it; only logs that there is no transformers.
+    """Compares as ``compare_with_transformers``, logs the result and writes it to the JSON file ``report``.
 
-    Args:
-      path: see ``compare_with_transformers``.
-      config: see there.
-      vocabularies: see there.
-      params: see there.
-      report: the JSON file to write.
+    Without transformers only a message is logged.
 
     Raises:
       InputError: a difference exceeds the tolerance.

@@ -164,8 +164,7 @@ def _bart_large_cnn(ids: Ids) -> dict[str, Any]:
     search = {"length_penalty": 2.0, "max_length": 14, "min_length": 6, "early_stopping": True, "prefix": " "}
     named = {"architectures": ["BartForConditionalGeneration"], "model_type": "bart", "activation_function": "gelu"}
     newer = {"force_bos_token_to_be_generated": True, "forced_eos_token_id": 2, "scale_embedding": False}
-    # One id less than the tokenizer has.
-    return _bart_base(ids) | search | named | newer | {"vocab_size": ids["size"] - 1}
+    return _bart_base(ids) | search | named | newer | {"vocab_size": ids["size"] - 1}  # one less than the tokenizer
 
 
 def _bart_large_cnn_generation(ids: Ids) -> dict[str, Any]:
