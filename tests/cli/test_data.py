@@ -1,4 +1,4 @@
-"""What the command says of the data is what the data are."""
+"""The description of data: counts, examples as arrays, overlong examples."""
 
 import re
 
@@ -9,7 +9,11 @@ from flaxformer_lite.cli import main as cli
 
 @pytest.fixture
 def flags(repository):
-    return ["data", f"--config={repository / 'configs' / 'base.py'}", "--config.data.reverse.examples=400"]
+    return [
+        "data",
+        f"--config={repository / 'flaxformer_lite' / 'config' / 'defaults.py'}",
+        "--config.data.reverse.examples=400",
+    ]
 
 
 def _lines(capsys, arguments):
@@ -19,7 +23,7 @@ def _lines(capsys, arguments):
     return captured.out.splitlines()
 
 
-def test_it_counts(flags, capsys):
+def test_counts(flags, capsys):
     lines = _lines(capsys, [*flags, "--config.data.max_source_length=8"])
     rows = [re.split(r" {2,}", line.strip()) for line in lines]
     train = next(row for row in rows if row[0] == "train")
@@ -36,26 +40,26 @@ def test_it_counts(flags, capsys):
     assert sum(float(share.removesuffix(" %")) for share in shares) == pytest.approx(100, abs=0.3)
 
 
-def test_it_shows_examples_as_text_and_arrays(flags, capsys):
+def test_examples_as_text_and_arrays(flags, capsys):
     text = "\n".join(_lines(capsys, [*flags, "--examples=2", "--config.data.reverse.alphabet=a b"]))
     shown = re.findall(r"Source  '(.*)'\nTarget  '(.*)'", text)
     assert len(shown) == 2
-    assert re.findall(r"Back to text  '(.*)'\n +'(.*)'", text) == shown
+    assert re.findall(r"Decoded  '(.*)'\n +'(.*)'", text) == shown
     assert all(source[::-1] == target for source, target in shown)
     assert re.search(r"target_in +<begin>.*\n +ids +2 .*\n +segments +1 .*\n +positions +0 ", text)
     assert re.search(r"labels .*<end>.*\n +ids .*\n +weights ", text)
 
 
-def test_it_says_what_becomes_of_an_example_that_is_too_long(flags, capsys):
+def test_truncated_examples(flags, capsys):
     arguments = [*flags, "--examples=1", "--config.data.reverse.min_length=10"]
     arguments += ["--config.data.max_target_length=5", "--config.data.overlength=truncate"]
     text = "\n".join(_lines(capsys, arguments))
     assert "too long with 11 and 11 tokens: truncate" in text
-    source, target = re.search(r"Back to text  '(.*)'\n +'(.*)'", text).groups()
+    source, target = re.search(r"Decoded  '(.*)'\n +'(.*)'", text).groups()
     assert target == source[::-1][:4]
 
 
 @pytest.mark.parametrize("examples", ["-1", "many"])
-def test_a_wrong_number_of_examples(flags, capsys, examples):
+def test_invalid_numbers_of_examples(flags, capsys, examples):
     assert cli.main([*flags, f"--examples={examples}"]) == 2
     assert "--examples" in capsys.readouterr().err
