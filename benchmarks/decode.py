@@ -40,7 +40,7 @@ from flaxformer_lite.decoding.beam_variants import Google
 from flaxformer_lite.decoding.greedy import Greedy
 from flaxformer_lite.inference.predict import search_batch
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.types import SpecialIds, Tokens
 
@@ -86,7 +86,7 @@ def measure(case: Case) -> Measured:
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
     params = layout.init(lambda: init_params(model, seed=0))
     limits = np.full(case.batch, case.target, np.int32)
-    batch = layout.put((random_tokens(case.batch, case.source, size.vocabulary), query(limits)))
+    batch = layout.shard_batch((random_tokens(case.batch, case.source, size.vocabulary), query(limits)))
     search = Greedy() if case.beams == 1 else BeamSearch(case.beams, Google(alpha=0.6))
 
     start = time.perf_counter()

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.format import quiet_orbax
+from flaxformer_lite.checkpoints.format import silence_orbax
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRESS = re.compile(r"step +([\d,]+)/([\d,]+) ")
@@ -122,7 +122,7 @@ def last_checkpoint(workdir: Path) -> dict[str, Any]:
     """All that a checkpoint holds, by name, as bytes."""
     options = ocp.CheckpointManagerOptions(read_only=True)
     folder = (workdir / "checkpoints").absolute()
-    with quiet_orbax(), ocp.CheckpointManager(folder, options=options) as manager:
+    with silence_orbax(), ocp.CheckpointManager(folder, options=options) as manager:
         found: Any = manager.restore(
             manager.latest_step(),
             args=ocp.args.Composite(

@@ -65,8 +65,8 @@ def measure(case: Case) -> Measured:
     config = size.config({"train.batch_size": case.batch, "train.steps": 100_000} | longest | dict(case.changes))
     training = make_training(config, make_model(config, size.vocabulary, size.vocabulary), [])
     layout = make_layout(config)
-    shapes, state = layout.shapes(training.first_state), layout.init(training.first_state)
-    batch = layout.put(random_batch(case, size.vocabulary))
+    shapes, state = layout.shapes(training.init_state), layout.init(training.init_state)
+    batch = layout.shard_batch(random_batch(case, size.vocabulary))
 
     start = time.perf_counter()
     program: Any = layout.compile(training.step, jax.random.key(0), shapes)

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.checkpoints.format import quiet_orbax
-from flaxformer_lite.checkpoints.records import Evaluation
-from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
+from flaxformer_lite.checkpoints.format import silence_orbax
+from flaxformer_lite.checkpoints.listing import Evaluation
+from flaxformer_lite.checkpoints.saving import Checkpoint, Checkpoints
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.vocabularies.base import Vocabulary
@@ -40,12 +40,12 @@ def make_folder(
     folder.save_vocabularies(*vocabularies)
     params = {step: make_params(config, vocabularies, step) for step in steps}
     sign = 1 if config.eval.best_metric == "loss" else -1
-    with quiet_orbax():
+    with silence_orbax():
         checkpoints = Checkpoints(folder.checkpoints, config.train, config.eval.best_metric)
         for step in steps:
             zero = jnp.zeros((), jnp.int32)
             state = TrainState(jnp.asarray(step, jnp.int32), params[step], (zero,), zero, zero)
             history = [Evaluation(s, sign * float(s)) for s in steps if s <= step]
-            checkpoints.save(Saved(state, {"next_index": step}, history, [0.0] * 4))
+            checkpoints.save(Checkpoint(state, {"next_index": step}, history, [0.0] * 4))
         checkpoints.close()
     return params

@@ -9,8 +9,9 @@ import pytest
 
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.inference import predict
-from flaxformer_lite.sharding.layout import MeshLayout, PmapLayout
-from flaxformer_lite.training import distillation, loop, run_state
+from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.training import distillation, loop, setup
 from flaxformer_lite.training.evaluator import Evaluator
 from tests.micro import micro
 from tests.pairs import Pairs
@@ -29,20 +30,20 @@ class Killed(BaseException):
 class PlainEvaluator(Evaluator):
     """Evaluates without compiling anything: by the sum of all parameters."""
 
-    def __init__(self, config, data, layout, report):
-        self._report = report
+    def __init__(self, config, data, layout, writer):
+        self._writer = writer
 
     def __call__(self, step, params):
         value = float(sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(jax.device_get(params))))
-        self._report.write(step, {"eval/exact_match": value})
-        self._report.samples(step, [("abc", "cba", repr(value))])
+        self._writer.write(step, {"eval/exact_match": value})
+        self._writer.write_samples(step, [("abc", "cba", repr(value))])
         return value
 
 
 class Brief(Pairs):
     """What loops train here, whose ways do not depend on the model."""
 
-    reach = 99
+    max_supported_length = 99
 
 
 def make_brief(config, source_size, target_size):
@@ -63,7 +64,7 @@ class Runs:
         for layout in (MeshLayout, PmapLayout):
             self._compile_and_init_once(layout)
         monkeypatch.setattr(loop, "Evaluator", PlainEvaluator)
-        monkeypatch.setattr(run_state, "make_model", make_brief)
+        monkeypatch.setattr(setup, "make_model", make_brief)
         for module in (predict, distillation):
             monkeypatch.setattr(module, "make_decoding_model", make_brief)
         save = Checkpoints.save
@@ -79,9 +80,9 @@ class Runs:
 
         def init_once(self_, make_state):
             if self._program not in _STATES:
-                _STATES[self._program] = jax.device_get(self_.whole(init(self_, make_state)))
+                _STATES[self._program] = jax.device_get(self_.to_global(init(self_, make_state)))
             places = jax.tree.map(lambda array: array.sharding, self_.shapes(make_state))
-            return self_.spread(jax.device_put(_STATES[self._program], places))
+            return self_.to_layout(jax.device_put(_STATES[self._program], places))
 
         self._patch.setattr(layout, "compile", lambda *given: _STEPS.setdefault(self._program, compile_step(*given)))
         self._patch.setattr(layout, "init", init_once)
@@ -91,8 +92,8 @@ class Runs:
         what_is_learned = ("steps", "z_loss", "r_drop", "distill", "ema_decay")
         train = tuple(getattr(config.train, name) for name in what_is_learned)
         where = (config.mesh, config.parallel, jax.device_count())
-        self._program = (config.seed, config.data, config.model, config.optim, train, where, run_state.make_model)
-        return loop.train(config, self.folder / name)
+        self._program = (config.seed, config.data, config.model, config.optim, train, where, setup.make_model)
+        return loop.train(config, self.folder / name).exit_code
 
     def break_off(self, name, place, at, config=None):
         """Starts a run and raises in the method ``place`` of the loop when it is called with step ``at``."""

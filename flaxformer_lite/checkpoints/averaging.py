@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.format import first_sound, quiet_orbax, read, reading, write
-from flaxformer_lite.checkpoints.records import AVERAGE, steps_in
-from flaxformer_lite.checkpoints.restoring import refuse
+from flaxformer_lite.checkpoints.format import first_intact, open_reader, read, silence_orbax, write
+from flaxformer_lite.checkpoints.listing import AVERAGE, steps_in
+from flaxformer_lite.checkpoints.restoring import raise_damaged
 from flaxformer_lite.config.dataclasses import TrainConfig
 from flaxformer_lite.errors import InputError, write_errors_named
 
@@ -38,7 +38,7 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
       InputError: there are not so many in a row, or one of them is damaged.
     """
     sums = [np.zeros(leaf.shape, np.float64) for leaf in jax.tree.leaves(like)]
-    with reading(folder) as manager:
+    with open_reader(folder) as manager:
         there = steps_in(folder)[::-1]
         steps = _in_a_row(there, config)[-last:]
         if len(steps) < last:
@@ -48,7 +48,7 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
                 f"keep_latest={last}"
             )
         for step in steps:
-            found = first_sound([step], partial(read, manager, {"params": like}), partial(refuse, folder))
+            found = first_intact([step], partial(read, manager, {"params": like}), partial(raise_damaged, folder))
             assert found, "or it was refused"
             for total, leaf in zip(sums, jax.tree.leaves(found[1].parts["params"]), strict=True):
                 total += np.asarray(jax.device_get(leaf), np.float64)
@@ -56,7 +56,7 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
     mean = jax.tree.unflatten(jax.tree.structure(like), means)
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     place = (folder / AVERAGE).absolute()
-    with quiet_orbax(), write_errors_named(folder), ocp.CheckpointManager(place, options=options) as manager:
+    with silence_orbax(), write_errors_named(folder), ocp.CheckpointManager(place, options=options) as manager:
         # Under a number of its own, so that the last one is there until this one is whole.
         write(manager, (manager.latest_step() or 0) + 1, {"params": mean}, {"steps": steps})
     return steps

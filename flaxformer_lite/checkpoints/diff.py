@@ -1,4 +1,4 @@
-"""In what two checkpoints differ: how far each parameter has moved, read a few at a time."""
+"""Difference of the parameters of two checkpoints, of which a few are read at a time."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.format import quiet_orbax
-from flaxformer_lite.checkpoints.records import read_record
-from flaxformer_lite.checkpoints.restoring import refuse
+from flaxformer_lite.checkpoints.format import first_line, silence_orbax
+from flaxformer_lite.checkpoints.listing import read_record
+from flaxformer_lite.checkpoints.restoring import raise_damaged
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.hashing import checksum_of, sum_of
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
-_AT_ONCE = 1 << 24  # bytes of each checkpoint in memory, or one array where it alone is more
-_PART = 1 << 20  # elements
+_CHUNK_BYTES = 1 << 24  # of each checkpoint in memory, or one array where that is larger
+_CHUNK_ELEMENTS = 1 << 20  # converted to float64 at a time
 
 
-class Change(NamedTuple):
-    """How far one parameter has moved.
+class ParameterChange(NamedTuple):
+    """The change of one parameter.
 
     Attributes:
-      name: its path, with layers one by one.
+      name: its path, with one subtree per layer.
       shape: of the array.
       relative: ‖after - before‖ / ‖before‖ (L2); infinite where it was 0.
       largest: the largest change of one element.
@@ -41,22 +41,22 @@ class Change(NamedTuple):
     largest: float
 
 
-class Comparison(NamedTuple):
-    """Two checkpoints.
+class CheckpointDiff(NamedTuple):
+    """The difference of two checkpoints.
 
     Attributes:
-      changes: of the parameters that both have in the same shape, those first that moved most.
-      relative: of all of them together.
-      unlike: a line for each parameter that only one has, or in another shape.
+      changes: of the parameters that both have with equal shapes, the largest relative change first.
+      relative: ‖after - before‖ / ‖before‖ of all of them together.
+      unmatched: a line for each parameter that only one has, or with another shape.
     """
 
-    changes: list[Change]
+    changes: list[ParameterChange]
     relative: float
-    unlike: list[str]
+    unmatched: list[str]
 
 
 class _Origin(NamedTuple):
-    """Where a parameter lies: number of the stored array, and which layer of it (-1: all of it)."""
+    """Where a parameter is stored: index of the array, and the layer in it (-1: the whole array)."""
 
     array: int
     layer: int
@@ -64,15 +64,15 @@ class _Origin(NamedTuple):
 
 
 class _Parameters:
-    """The parameters of one checkpoint: their names at once, their values when they are asked for."""
+    """The parameters of one checkpoint: names are read at once, values on demand."""
 
     def __init__(self, folder: Path, step: int):
         self._folder, self._step = folder, step
         self._reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-        self._place = (folder / str(step) / "params").absolute()
-        self._checksum = self._tried(lambda: read_record(folder, step)["checksums"]["params"])
+        self._path = (folder / str(step) / "params").absolute()
+        self._checksum = self._try(lambda: read_record(folder, step)["checksums"]["params"])
         untyped: Any = self._reader
-        self._tree = self._tried(lambda: untyped.metadata(self._place).item_metadata.tree)
+        self._tree = self._try(lambda: untyped.metadata(self._path).item_metadata.tree)
         leaves = jax.tree.leaves_with_path(self._tree)
         self.sizes = [math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for _, leaf in leaves]
         self.origins = {
@@ -80,80 +80,80 @@ class _Parameters:
         }
         self._sums = [0] * len(leaves)
 
-    def read(self, numbers: set[int]) -> dict[int, np.ndarray]:
-        """Some of the stored arrays, by their number."""
+    def read(self, indices: set[int]) -> dict[int, np.ndarray]:
+        """Some of the stored arrays, by index."""
         leaves, structure = jax.tree.flatten(self._tree)
         item = [
-            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if i in numbers else ocp.PLACEHOLDER
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if i in indices else ocp.PLACEHOLDER
             for i, leaf in enumerate(leaves)
         ]
-        how = [ocp.RestoreArgs(restore_type=np.ndarray)] * len(leaves)
-        wanted = ocp.args.PyTreeRestore(item=structure.unflatten(item), restore_args=structure.unflatten(how))
-        found = self._tried(lambda: jax.tree.leaves(self._reader.restore(self._place, args=wanted)))
-        arrays = {i: found[i] for i in numbers}
+        as_numpy = [ocp.RestoreArgs(restore_type=np.ndarray)] * len(leaves)
+        wanted = ocp.args.PyTreeRestore(item=structure.unflatten(item), restore_args=structure.unflatten(as_numpy))
+        found = self._try(lambda: jax.tree.leaves(self._reader.restore(self._path, args=wanted)))
+        arrays = {i: found[i] for i in indices}
         for i, array in arrays.items():
             self._sums[i] = sum_of(array)
         return arrays
 
     def verify(self) -> None:
-        """Refuses a damaged checkpoint; after every array has been read."""
+        """Raises where the checkpoint is damaged; called after every array has been read."""
         if checksum_of(self._sums) != self._checksum:
-            refuse(self._folder, self._step, "the parameters do not match their checksum")
+            raise_damaged(self._folder, self._step, "the parameters do not match their checksum")
 
-    def _tried(self, act: Callable[[], Found]) -> Found:
+    def _try(self, function: Callable[[], T]) -> T:
         try:
-            return act()
-        except Exception as error:  # whatever a damaged file makes its reader raise
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        gc.collect()  # what was left unfinished complains when it is collected: now, while nobody hears it
-        refuse(self._folder, self._step, why)
+            return function()
+        except Exception as error:  # any exception that a damaged file causes
+            reason = first_line(error)
+        gc.collect()  # destructors of the failed read report errors: here, while Orbax is silenced
+        raise_damaged(self._folder, self._step, reason)
 
 
-def compare(before: tuple[Path, int], after: tuple[Path, int]) -> Comparison:
-    """Compares the parameters of two checkpoints, with layers one by one or side by side in either.
+def diff_checkpoints(before: tuple[Path, int], after: tuple[Path, int]) -> CheckpointDiff:
+    """The difference of two checkpoints, each with stacked or separate layers.
 
-    It is the parameters themselves, also where a run keeps a moving average of them.
+    It compares the parameters themselves, also where a run keeps a moving average of them.
 
     Args:
-      before: folder of checkpoints, and the number of one in it.
-      after: alike.
+      before: directory of checkpoints and step of the first one.
+      after: those of the second one.
 
     Raises:
       InputError: one is damaged, or they have no parameter in common.
     """
-    with quiet_orbax():
+    with silence_orbax():
         sides = (_Parameters(*before), _Parameters(*after))
         changes, squares = [], np.zeros(2)
-        for names in _portions(sides):
+        for names in _chunks(sides):
             arrays = [side.read({side.origins[name].array for name in names if name in side.origins}) for side in sides]
-            for name in filter(lambda name: _alike(sides, name), names):
+            for name in filter(lambda name: _match(sides, name), names):
                 old, new = (_value(side.origins[name], read) for side, read in zip(sides, arrays, strict=True))
                 moved, base, largest = _measure(old, new)
                 squares += moved, base
-                changes.append(Change(name, old.shape, _ratio(moved, base), largest))
+                changes.append(ParameterChange(name, old.shape, _ratio(moved, base), largest))
         for side in sides:
             side.verify()
     if not changes:
-        raise InputError(f"{before[0]} and {after[0]} have no parameter in common; are they runs of one model?")
+        raise InputError(f"{before[0]} and {after[0]}", "have no parameter in common", "are they runs of one model?")
     changes.sort(key=lambda change: (-change.relative, -change.largest, change.name))
-    return Comparison(changes, _ratio(*squares), _unlike(sides, (before, after)))
+    return CheckpointDiff(changes, _ratio(*squares), _unmatched(sides, (before, after)))
 
 
-def _portions(sides: Sequence[_Parameters]) -> Iterator[list[str]]:
-    """All names, a few at a time; a stored array in which many layers lie is asked for once."""
-    names = sorted({name for side in sides for name in side.origins}, key=_as_if_side_by_side)
-    portion: list[str] = []
+def _chunks(sides: Sequence[_Parameters]) -> Iterator[list[str]]:
+    """All names in chunks; an array of stacked layers is read once."""
+    names = sorted({name for side in sides for name in side.origins}, key=_stacked_order)
+    chunk: list[str] = []
     needed: list[set[int]] = [set(), set()]
     for name in names:
         wanted = [{side.origins[name].array} if name in side.origins else set() for side in sides]
         held = [sum(side.sizes[i] for i in have | want) for side, have, want in zip(sides, needed, wanted, strict=True)]
         shared = any(have & want for have, want in zip(needed, wanted, strict=True))
-        if portion and not shared and max(held) > _AT_ONCE:
-            yield portion
-            portion, needed = [], [set(), set()]
-        portion.append(name)
+        if chunk and not shared and max(held) > _CHUNK_BYTES:
+            yield chunk
+            chunk, needed = [], [set(), set()]
+        chunk.append(name)
         needed = [have | want for have, want in zip(needed, wanted, strict=True)]
-    yield portion
+    yield chunk
 
 
 def _origins(number: int, path: Sequence[Any], shape: tuple[int, ...]) -> Iterator[tuple[str, _Origin]]:
@@ -161,9 +161,9 @@ def _origins(number: int, path: Sequence[Any], shape: tuple[int, ...]) -> Iterat
     if "layers" not in parts:
         yield "/".join(parts), _Origin(number, -1, tuple(shape))
         return
-    place = parts.index("layers")
+    index = parts.index("layers")
     for layer in range(shape[0]):
-        name = "/".join([*parts[:place], f"layers_{layer}", *parts[place + 1 :]])
+        name = "/".join([*parts[:index], f"layers_{layer}", *parts[index + 1 :]])
         yield name, _Origin(number, layer, tuple(shape[1:]))
 
 
@@ -173,10 +173,12 @@ def _value(origin: _Origin, arrays: dict[int, np.ndarray]) -> np.ndarray:
 
 
 def _measure(old: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
-    """Σ (new - old)², Σ old² and the largest |new - old|, in float64, of which a part is made at a time."""
+    """Σ (new - old)², Σ old² and the largest |new - old|, in float64."""
     moved = base = largest = 0.0
-    for start in range(0, old.size, _PART):
-        before, after = (np.asarray(array.reshape(-1)[start : start + _PART], np.float64) for array in (old, new))
+    for start in range(0, old.size, _CHUNK_ELEMENTS):
+        before, after = (
+            np.asarray(array.reshape(-1)[start : start + _CHUNK_ELEMENTS], np.float64) for array in (old, new)
+        )
         difference = after - before
         moved += float(difference @ difference)
         base += float(before @ before)
@@ -184,18 +186,18 @@ def _measure(old: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:
     return moved, base, largest
 
 
-def _as_if_side_by_side(name: str) -> tuple[str, int]:
+def _stacked_order(name: str) -> tuple[str, int]:
     layer = re.search(r"layers_(\d+)", name)
     return re.sub(r"layers_\d+", "layers", name, count=1), int(layer[1]) if layer else 0
 
 
-def _alike(sides: Sequence[_Parameters], name: str) -> bool:
+def _match(sides: Sequence[_Parameters], name: str) -> bool:
     left, right = (side.origins.get(name) for side in sides)
     return left is not None and right is not None and left.shape == right.shape
 
 
-def _unlike(sides: Sequence[_Parameters], places: Sequence[tuple[Path, int]]) -> list[str]:
-    labels = [folder / str(step) for folder, step in places]
+def _unmatched(sides: Sequence[_Parameters], checkpoints: Sequence[tuple[Path, int]]) -> list[str]:
+    labels = [folder / str(step) for folder, step in checkpoints]
     lines = []
     for name in sorted({name for side in sides for name in side.origins}):
         shapes = [side.origins[name].shape if name in side.origins else None for side in sides]

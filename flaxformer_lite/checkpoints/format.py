@@ -1,6 +1,6 @@
-"""What lies in a checkpoint: arrays and a record, written and read by Orbax, and known to be as they were.
+"""Checkpoint format: arrays and a record, read and written by Orbax, with checksums.
 
-Orbax reads an array with a flipped byte as if nothing were wrong, so checksums lie beside the arrays.
+Orbax reads an array with a flipped bit without an error, so the record has a checksum of each part.
 """
 
 from __future__ import annotations
@@ -19,137 +19,144 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.layer_layout import are_side_by_side, brought_into, in_form
-from flaxformer_lite.checkpoints.records import check_folder, read_record, steps_in
+from flaxformer_lite.checkpoints.layer_layout import is_stacked, shapes_in_layout, to_layout_of
+from flaxformer_lite.checkpoints.listing import check_folder, read_record, steps_in
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.hashing import checksum
 from flaxformer_lite.system import multihost
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
-_NAMES = {
+_PART_NAMES = {
     "params": "parameters",
     "ema": "parameters' moving average",
-    "training": "optimizer's moments",
+    "training": "optimizer state",
 }
 
 
-class Stored(NamedTuple):
-    """What was read of a checkpoint.
+class StoredCheckpoint(NamedTuple):
+    """A checkpoint as it was read.
 
     Attributes:
       parts: arrays by the name of their part.
-      run: the record beside them.
-      checksums: what the parts should come to.
-      like: the parts as they were asked for.
+      record: the JSON record beside them.
+      checksums: the expected checksum of each part.
+      like: shapes and shardings of the parts that were asked for.
     """
 
     parts: dict[str, Any]
-    run: dict[str, Any]
+    record: dict[str, Any]
     checksums: dict[str, int]
     like: dict[str, Any]
 
     def verify(self) -> None:
-        """Raises where an array is not as it was saved. All processes must come here: each has but its own parts."""
+        """Raises where an array is not as it was saved. All processes must call it: each has only its shards."""
         for name, tree in self.parts.items():
-            _compare(self.checksums[name], checksum(tree), _NAMES[name])
+            _compare(self.checksums[name], checksum(tree), _PART_NAMES[name])
 
-    def as_asked(self) -> Stored:
-        """The same, with the layers in the form that was asked for."""
-        return self._replace(parts={name: brought_into(self.like[name], tree) for name, tree in self.parts.items()})
+    def in_requested_layout(self) -> StoredCheckpoint:
+        """The same checkpoint, with layers as in ``like``."""
+        return self._replace(parts={name: to_layout_of(self.like[name], tree) for name, tree in self.parts.items()})
 
 
-def write(manager: ocp.CheckpointManager, step: int, parts: dict[str, Any], run: dict[str, Any]) -> None:
-    """Begins to write a checkpoint; of several processes, each its own part of the arrays."""
-    scanned = any(are_side_by_side(tree) for tree in parts.values())
-    run = run | {"scanned": scanned, "shapes": {name: _checksum_of_shapes(tree) for name, tree in parts.items()}}
-    checksums = {name: checksum(tree) for name, tree in parts.items()} | {"run": _checksum_of_text(run)}
+def write(manager: ocp.CheckpointManager, step: int, parts: dict[str, Any], record: dict[str, Any]) -> None:
+    """Starts to write a checkpoint; each of several processes writes its own shards."""
+    scanned = any(is_stacked(tree) for tree in parts.values())
+    record = record | {"scanned": scanned, "shapes": {name: _checksum_of_shapes(tree) for name, tree in parts.items()}}
+    checksums = {name: checksum(tree) for name, tree in parts.items()} | {"run": _checksum_of_json(record)}
     arrays = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
-    record = ocp.args.JsonSave(run | {"checksums": checksums})
-    with jax.transfer_guard("allow"):  # Orbax has processes wait for one another with small arrays
-        manager.save(step, args=ocp.args.Composite(**arrays, run=record))
+    with jax.transfer_guard("allow"):  # Orbax synchronizes processes by small arrays
+        run = ocp.args.JsonSave(record | {"checksums": checksums})
+        manager.save(step, args=ocp.args.Composite(**arrays, run=run))
 
 
-def read(manager: ocp.CheckpointManager, like: dict[str, Any], step: int) -> Stored:
-    """Some parts of a checkpoint and its record, in the form that the layers were saved in."""
-    run = read_record(Path(manager.directory), step)
-    checksums = run.pop("checksums")
-    _compare(checksums["run"], _checksum_of_text(run), "run's record")
-    stored = {name: in_form(tree, run["scanned"]) for name, tree in like.items()}
+def read(manager: ocp.CheckpointManager, like: dict[str, Any], step: int) -> StoredCheckpoint:
+    """Reads some parts of a checkpoint and its record, with layers as they were saved."""
+    record = read_record(Path(manager.directory), step)
+    checksums = record.pop("checksums")
+    _compare(checksums["run"], _checksum_of_json(record), "run's record")
+    stored = {name: shapes_in_layout(tree, record["scanned"]) for name, tree in like.items()}
     for name, tree in stored.items():
-        if tree != like[name] and _checksum_of_shapes(tree) != run["shapes"][name]:
+        if tree != like[name] and _checksum_of_shapes(tree) != record["shapes"][name]:
             raise InputError(
-                f"config.model.scan_layers: the {_NAMES[name]} of step {step} cannot be brought from one form into the "
-                "other: not every optimizer keeps them layer by layer; go on with the value that the run began with"
+                "config.model.scan_layers",
+                f"the {_PART_NAMES[name]} of step {step} cannot be converted between stacked and separate layers: not "
+                "every optimizer keeps its state per layer",
+                "resume with the value that the run began with",
             )
     arrays = {name: ocp.args.StandardRestore(tree) for name, tree in stored.items()}
     found: Any = manager.restore(step, args=ocp.args.Composite(**arrays))
-    return Stored({name: found[name] for name in like}, run, checksums, like)
+    return StoredCheckpoint({name: found[name] for name in like}, record, checksums, like)
 
 
 @contextlib.contextmanager
-def reading(folder: Path, largest: int = 10**10) -> Iterator[ocp.CheckpointManager]:
-    """Orbax's view of a folder of checkpoints, to read from; each process has its own.
+def open_reader(folder: Path, largest: int = 10**10) -> Iterator[ocp.CheckpointManager]:
+    """Orbax's manager of a directory of checkpoints, for reading; each process has its own.
 
     Args:
       folder: of the checkpoints.
-      largest: bytes of the largest array. Each is held twice while it is read, so many bytes of them at a time.
+      largest: bytes of the largest array. Reading holds two copies of each array, of so many bytes at a time.
 
     Raises:
-      InputError: there is no such folder.
+      InputError: there is no such directory.
     """
     check_folder(folder)
-    alone = multihost.process_index()  # each process reads for itself: one that fails must not leave the others waiting
+    own = multihost.process_index()  # each process reads by itself, so that one that fails does not block the others
     options = ocp.CheckpointManagerOptions(
         read_only=True,
         save_interval_steps=0,
         create=False,
-        multiprocessing_options=ocp.options.MultiprocessingOptions(alone, {alone}, f"reader{alone}"),
+        multiprocessing_options=ocp.options.MultiprocessingOptions(own, {own}, f"reader{own}"),
     )
     handlers = {
         name: ocp.StandardCheckpointHandler(restore_concurrent_gb=max(1.01 * largest, 2**24) / 10**9)  # pyright: ignore[reportArgumentType]
-        for name in _NAMES
+        for name in _PART_NAMES
     }
-    place = folder.absolute()
-    with quiet_orbax(), ocp.CheckpointManager(place, options=options, item_handlers=handlers) as manager:
+    path = folder.absolute()
+    with silence_orbax(), ocp.CheckpointManager(path, options=options, item_handlers=handlers) as manager:
         yield manager
 
 
-def first_sound(
-    steps: Sequence[int], read: Callable[[int], Stored], damaged: Callable[[int, str], None]
-) -> tuple[int, Stored] | None:
-    """The first of these checkpoints that every process can read; ``damaged`` is told of each before it, and why."""
+def first_intact(
+    steps: Sequence[int], read: Callable[[int], StoredCheckpoint], on_damage: Callable[[int, str], None]
+) -> tuple[int, StoredCheckpoint] | None:
+    """The first of these checkpoints that every process can read; ``on_damage(step, reason)`` for each before it."""
     for step in steps:
-        found, why = _tried(partial(read, step))
-        if found and not why:
-            _, why = _tried(found.verify)
-            if not why:
-                return step, found.as_asked()
-        gc.collect()  # what was left unfinished complains when it is collected: now, while nobody hears it
-        damaged(step, why)
+        found, reason = _try_on_all(partial(read, step))
+        if found and not reason:
+            _, reason = _try_on_all(found.verify)
+            if not reason:
+                return step, found.in_requested_layout()
+        gc.collect()  # destructors of the failed read report errors: here, while Orbax is silenced
+        on_damage(step, reason)
     return None
 
 
-def _tried(act: Callable[[], Found]) -> tuple[Found | None, str]:
-    """What ``act`` gives, and what went wrong with it in any process, in a few words."""
-    found, why = None, ""
+def _try_on_all(function: Callable[[], T]) -> tuple[T | None, str]:
+    """The result of ``function``, and the reason why it failed in any process; "" where it succeeded in all."""
+    result, reason = None, ""
     try:
-        found = act()
+        result = function()
     except InputError:
         raise
-    except Exception as error:  # whatever a damaged file makes its reader raise
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return found, next(filter(None, multihost.all_gather_json(why)), "")
+    except Exception as error:  # any exception that a damaged file causes
+        reason = first_line(error)
+    return result, next(filter(None, multihost.all_gather_json(reason)), "")
 
 
-def steps_of(folder: Path) -> list[int]:
-    """The steps of all checkpoints, the newest first; as the first process sees them, where there are several."""
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, shortened; its type where there is no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of all checkpoints, the newest first; of several processes, as the primary one sees them."""
     return multihost.all_gather_json(steps_in(folder))[0]
 
 
 @contextlib.contextmanager
-def quiet_orbax() -> Iterator[None]:
-    """Keeps Orbax, and what it leaves unfinished where it fails, from telling people so: failures are raised anyway."""
+def silence_orbax() -> Iterator[None]:
+    """Suppresses messages of Orbax and of unfinished operations after a failure; failures are raised anyway."""
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, hook = [logger.level for logger in loggers], sys.unraisablehook
     for logger in loggers:
@@ -164,13 +171,13 @@ def quiet_orbax() -> Iterator[None]:
 
 
 def _checksum_of_shapes(tree: Any) -> int:
-    return _checksum_of_text([leaf.shape for leaf in jax.tree.leaves(tree)])
+    return _checksum_of_json([leaf.shape for leaf in jax.tree.leaves(tree)])
 
 
-def _checksum_of_text(values: Any) -> int:
+def _checksum_of_json(values: Any) -> int:
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
-def _compare(kept: int, found: int, what: str) -> None:
-    if kept != found:
-        raise ValueError(f"the {what} do not match their checksum")
+def _compare(expected: int, actual: int, name: str) -> None:
+    if expected != actual:
+        raise ValueError(f"the {name} do not match their checksum")

@@ -1,4 +1,4 @@
-"""The parameters of one checkpoint, for what decodes."""
+"""Restores the parameters of one checkpoint for decoding."""
 
 from __future__ import annotations
 
@@ -11,106 +11,102 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.format import Stored, first_sound, read, reading, steps_of
-from flaxformer_lite.checkpoints.records import AVERAGE, best_first, check_folder, read_history, read_record
-from flaxformer_lite.errors import InputError
+from flaxformer_lite.checkpoints.format import StoredCheckpoint, checkpoint_steps, first_intact, open_reader, read
+from flaxformer_lite.checkpoints.listing import AVERAGE, best_first, check_folder, read_history, read_record
+from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.system import multihost
 
 logger = logging.getLogger(__name__)
 
 
 def find(folder: Path, which: str | int, metric: str) -> tuple[Path, int]:
-    """The folder and the number in it of one checkpoint, which may be damaged; the arguments are ``restore_params``'.
+    """The directory of one checkpoint, which may be damaged, and its number there; arguments as in ``restore_params``.
 
     Raises:
       InputError: there is no such checkpoint.
     """
-    place = _average_in(folder) if which == "average" else folder
-    check_folder(place)
-    steps = _order(place, "latest" if which == "average" else which, metric)
-    if not steps:
-        raise InputError(f"{place}: there are no checkpoints yet")
-    return place, steps[0]
+    path = _average_in(folder) if which == "average" else folder
+    check_folder(path)
+    steps = _candidates(path, "latest" if which == "average" else which, metric)
+    require(bool(steps), str(path), "there are no checkpoints yet")
+    return path, steps[0]
 
 
 def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tuple[int, Any]:
-    """Step and parameters of one checkpoint: their moving average, where the run keeps one.
+    """Step and parameters of one checkpoint: the moving average of the parameters, where the run keeps one.
 
     Args:
       folder: the checkpoints of a run.
-      which: ``best`` by the metric (the latest, where nothing has been evaluated), ``latest``, a step, or ``average``,
-        what ``save_average`` made (its step is that of the last checkpoint in it). Where best or latest is damaged,
-        that is said and the next one taken.
+      which: ``best`` by the metric (the latest, where none was evaluated), ``latest``, a step, or ``average``, the
+        result of ``save_average``, whose step is that of the last checkpoint in it. Instead of a damaged best or latest
+        checkpoint the next one is restored, with a message.
       metric: by which the run was evaluated.
-      like: parameters as ``jax.ShapeDtypeStruct`` with shardings: where they shall be.
+      like: parameters as ``jax.ShapeDtypeStruct`` with shardings.
 
     Raises:
-      InputError: there is no such checkpoint, or none that is sound.
+      InputError: there is no such checkpoint, or no intact one.
     """
     if which == "average":
         return _restore_average(folder, like)
-    with reading(folder, _largest(like)) as manager:
+    largest = max(4 * leaf.size for leaf in jax.tree.leaves(like))  # moving averages are float32
+    with open_reader(folder, largest) as manager:
 
-        def pass_over(step: int, why: str) -> None:
+        def skip(step: int, reason: str) -> None:
             if step == which:
-                refuse(folder, step, why)
-            logger.info(f"checkpoint {folder / str(step)} is damaged ({why}); passed over")
+                raise_damaged(folder, step, reason)
+            logger.warning(f"checkpoint {folder / str(step)} is damaged ({reason}) and skipped")
 
-        steps = _order(folder, which, metric)
-        found = first_sound(steps, partial(_read_served, manager, like), pass_over)
-    if not steps:
-        raise InputError(f"{folder}: there are no checkpoints yet")
+        steps = _candidates(folder, which, metric)
+        found = first_intact(steps, partial(_read_eval_params, manager, like), skip)
+    require(bool(steps), str(folder), "there are no checkpoints yet")
     if not found:
-        raise InputError(f"{folder}: no sound checkpoint is left of steps {sorted(steps)}")
-    step, read = found
-    (params,) = read.parts.values()
+        raise InputError(str(folder), f"all checkpoints (steps {sorted(steps)}) are damaged")
+    step, stored = found
+    (params,) = stored.parts.values()
     return step, params
 
 
-def _largest(like: Any) -> int:
-    """Bytes of the largest array, were it float32 as moving averages are."""
-    return max(4 * leaf.size for leaf in jax.tree.leaves(like))
+def raise_damaged(folder: Path, step: int, reason: str) -> NoReturn:
+    """Raises the error of a damaged checkpoint that no other one can replace."""
+    raise InputError(f"checkpoint {folder / str(step)}", f"is damaged ({reason})")
 
 
 def _restore_average(folder: Path, like: Any) -> tuple[int, Any]:
-    place = _average_in(folder)
-    with reading(place) as manager:
-        numbers = steps_of(place)
-        found = first_sound(numbers, partial(read, manager, {"params": like}), partial(refuse, place))
+    path = _average_in(folder)
+    with open_reader(path) as manager:
+        read_step = partial(read, manager, {"params": like})
+        found = first_intact(checkpoint_steps(path), read_step, partial(raise_damaged, path))
     if not found:
-        raise InputError(f"{folder}: there is no average of checkpoints; flaxformer-lite average makes one")
-    parts, run, *_ = found[1]
-    logger.info(f"the average of the checkpoints of steps {', '.join(map(str, run['steps']))}")
-    return run["steps"][-1], parts["params"]
+        _raise_no_average(folder)
+    parts, record, *_ = found[1]
+    logger.info(f"using the average of the checkpoints of steps {', '.join(map(str, record['steps']))}")
+    return record["steps"][-1], parts["params"]
 
 
 def _average_in(folder: Path) -> Path:
-    place = folder / AVERAGE
-    if not place.is_dir():
-        raise InputError(f"{folder}: there is no average of checkpoints; flaxformer-lite average makes one")
-    return place
+    if not (folder / AVERAGE).is_dir():
+        _raise_no_average(folder)
+    return folder / AVERAGE
 
 
-def _read_served(manager: ocp.CheckpointManager, like: Any, step: int) -> Stored:
-    """The parameters that decoding uses, and they alone."""
+def _raise_no_average(folder: Path) -> NoReturn:
+    raise InputError(str(folder), "there is no average of checkpoints", "the command `average` makes one")
+
+
+def _read_eval_params(manager: ocp.CheckpointManager, like: Any, step: int) -> StoredCheckpoint:
+    """Reads the parameters for evaluation and decoding only."""
     if "ema" not in read_record(Path(manager.directory), step)["checksums"]:
         return read(manager, {"params": like}, step)
-    average = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), like)
-    return read(manager, {"ema": average}, step)
+    ema = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), like)
+    return read(manager, {"ema": ema}, step)
 
 
-def refuse(folder: Path, step: int, why: str) -> NoReturn:
-    """Says that a checkpoint is damaged, where no other will do."""
-    raise InputError(f"checkpoint {folder / str(step)} is damaged ({why})")
-
-
-def _order(folder: Path, which: str | int, metric: str) -> list[int]:
-    """The steps to try, in turn."""
-    steps = steps_of(folder)
+def _candidates(folder: Path, which: str | int, metric: str) -> list[int]:
+    """The steps to try, in order."""
+    steps = checkpoint_steps(folder)
     if isinstance(which, int):
-        if which not in steps:
-            there = f"there are {steps[::-1]}" if steps else "there is none yet"
-            raise InputError(f"{folder}: there is no checkpoint of step {which}; {there}")
+        there = f"there are {steps[::-1]}" if steps else "there is none yet"
+        require(which in steps, str(folder), f"there is no checkpoint of step {which}; {there}")
         return [which]
     if which == "latest":
         return steps

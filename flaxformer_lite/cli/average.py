@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flaxformer_lite.checkpoints.work_dir import WorkDir
     from flaxformer_lite.config.dataclasses import MeshConfig
     from flaxformer_lite.models.encoder_decoder import make_decoding_model
-    from flaxformer_lite.sharding.layout import MeshLayout
+    from flaxformer_lite.sharding.mesh import MeshLayout
     from flaxformer_lite.train_step.state import param_shapes
 
     folder = WorkDir(arguments.workdir)
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder.checkpoints,
         arguments.last,
         config.train,
-        layout.replicated(param_shapes(model, config.precision.param_dtype)),
+        layout.replicated_shapes(param_shapes(model, config.precision.param_dtype)),
     )
     print(f"averaged the checkpoints of steps {', '.join(map(str, steps))}; use it as --step=average")
     return 0

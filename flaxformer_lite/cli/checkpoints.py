@@ -1,4 +1,4 @@
-"""Look at the checkpoints of a run: which there are, which is best, and what moved between two.
+"""List the checkpoints of a run, find the best one, or compare two.
 
 Examples:
   flaxformer-lite checkpoints ls --workdir=runs/g2p
@@ -6,7 +6,7 @@ Examples:
   flaxformer-lite checkpoints diff --workdir=runs/g2p --steps=500,best
   flaxformer-lite checkpoints diff --workdir=runs/a,runs/b
 
-flaxformer-lite checkpoints ls --help (best, diff) explains one of them.
+flaxformer-lite checkpoints ls --help (best, diff) explains each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flaxformer_lite.errors import InputError
+from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.monitoring import metric_writer
 from flaxformer_lite.system.console import format_duration, format_size, table
 
@@ -30,27 +30,26 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the words after ``checkpoints``, and the flags of each."""
-    words = parser.add_subparsers(title="what to do", metavar="ls|best|diff", required=True)
+    """Adds the subcommands of ``checkpoints``, and the flags of each."""
+    subcommands = parser.add_subparsers(title="subcommands", metavar="ls|best|diff", required=True)
 
-    def add(word: str, act: Callable[[argparse.Namespace], None], summary: str, folders: str) -> Any:
-        added = words.add_parser(word, help=summary, description=summary, allow_abbrev=False)
-        added.add_argument("--workdir", metavar="FOLDER", required=True, help=folders)
-        added.set_defaults(act=act)
+    def add(name: str, function: Callable[[argparse.Namespace], None], summary: str, workdir: str) -> Any:
+        added = subcommands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        added.add_argument("--workdir", metavar="DIR", required=True, help=workdir)
+        added.set_defaults(function=function)
         return added
 
-    of_run = "the work folder of a training run"
-    ls = add("ls", _ls, "list them: metrics, sizes, ages; the best, the latest, and where averages are", of_run)
+    of_run = "the work directory of a training run"
+    ls = add("ls", _ls, "list them with metrics, sizes and ages; best, latest and averages are marked", of_run)
     ls.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    best = add("best", _best, "print the step of the best one that is there", of_run)
+    best = add("best", _best, "print the step of the best one", of_run)
     best.add_argument("--metric", default="", metavar="NAME", help="such as wer (default: the run's eval.best_metric)")
-    best.add_argument("--path", action="store_true", help="print its folder instead")
-    diff = add("diff", _diff, "say which parameters moved most from one to the other", f"{of_run}; A,B: one of each")
+    best.add_argument("--path", action="store_true", help="print its path instead")
+    diff = add("diff", _diff, "list the parameters that changed most between two", f"{of_run}; A,B: one of each")
     diff.add_argument(
         "--steps",
-        default="best",
         metavar="A,B",
-        help="which: best, latest, average or a step; one name serves two runs (default: %(default)s)",
+        help="each best, latest, average or a step; one applies to both of two runs (default: best)",
     )
     diff.add_argument(
         "--top", type=int, default=20, metavar="N", help="how many to show; 0: all (default: %(default)s)"
@@ -61,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Does what the word after ``checkpoints`` says."""
-    arguments.act(arguments)
+    """Runs the subcommand."""
+    arguments.function(arguments)
 
 
 def _ls(arguments: argparse.Namespace) -> None:
@@ -70,7 +69,10 @@ def _ls(arguments: argparse.Namespace) -> None:
 
     rows = list_checkpoints(_evaluations(arguments.workdir))
     if arguments.json:
-        values = [row._asdict() | {"path": str(row.path), "metrics": metric_writer.finite(row.metrics)} for row in rows]
+        values = [
+            row._asdict() | {"path": str(row.path), "metrics": metric_writer.finite_or_none(row.metrics)}
+            for row in rows
+        ]
         print(json.dumps(values, indent=1))
         return
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
@@ -90,25 +92,32 @@ def _ls(arguments: argparse.Namespace) -> None:
 def _best(arguments: argparse.Namespace) -> None:
     found = _evaluations(arguments.workdir)
     metric = arguments.metric.removeprefix("eval/") or found.main
-    step = found.best(metric)
+    try:
+        step = found.best(metric)
+    except InputError as error:
+        raise error.with_subject(f"--metric={metric}") from error
     if metric not in found.of(step):
-        logger.info(f"no checkpoint there was evaluated by {metric}; the latest counts as the best")
+        logger.info(f"no checkpoint was evaluated by {metric}; using the latest")
     print(found.folder / str(step) if arguments.path else step)
 
 
 def _diff(arguments: argparse.Namespace) -> None:
-    if arguments.top < 0:
-        raise InputError(f"--top={arguments.top}: must be 0 or more")
+    require(arguments.top >= 0, f"--top={arguments.top}", "must be 0 or more")
     import jax  # here, because ls and best answer without it
 
-    jax.config.update("jax_platforms", "cpu")  # a run may be at work on what else there is
-    from flaxformer_lite.checkpoints.diff import compare
+    jax.config.update("jax_platforms", "cpu")  # a training may be using the accelerators
+    from flaxformer_lite.checkpoints.diff import diff_checkpoints
 
-    before, after = _two_checkpoints(arguments.workdir.split(","), arguments.steps.split(","))
-    found = compare(before, after)
+    before, after = _two_checkpoints(arguments.workdir, arguments.steps)
+    found = diff_checkpoints(before, after)
     if arguments.json:
-        changes = [change._asdict() | metric_writer.finite({"relative": change.relative}) for change in found.changes]
-        values = metric_writer.finite({"relative": found.relative}) | {"changes": changes, "unlike": found.unlike}
+        changes = [
+            change._asdict() | metric_writer.finite_or_none({"relative": change.relative}) for change in found.changes
+        ]
+        values = metric_writer.finite_or_none({"relative": found.relative}) | {
+            "changes": changes,
+            "unmatched": found.unmatched,
+        }
         print(json.dumps(values, indent=1))
         return
     print(f"{before[0] / str(before[1])} → {after[0] / str(after[1])}:")
@@ -120,27 +129,28 @@ def _diff(arguments: argparse.Namespace) -> None:
     ]
     print("\n".join(table(("parameter", "shape", "‖change‖ / ‖before‖", "largest change"), rows)))
     if len(shown) < len(found.changes):
-        print(f"  … and {len(found.changes) - len(shown)} that moved less (--top=0 shows all)")
-    print("".join(f"  {line}\n" for line in found.unlike), end="")
+        print(f"  … and {len(found.changes) - len(shown)} that changed less (--top=0 shows all)")
+    print("".join(f"  {line}\n" for line in found.unmatched), end="")
 
 
-def _two_checkpoints(folders: list[str], steps: list[str]) -> list[tuple[Path, int]]:
-    """Two of one run, or one each of two: the folders they lie in and their numbers there."""
-    if max(len(folders), len(steps)) != 2:
+def _two_checkpoints(workdirs: str, steps: str | None) -> list[tuple[Path, int]]:
+    """Directory and step of two checkpoints: two of one run, or one of each of two."""
+    folders, which = workdirs.split(","), (steps or "best").split(",")
+    if max(len(folders), len(which)) != 2:
         raise InputError(
-            f"--workdir={','.join(folders)} --steps={','.join(steps)}: name two checkpoints, either two of one run "
-            "(--steps=100,best) or one each of two (--workdir=runs/a,runs/b)"
+            f"--workdir={workdirs}" + f" --steps={steps}" * (steps is not None),
+            "does not name two checkpoints",
+            "give two steps of one run (--steps=100,best) or two runs (--workdir=runs/a,runs/b)",
         )
     from flaxformer_lite.checkpoints.restoring import find
     from flaxformer_lite.checkpoints.work_dir import WorkDir
 
     found = []
-    for folder, step in zip(folders * (2 // len(folders)), steps * (2 // len(steps)), strict=True):
-        if step not in ("best", "latest", "average") and not step.isdecimal():
-            raise InputError(f"--steps={','.join(steps)}: {step!r} is neither best, latest, average nor a step")
+    for folder, step in zip(folders * (2 // len(folders)), which * (2 // len(which)), strict=True):
+        is_known = step in ("best", "latest", "average") or step.isdecimal()
+        require(is_known, f"--steps={steps}", f"{step!r} is neither best, latest, average nor a step")
         work = WorkDir(folder)
-        which = int(step) if step.isdecimal() else step
-        found.append(find(work.checkpoints, which, work.config().eval.best_metric))
+        found.append(find(work.checkpoints, int(step) if step.isdecimal() else step, work.config().eval.best_metric))
     return found
 
 
@@ -150,5 +160,5 @@ def _evaluations(workdir: str) -> Evaluations:
 
     work = WorkDir(workdir)
     return Evaluations(
-        work.checkpoints, metric_writer.read(Path(workdir) / "metrics.jsonl"), work.config().eval.best_metric
+        work.checkpoints, metric_writer.read_metrics(Path(workdir) / "metrics.jsonl"), work.config().eval.best_metric
     )

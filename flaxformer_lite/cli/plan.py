@@ -69,9 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     jax.config.update("jax_platforms", "cpu")
     with contextlib.suppress(RuntimeError):  # somebody has asked: those that there are must do
         jax.config.update("jax_num_cpu_devices", arguments.devices)
-    from flaxformer_lite.plan import chips, fit, programs, report, tables
+    from flaxformer_lite.monitoring import chips
+    from flaxformer_lite.plan import fit, programs, report, tables
 
-    chip, devices = chips.find_chip(arguments.chip), jax.devices()[: arguments.devices]
+    try:
+        chip = chips.find_chip(arguments.chip)
+    except InputError as error:
+        raise error.with_subject(f"--chip={arguments.chip}") from error
+    devices = jax.devices()[: arguments.devices]
     if not arguments.fit:
         programs.make_plan_layout(config, devices)  # names what is amiss with the mesh before the data is read
     if teachers := config.train.distill.teachers:

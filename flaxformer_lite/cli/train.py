@@ -1,9 +1,9 @@
-"""Train a model, or go on where a run stopped.
+"""Train a model, or resume a run.
 
-Reads every setting from a config file, trains, and keeps all it makes in the work folder: checkpoints, vocabularies,
-metrics.jsonl, curves.png, samples.txt and TensorBoard's event files. The same command again continues the run as if
-it had never stopped, after Ctrl-C and after a crash alike. provenance.json tells of each start the command line, code,
-packages, devices and data; --reproduce makes the same run again from there, and says what is no longer the same.
+Trains by a config file and writes everything into the work directory: checkpoints, vocabularies, metrics.jsonl,
+curves.png, samples.txt and TensorBoard's event files. The same command resumes the run exactly, after Ctrl-C and after
+a crash alike. provenance.json records for each start the command line, code, packages, devices and data; --reproduce
+repeats a run from its work directory and reports what differs now.
 
 Examples:
   flaxformer-lite train --config=configs/tiny.py --workdir=runs/tiny
@@ -11,7 +11,7 @@ Examples:
       --config.model.encoder.width=256 --config.train.steps=20000
   flaxformer-lite train --reproduce=runs/tiny --workdir=runs/tiny_again
 
-The docstring of each file in configs/ says what it trains, how long that takes and what to expect.
+The docstring of each file in configs/ describes the experiment, its duration and the expected result.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     config_flags.add_arguments(parser)
     parser.add_argument(
         "--workdir",
-        metavar="FOLDER",
-        help="the folder of the run; it is made if need be, and a run that lies there already is continued",
+        metavar="DIR",
+        help="work directory of the run; it is created if needed, and a run in it is resumed",
     )
     parser.add_argument(
         "--reproduce",
-        metavar="FOLDER",
+        metavar="DIR",
         default="",
-        help="make the run of this work folder again: its settings (instead of --config), data and teachers; of the "
-        "settings only those that say where it is computed may be changed",
+        help="repeat the run of this work directory: its settings (instead of --config), data and teachers; only "
+        "settings that may change when a run is resumed may be overridden",
     )
     parser.add_argument(
         "--profile_steps",
         metavar="FIRST:LAST",
         default="",
-        help="trace these steps into FOLDER/profile, as xprof and TensorBoard's profile plugin open it; such as 10:15",
+        help="trace these steps with the profiler into DIR/profile (for xprof or TensorBoard), such as 10:15",
     )
     multihost_flags.add_arguments(parser)
 
@@ -55,30 +55,28 @@ def run(arguments: argparse.Namespace) -> int:
     """Trains; returns the exit code."""
     malloc.use_single_arena()
     config = _load_config(arguments)
-    if not arguments.workdir:
-        raise InputError("--workdir is missing: name a folder for the run, such as --workdir=runs/tiny")
-    if arguments.reproduce and Path(arguments.reproduce).resolve() == Path(arguments.workdir).resolve():
+    workdir, reproduced = arguments.workdir, arguments.reproduce
+    if not workdir:
+        raise InputError("--workdir", "is missing", "name a directory for the run, such as --workdir=runs/tiny")
+    if reproduced and Path(reproduced).resolve() == Path(workdir).resolve():
         raise InputError(
-            f"--workdir={arguments.workdir} is the run to reproduce; name another folder, or leave --reproduce out and "
-            "give --config to go on with it"
+            f"--workdir={workdir}",
+            "is the run to reproduce",
+            "name another directory, or replace --reproduce by --config to resume it",
         )
-    traced = _first_and_last(arguments.profile_steps)
+    profile_steps = _parse_steps(arguments.profile_steps)
     multihost_flags.join(arguments)
-    from flaxformer_lite.training import (
-        loop,
-    )  # here, because it takes jax seconds to import and --help needs none of it
+    from flaxformer_lite.training import loop  # here, because jax takes seconds to import and --help does not need it
 
-    return loop.train(config, Path(arguments.workdir), traced, Path(arguments.reproduce or arguments.workdir))
+    return loop.train(config, workdir, profile_steps, reproduced or None).exit_code
 
 
 def _load_config(arguments: argparse.Namespace) -> Config:
     if not arguments.reproduce:
         return overrides.load(arguments.config, arguments.overrides)
     if arguments.config:
-        raise InputError(
-            f"--config={arguments.config}: --reproduce takes the settings of {arguments.reproduce}; leave one of the "
-            "two out"
-        )
+        reason = f"--reproduce uses the settings of {arguments.reproduce}"
+        raise InputError(f"--config={arguments.config}", reason, "leave one of the two out")
     from ml_collections import ConfigDict  # here, because --help needs none of it
 
     from flaxformer_lite.checkpoints.work_dir import RESUMABLE_KEYS, WorkDir, is_resumable
@@ -87,18 +85,21 @@ def _load_config(arguments: argparse.Namespace) -> Config:
         key = overrides.key_of(override)
         if not is_resumable(key):
             raise InputError(
-                f"{override}: --reproduce takes this setting from {arguments.reproduce}; only where a run is computed "
-                f"may change ({', '.join(RESUMABLE_KEYS)}); for another run leave --reproduce out"
+                override,
+                f"--reproduce takes this setting from {arguments.reproduce}; "
+                f"only {', '.join(RESUMABLE_KEYS)} may change",
+                "leave --reproduce out for another run",
             )
     found = WorkDir(arguments.reproduce).config()
     return overrides.overridden(ConfigDict(parsing.to_dict(found)), arguments.overrides, arguments.reproduce)
 
 
-def _first_and_last(steps: str) -> tuple[int, int]:
-    """Of ``10:15``; (0, 0) of nothing."""
+def _parse_steps(steps: str) -> tuple[int, int]:
+    """First and last step of ``10:15``; (0, 0) where nothing is given."""
     if not steps:
         return 0, 0
     found = re.fullmatch(r"(\d+):(\d+)", steps)
     if not found or not 0 < int(found[1]) <= int(found[2]):
-        raise InputError(f"--profile_steps={steps}: must be two steps, such as 10:15, the first from 1")
+        reason = "must be the first and the last step, counted from 1, such as 10:15"
+        raise InputError(f"--profile_steps={steps}", reason)
     return int(found[1]), int(found[2])

@@ -71,7 +71,7 @@ def _read(folder: Path) -> Run | str:
     """The run of a work folder, named by it, or why there is none to compare."""
     try:
         values = json.loads((folder / "config.json").read_text("utf-8"))
-        lines = metric_writer.read(folder / "metrics.jsonl")
+        lines = metric_writer.read_metrics(folder / "metrics.jsonl")
     except FileNotFoundError:
         return "has no config.json; restore it from a copy"
     except (OSError, ValueError) as error:

@@ -134,4 +134,4 @@ def _command(run: Run, name: str) -> str:
 
 def _plain(verdicts: Sequence[Verdict], i: int) -> dict[str, float | None]:
     values = verdicts[i]._asdict() | {"difference": verdicts[i].score - verdicts[0].score}
-    return metric_writer.finite(values)
+    return metric_writer.finite_or_none(values)

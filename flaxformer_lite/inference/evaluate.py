@@ -15,9 +15,9 @@ from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.metrics.compute import compute_metrics
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.system.compile_log import LoggedJit
-from flaxformer_lite.train_step.objective import Sums, label_criterion
+from flaxformer_lite.train_step.objective import Sums, label_objective
 from flaxformer_lite.train_step.step import evaluation_step
 
 
@@ -26,15 +26,15 @@ class TeacherForced:
 
     def __init__(self, model: nn.Module, config: TrainConfig, layout: MeshLayout):
         self._layout = layout
-        self._rows = layout.rows(config.batch_size)
-        run = jax.jit(partial(evaluation_step, model, label_criterion(config)))
+        self._rows = layout.round_up_rows(config.batch_size)
+        run = jax.jit(partial(evaluation_step, label_objective(model, config)))
         self._step = LoggedJit(run, "evaluation")
 
     def __call__(self, params: object, dataset: Dataset) -> dict[str, float]:
         """``loss`` per target token, in nats, and ``token_accuracy`` in percent."""
         total = np.zeros(len(Sums._fields))
         for batch in eval_batches(dataset, self._rows):
-            total += np.array(self._layout.gather(self._step(params, self._layout.share_out(batch))))
+            total += np.array(self._layout.fetch(self._step(params, self._layout.shard_replicated_batch(batch))))
         loss, correct, weight, _ = total
         return {"loss": loss / weight, "token_accuracy": 100 * correct / weight}
 

@@ -26,7 +26,7 @@ from flaxformer_lite.inference.search_from_config import make_search
 from flaxformer_lite.metrics.compute import UTILITIES
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Hypotheses, SpecialIds, Tokens
@@ -173,7 +173,7 @@ class Predictor:
         lines = decode.batch_size
         if decode.method in ("sample", "mbr"):
             lines = min(lines, max(lines * _USUAL_BEAMS // decode.num_samples, 1))
-        return self.layout.rows(lines)
+        return self.layout.round_up_rows(lines)
 
     def _search(
         self, sources: Ragged, begun: Ragged, batch: np.ndarray, shape: tuple[int, int, int], decode: DecodeConfig
@@ -187,8 +187,8 @@ class Predictor:
         prefix = pad(begun, filled, prefix_length, self._target.special).ids
         free, free_end = np.full(rows, len(self._target.prefix_ids), np.int32), np.full(rows, decode.forced_eos)
         query = Query(limits, prefix, seeds, free, free_end)
-        arguments = self.layout.share_out((pad(sources, filled, length, self._source.special), query))
-        return self.layout.gather(self._searcher(shape, decode)(self.params, arguments))
+        arguments = self.layout.shard_replicated_batch((pad(sources, filled, length, self._source.special), query))
+        return self.layout.fetch(self._searcher(shape, decode)(self.params, arguments))
 
     def limits(self, lengths: np.ndarray, decode: DecodeConfig) -> np.ndarray:
         """The most tokens that are said to sources of these lengths, the end token included."""
@@ -263,7 +263,7 @@ def load(workdir: str | Path | Sequence[str | Path], step: str | int = "best") -
     found = []
     for folder, config in zip(folders, configs, strict=True):
         model = make_decoding_model(config, *(vocabulary.size for vocabulary in vocabularies))
-        shapes = layout.replicated(param_shapes(model, config.precision.param_dtype))
+        shapes = layout.replicated_shapes(param_shapes(model, config.precision.param_dtype))
         found.append(restore_params(folder.checkpoints, step, config.eval.best_metric, shapes))
     steps, params = zip(*found, strict=True)
     whole = params[0] if len(params) == 1 else {f"members_{i}": member for i, member in enumerate(params)}

@@ -56,7 +56,7 @@ class Scorer:
 
     def __init__(self, predictor: Predictor, decode: DecodeConfig):
         self._predictor = predictor
-        self._rows = predictor.layout.rows(decode.batch_size)
+        self._rows = predictor.layout.round_up_rows(decode.batch_size)
         self._run = LoggedJit(jax.jit(partial(_read, predictor.model_of(decode))), "scoring")
 
     def texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
@@ -102,7 +102,7 @@ class Scorer:
         filled = np.pad(chosen, (0, self._rows - len(chosen)), constant_values=-1)
         batch = make_batch(sources, targets, filled, shape, self._predictor.vocabularies[1].special)
         layout = self._predictor.layout
-        log_probs, attention = layout.gather(self._run(self._predictor.params, layout.share_out(batch)))
+        log_probs, attention = layout.fetch(self._run(self._predictor.params, layout.shard_replicated_batch(batch)))
         source, target = self._predictor.vocabularies
         log_probs = np.where(np.arange(shape[1]) < len(target.prefix_ids), np.float32(0), log_probs)
         found = {}

@@ -26,7 +26,7 @@ from flaxformer_lite.interop.safetensors_io import TensorInfo, write_safetensors
 from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 from flaxformer_lite.interop.tokenizer_export import write_tokenizer
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import param_shapes
 
 _ARCHITECTURES = {
@@ -72,7 +72,7 @@ def load_trained(workdir: Path, step: str | int) -> TrainedModel:
     config, vocabularies = work.config(), work.vocabularies()
     model = make_decoding_model(config, *(vocabulary.size for vocabulary in vocabularies))
     layout = MeshLayout(MeshConfig(data=1, fsdp=1, tensor=1), devices=jax.devices()[:1])
-    shapes = layout.replicated(param_shapes(model, config.precision.param_dtype))
+    shapes = layout.replicated_shapes(param_shapes(model, config.precision.param_dtype))
     found, params = restore_params(work.checkpoints, step, config.eval.best_metric, shapes)
     return TrainedModel(work, config, vocabularies, found, flatten_dict(params, sep="/"))
 

@@ -1,72 +1,83 @@
-"""What a run makes of its devices: the work that its model needs, their memory, and the time they wait for data."""
+"""Model FLOPs utilization (MFU), peak memory and the time that a step waits for data."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.plan.chips import chip_of
-from flaxformer_lite.plan.flops import count_flops
+from flaxformer_lite.monitoring.chips import chip_of
+from flaxformer_lite.monitoring.flops import count_flops
 from flaxformer_lite.train_step.objective import Objective
+from flaxformer_lite.types import Batch
 
 
 class StepTiming(NamedTuple):
-    """Of one update, or the sum over several.
+    """Times of one update, or their sums over several.
 
     Attributes:
-      waiting: seconds that the host waited for data.
-      at_best: seconds that the model and its gradient would take all devices at their peak; 0 where nobody knows it.
+      data_wait: seconds that the host waited for data.
+      at_peak: seconds that model and gradient take with all devices at peak performance; 0 where that is unknown.
     """
 
-    waiting: float = 0.0
-    at_best: float = 0.0
+    data_wait: float = 0.0
+    at_peak: float = 0.0
 
 
-class PeakFlops:
-    """How fast the devices could be at most: what a batch needs is counted once for each shape, nothing is computed.
+class PeakTime:
+    """Seconds that a batch takes at peak performance; its FLOPs are counted once for each shape.
 
     Args:
-      objective: what is differentiated, with nothing computed again to save memory.
+      objective: of the run.
       params: its parameters, or their shapes.
-      teachers: those of its teachers.
+      teacher_params: those of its teachers.
       config: of the run.
     """
 
-    def __init__(self, objective: Objective, params: Any, teachers: Any, config: Config):
+    def __init__(self, objective: Objective, params: Any, teacher_params: Sequence[Any], config: Config):
         self._objective = objective
-        self._params, self._teachers = (_shapes(tree) for tree in (params, teachers))
+        self._params, self._teacher_params = (_shapes(tree) for tree in (params, teacher_params))
         self._rows = config.train.batch_size
         self._peak = peak_flops(config.precision.dtype)
         self._seconds: dict[tuple[tuple[int, ...], ...], float] = {}
 
-    def __call__(self, batch: Any) -> float:
-        """Seconds of the whole batch that these rows, of any one process, belong to."""
+    def __call__(self, batch: Batch) -> float:
+        """Seconds of the whole batch, of which these are the rows of any one process; 0 where the peak is unknown."""
         if not self._peak:
             return 0.0
         shapes = tuple(leaf.shape[1:] for leaf in jax.tree.leaves(batch))
         if shapes not in self._seconds:
-            self._seconds[shapes] = self._count(batch) / self._peak
+            flops = gradient_flops(self._objective, self._params, self._teacher_params, batch, self._rows)
+            self._seconds[shapes] = flops.total() / self._peak
         return self._seconds[shapes]
 
-    def _count(self, batch: Any) -> int:
-        def gradient(params: Any, teachers: Any, batch: Any, key: Any) -> Any:
-            return jax.grad(lambda params: self._objective(params, teachers, batch, key).objective)(params)
 
-        whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self._rows, *x.shape[1:]), x.dtype), batch)
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        return count_flops(jax.make_jaxpr(gradient)(self._params, self._teachers, whole, key)).total()
+def gradient_flops(objective: Objective, params: Any, teacher_params: Any, batch: Batch, rows: int) -> Counter[str]:
+    """FLOPs of ``objective.loss_fn`` and its gradient, without rematerialization, by dtype of the factors.
+
+    Nothing is computed: shapes suffice, and ``rows`` replaces the number of rows of ``batch``.
+    """
+    loss_fn = objective.without_remat().loss_fn
+
+    def gradient(params: Any, teacher_params: Any, batch: Batch, key: Any) -> Any:
+        return jax.grad(lambda params: loss_fn(params, teacher_params, batch, key).objective)(params)
+
+    whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), batch)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return count_flops(jax.make_jaxpr(gradient)(params, teacher_params, whole, key))
 
 
 def peak_flops(dtype: str) -> float:
-    """FLOP/s that all devices together could do in this dtype; 0 where nobody knows."""
+    """Peak FLOP/s of all devices together in this dtype; 0 where it is unknown."""
     chip = chip_of(jax.devices()[0].device_kind)
     return chip.peak(dtype) * jax.device_count() if chip else 0.0
 
 
 def peak_memory() -> int:
-    """The most bytes that one of this process's devices has had in use; 0 where devices do not tell."""
+    """The most bytes in use so far on one of this process's devices; 0 where the runtime does not report it."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     return max(of_one.get("peak_bytes_in_use", 0) for of_one in stats)
 

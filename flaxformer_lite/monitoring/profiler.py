@@ -1,4 +1,4 @@
-"""A trace of some training steps, as xprof and TensorBoard's profile plugin open it."""
+"""Profiler traces of some training steps, for xprof and TensorBoard's profile plugin."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import jax
 logger = logging.getLogger(__name__)
 
 
-class Profile:
-    """Traces a run from before its step ``first`` until after its step ``last``; where ``last`` is 0, nothing.
+class Profiler:
+    """Traces the training steps ``first`` to ``last`` (numbered from 1); none where ``last`` is 0.
 
     Args:
-      first: number of a step, from 1.
-      last: number of a step.
-      folder: where the trace is written.
+      first: the first step.
+      last: the last step.
+      folder: the trace is written there.
     """
 
     def __init__(self, first: int, last: int, folder: Path):
@@ -25,14 +25,14 @@ class Profile:
         self._running = False
 
     def check(self, done: int, steps: int) -> None:
-        """Says so where a run that has ``done`` some of its ``steps`` has nothing left to trace."""
+        """Warns where a run that resumes after ``done`` of its ``steps`` runs none of the steps to trace."""
         if self._last and not (done < self._last and self._first <= steps):
-            logger.info(
-                f"steps {self._first:,} to {self._last:,} are not traced: this run has {done:,} behind it, of {steps:,}"
+            logger.warning(
+                f"steps {self._first:,} to {self._last:,} are not traced: {done:,} of {steps:,} steps are done already"
             )
 
     def before(self, step: int, wait: Callable[[], None]) -> None:
-        """To be called before each step; ``wait`` ends with what is still under way."""
+        """Called before each step; ``wait`` blocks until the earlier steps have finished."""
         if self._first <= step <= self._last and not self._running:
             wait()
             logger.info(f"tracing steps {step:,} to {self._last:,} …")
@@ -40,14 +40,14 @@ class Profile:
             self._running = True
 
     def after(self, step: int, wait: Callable[[], None]) -> None:
-        """To be called after each step."""
+        """Called after each step."""
         if self._running and step >= self._last:
             wait()
             self.close()
 
     def close(self) -> None:
-        """Writes what has been traced, if anything is."""
+        """Writes the trace, if one is running."""
         if self._running:
             jax.profiler.stop_trace()
             self._running = False
-            logger.info(f"traced; look at it with: xprof --logdir={self._folder}")
+            logger.info(f"trace written; view it with: xprof --logdir={self._folder}")

@@ -1,10 +1,10 @@
-"""How a run goes on: its losses, its speed and what is left of it, every few steps."""
+"""Training metrics at regular intervals, and the progress line of the log."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.monitoring.metric_writer import Report
+from flaxformer_lite.monitoring.metric_writer import MetricWriter
 from flaxformer_lite.monitoring.mfu import StepTiming, peak_memory
 from flaxformer_lite.system.console import format_duration
 from flaxformer_lite.train_step.objective import Sums
@@ -22,109 +22,126 @@ logger = logging.getLogger(__name__)
 
 
 class Skipped(NamedTuple):
-    """Updates skipped because loss or gradient were not finite."""
+    """Counts of updates skipped because loss or gradient were not finite."""
 
-    in_a_row: int
+    consecutive: int
     total: int
 
 
 class Progress:
-    """What updates bring, read one step late so that the device never waits for the host."""
+    """Accumulates the results of updates and writes them every ``train.log_every`` steps.
 
-    name = ""  # of the run, before what is said of it
+    Results are read one step late, so that the device never waits for the host.
+
+    Args:
+      config: of the run.
+      schedule: the learning rate of each update.
+      writer: of the metrics.
+      skipped: skipped updates so far.
+      sums: sums of the updates since the last interval, as the checkpoint has them.
+      compile_seconds: seconds spent so far on compiling the training step, which speed and time left do not include.
+    """
 
     def __init__(
-        self, config: Config, schedule: Callable[[int], Any], report: Report, skipped: Skipped, sums: Sequence[float]
+        self,
+        config: Config,
+        schedule: Callable[[int], Any],
+        writer: MetricWriter,
+        skipped: Skipped,
+        sums: Sequence[float],
+        compile_seconds: Callable[[], float] = float,
     ):
         self._train = config.train
         self._schedule = schedule
-        self._report = report
+        self._writer = writer
         self._skipped = skipped
+        self._compile_seconds = compile_seconds
         self._pending: tuple[int, Sums, UpdateStats, StepTiming] | None = None
-        self._sums = np.array(sums)  # since the last line
+        self._sums = np.array(sums)  # since the last interval
         self.reset_clock()
 
     @property
     def sums(self) -> list[float]:
-        """The sums of the updates read since the last line of the log."""
+        """The sums of the updates that were read since the last interval."""
         return self._sums.tolist()
 
-    def add(self, step: int, sums: Sums, health: UpdateStats, spent: StepTiming) -> None:
+    def add(self, step: int, sums: Sums, stats: UpdateStats, timing: StepTiming) -> None:
         """Takes the results of update number ``step``, which may be still under way, and reads those before it."""
         self.catch_up()
-        self._pending = step, sums, health, spent
+        self._pending = step, sums, stats, timing
 
     def catch_up(self) -> None:
         """Waits for the last update and reads its results."""
         if self._pending is None:
             return
-        (step, *results, spent), self._pending = self._pending, None
-        sums, health = jax.device_get(results)
-        self._watch(step, sums, health)
-        if health.applied:
+        (step, *results, timing), self._pending = self._pending, None
+        sums, stats = jax.device_get(results)
+        self._check_finite(step, sums, stats)
+        if stats.applied:
             self._sums += np.array(sums)
         self._steps += 1
         self._tokens += float(sums.weight)
-        self._spent = StepTiming(*(a + b for a, b in zip(self._spent, spent, strict=True)))
+        self._timing = StepTiming(*(a + b for a, b in zip(self._timing, timing, strict=True)))
         if step % self._train.log_every == 0 or step == self._train.steps:
-            self._log(step, health)
+            self._write(step, stats)
 
     def reset_clock(self) -> None:
-        """Begins to measure anew, so that evaluating and saving do not count as training."""
-        self._clock, self._steps, self._tokens, self._spent = time.monotonic(), 0, 0.0, StepTiming()
+        """Starts a new interval of time, so that evaluating and saving do not count as training."""
+        self._clock, self._compiled = time.monotonic(), self._compile_seconds()
+        self._steps, self._tokens, self._timing = 0, 0.0, StepTiming()
 
-    def _watch(self, step: int, sums: Sums, health: UpdateStats) -> None:
-        if health.applied:
+    def _check_finite(self, step: int, sums: Sums, stats: UpdateStats) -> None:
+        if stats.applied:
             self._skipped = Skipped(0, self._skipped.total)
             return
-        self._skipped = Skipped(self._skipped.in_a_row + 1, self._skipped.total + 1)
+        self._skipped = Skipped(self._skipped.consecutive + 1, self._skipped.total + 1)
         loss = sums.objective / sums.weight
-        logger.info(f"{self.name}step {step:,}: update skipped: loss {loss}, gradient norm {health.gradient_norm}")
-        if self._skipped.in_a_row >= self._train.max_nonfinite_steps:
+        logger.warning(f"step {step:,}: update skipped: loss {loss}, gradient norm {stats.gradient_norm}")
+        if self._skipped.consecutive >= self._train.max_nonfinite_steps:
             raise InputError(
-                f"{self.name}step {step:,}: loss or gradient was not finite for {self._skipped.in_a_row} updates in a "
-                f"row (config.train.max_nonfinite_steps); the last checkpoint is good and holds none of these updates; "
-                f"lower config.optim.learning_rate or config.optim.clip_norm and start in another work folder"
+                f"step {step:,}",
+                f"loss or gradient was not finite for {self._skipped.consecutive} consecutive updates "
+                f"(config.train.max_nonfinite_steps); the last checkpoint is good and contains none of them",
+                "lower config.optim.learning_rate or config.optim.clip_norm and start in another work directory",
             )
 
-    def _log(self, step: int, health: UpdateStats) -> None:
-        seconds = time.monotonic() - self._clock
+    def _write(self, step: int, stats: UpdateStats) -> None:
+        compiling = self._compile_seconds() - self._compiled
+        seconds = max(time.monotonic() - self._clock - compiling, 1e-9)
         loss, correct, weight, objective = self.sums
         weight = weight or float("nan")  # all updates may have been skipped
-        with jax.transfer_guard("allow"):  # the schedule is jax's; its few numbers may go to the device
+        with jax.transfer_guard("allow"):  # the schedule computes with jax; its few numbers may go to the device
             rate = float(self._schedule(max(step - self._skipped.total - 1, 0)))  # of the last update applied
-        rate *= float(health.rate_factor)
+        rate *= float(stats.plateau_factor)
+        speed = self._tokens / seconds
         values = {
             "train/loss": loss / weight,
             "train/token_accuracy": 100 * correct / weight,
             "train/learning_rate": rate,
-            "train/gradient_norm": float(health.gradient_norm),
-            "train/tokens_per_second": self._tokens / seconds,
-            "train/tokens_per_second_per_device": self._tokens / seconds / jax.device_count(),
-            "train/data_wait": self._spent.waiting / max(self._steps, 1),
+            "train/gradient_norm": float(stats.gradient_norm),
+            "train/tokens_per_second": speed,
+            "train/tokens_per_second_per_device": speed / jax.device_count(),
+            "train/data_wait": self._timing.data_wait / max(self._steps, 1),
         }
-        if self._spent.at_best:
-            values["train/mfu"] = 100 * self._spent.at_best / seconds
+        if self._timing.at_peak:
+            values["train/mfu"] = 100 * self._timing.at_peak / seconds
         if memory := peak_memory():
             values["train/peak_memory"] = memory
-        if objective != loss:  # more than the label loss is minimized
+        if objective != loss:  # training minimizes more than the label loss
             values["train/objective"] = objective / weight
         if self._skipped.total:
             values["train/skipped"] = self._skipped.total
-        self._report.write(step, values)
-        self._tell(step, values, (self._train.steps - step) * seconds / max(self._steps, 1))
+        self._writer.write(step, values)
+        seconds_left = (self._train.steps - step) * seconds / max(self._steps, 1)
+        logger.info(format_progress(step, self._train.steps, loss / weight, rate, speed, seconds_left))
         self._sums = np.zeros(len(Sums._fields))
         self.reset_clock()
-
-    def _tell(self, step: int, values: Mapping[str, float], seconds_left: float) -> None:
-        loss, rate, speed = (values[f"train/{name}"] for name in ("loss", "learning_rate", "tokens_per_second"))
-        logger.info(format_progress(step, self._train.steps, loss, rate, speed, seconds_left))
 
 
 def format_progress(
     step: int, steps: int, loss: float, learning_rate: float, tokens_per_second: float, seconds_left: float
 ) -> str:
-    """The progress line.
+    """The progress line of the log.
 
     >>> format_progress(1200, 10000, 1.2341, 1e-3, 15312.0, 700.0)
     'step  1,200/10,000  loss 1.234  rate 1.0e-03  15,300 tokens/s  12 min left'

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from flaxformer_lite.config.dataclasses import Config, MeshConfig, ModelConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.plan.chips import Chip
+from flaxformer_lite.monitoring.chips import Chip
 from flaxformer_lite.plan.collectives import Collective
 from flaxformer_lite.plan.report import USABLE, Plan, make_plan
 from flaxformer_lite.plan.roofline import rate

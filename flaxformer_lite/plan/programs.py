@@ -11,10 +11,12 @@ import jax.numpy as jnp
 
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.plan.flops import Product, count_flops, read_products
+from flaxformer_lite.monitoring.flops import count_flops
+from flaxformer_lite.plan.flops import Product, read_products
 from flaxformer_lite.plan.hlo import Program, read_program
 from flaxformer_lite.plan.sizes import Sizes
-from flaxformer_lite.sharding.layout import MeshLayout, check_batch
+from flaxformer_lite.sharding.layout import check_batch_size
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import TrainState
 from flaxformer_lite.training.setup import Training, make_training
 from flaxformer_lite.types import Batch, Tokens
@@ -64,7 +66,7 @@ def make_plan_layout(config: Config, devices: Sequence[Any]) -> MeshLayout:
       InputError: the mesh does not fit the devices, or the batch the mesh.
     """
     layout = MeshLayout(config.mesh, config.logical_axis_rules, devices)
-    check_batch(config, layout)
+    check_batch_size(config, layout)
     return layout
 
 
@@ -75,7 +77,7 @@ def trace_step(config: Config, sizes: Sizes, layout: MeshLayout) -> Traced:
       InputError: a parameter cannot be divided as the mesh asks.
     """
     training = make_plan_training(config, sizes)
-    state = layout.shapes(training.first_state)
+    state = layout.shapes(training.init_state)
     batch = batch_shapes(config.train.batch_size, sizes, layout)
     step: Any = layout.compile(training.step, jax.random.key(config.seed + 1), state)
     traced = step.trace((), state, batch)
@@ -94,7 +96,9 @@ def batch_shapes(rows: int, sizes: Sizes, layout: MeshLayout) -> Batch:
         return jax.ShapeDtypeStruct((rows, length), dtype)
 
     source, target = (Tokens(*[array(length)] * 3) for length in (sizes.source_length, sizes.target_length))
-    return layout.put_shapes(Batch(source, target, array(sizes.target_length), array(sizes.target_length, jnp.float32)))
+    return layout.batch_shapes(
+        Batch(source, target, array(sizes.target_length), array(sizes.target_length, jnp.float32))
+    )
 
 
 def compile_step(traced: Traced) -> Compiled:

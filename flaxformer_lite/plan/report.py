@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.monitoring.chips import Chip
+from flaxformer_lite.monitoring.mfu import gradient_flops
 from flaxformer_lite.plan.arrays import Parameter, bytes_per_device, read_parameters
-from flaxformer_lite.plan.chips import Chip
 from flaxformer_lite.plan.collectives import Collective, read_collectives
-from flaxformer_lite.plan.programs import compile_step, make_plan_layout, trace_step
+from flaxformer_lite.plan.programs import compile_step, make_plan_layout, make_plan_training, trace_step
 from flaxformer_lite.plan.roofline import Roofline, predict
 from flaxformer_lite.plan.sizes import Sizes
-from flaxformer_lite.training.setup import without_remat
 
 USABLE = 0.9  # of a chip's memory; the rest is the runtime's, and what lies between arrays
 
@@ -127,7 +127,8 @@ def make_plan(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any]) 
     """
     layout = make_plan_layout(config, devices)
     traced = trace_step(config, sizes, layout)
-    needed = traced.flops if config.model.remat == "none" else trace_step(without_remat(config), sizes, layout).flops
+    objective = make_plan_training(config, sizes).step.objective
+    needed = gradient_flops(objective, traced.state.params, (), traced.batch, config.train.batch_size)
     compiled = compile_step(traced)
     mesh = dict(layout.mesh.shape)
     collectives = read_collectives(compiled.program, mesh, chip.node)

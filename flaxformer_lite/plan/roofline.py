@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flaxformer_lite.plan.chips import Chip
+from flaxformer_lite.monitoring.chips import Chip
 from flaxformer_lite.plan.collectives import Collective
 from flaxformer_lite.plan.flops import Product
 

@@ -7,7 +7,7 @@ from math import prod
 
 from flaxformer_lite.plan.arrays import fold_layers
 from flaxformer_lite.plan.report import USABLE, Plan
-from flaxformer_lite.sharding.layout import BATCH
+from flaxformer_lite.sharding.mesh import BATCH
 
 _LARGE = 64 * 2**20  # bytes of parameters that every device holds whole and that are worth a word
 _PADDING = 0.2  # share of places

@@ -88,7 +88,7 @@ class Job:
         from flaxformer_lite.config import parsing
         from flaxformer_lite.training import loop
 
-        return loop.train(parsing.from_dict(self.config), self.folder)
+        return loop.train(parsing.from_dict(self.config), self.folder).exit_code
 
 
 class _Preempted:

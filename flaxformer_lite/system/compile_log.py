@@ -24,6 +24,9 @@ class LoggedJit:
       function: takes a state and a batch.
       name: what it does, for people.
       limit: the most programs that it may be compiled to; 0: any number.
+
+    Attributes:
+      compile_seconds: seconds spent so far on calls that compiled.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, limit: int = 0):
@@ -31,6 +34,7 @@ class LoggedJit:
         self._name = name
         self._limit = limit
         self._programs = 0
+        self.compile_seconds = 0.0
         self._seen: dict[tuple[tuple[int, ...], ...], dict[str, str]] = {}
 
     def __call__(self, state: Any, batch: Any) -> Any:
@@ -49,7 +53,9 @@ class LoggedJit:
         start, before = time.monotonic(), _requested.count - _loaded.count
         result = self._function(state, batch)
         anew = _requested.count - _loaded.count > before
-        took = f"in {time.monotonic() - start:.1f} s"
+        seconds = time.monotonic() - start
+        self.compile_seconds += seconds
+        took = f"in {seconds:.1f} s"
         logger.info(f"compiled {took}" if anew else f"loaded {took}: an earlier start compiled it")
         return result
 

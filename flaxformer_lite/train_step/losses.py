@@ -1,4 +1,4 @@
-"""What training makes small. Every loss returns (sum, weight): divide once, at the very end."""
+"""Losses. Each returns (sum, weight), so that sums are added over batches and devices and divided once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def kl_divergence(
 ) -> Loss:
     """KL divergence from the model to the same smoothed labels: cross-entropy less their entropy.
 
-    The gradients are those of ``cross_entropy``; the value is 0 where the model says just what the labels say.
+    The gradients are those of ``cross_entropy``; the value is 0 where the model's distribution equals the labels'.
     """
     total, weight = cross_entropy(logits, labels, weights, smoothing)
     others = smoothing / logits.shape[-1]
@@ -44,16 +44,16 @@ def kl_divergence(
 
 
 def z_loss(logits: Float[Array, "b t v"], weights: Float[AnyArray, "b t"]) -> Loss:
-    """The square of log Z, Z being the sum that the softmax divides by (Chowdhery et al. 2022, section 5).
+    """The square of log Z, where Z is the normalizer of the softmax (Chowdhery et al. 2022, section 5).
 
-    Logits are free up to a constant, and rounding grows with it; this draws log Z to 0.
+    Softmax ignores a constant added to all logits, whose rounding errors grow with it; this loss keeps log Z near 0.
     """
     log_sum = jax.nn.logsumexp(logits.astype(jnp.float32), axis=-1)
     return (jnp.square(log_sum) * weights).sum(), weights.sum()
 
 
 def log_mean_probability(logits: Sequence[Float[Array, "b t v"]], temperature: float) -> Float[Array, "b t v"]:
-    """Log of the mean of what several models find probable, each at this temperature."""
+    """Log of the mean distribution of several models, each at this temperature."""
     each = [jax.nn.log_softmax(of_one.astype(jnp.float32) / temperature) for of_one in logits]
     return functools.reduce(jnp.logaddexp, each) - math.log(len(each))
 
@@ -64,14 +64,14 @@ def distillation(
     weights: Float[AnyArray, "b t"],
     temperature: float,
 ) -> Loss:
-    """KL divergence from a student to its teacher, times temperature², word by word (Kim & Rush 2016, equation 3).
+    """Word-level knowledge distillation (Kim & Rush 2016, equation 3): KL(teacher ‖ student) · temperature².
 
-    Both are taken at the temperature. The gradients of that shrink with its square, so it is multiplied in again
-    (Hinton et al. 2015, section 2), and the share of the labels means the same at every temperature.
+    Both distributions are at the temperature. Its gradients shrink with the square of the temperature; the factor
+    compensates for that (Hinton et al. 2015, section 2), so the weight of the label loss means the same at each.
 
     Args:
       logits: the student's.
-      teacher: log-probabilities of the teacher at this temperature; nothing flows back into them.
+      teacher: log-probabilities of the teacher at this temperature; they are constants for differentiation.
       weights: of the tokens.
       temperature: divides the logits.
     """
@@ -81,11 +81,11 @@ def distillation(
     return temperature**2 * (each * weights).sum(), weights.sum()
 
 
-def r_drop(one: Float[Array, "b t v"], other: Float[Array, "b t v"], weights: Float[AnyArray, "b t"]) -> Loss:
-    """A quarter of the KL divergence from each of two passes to the other, both ways added (Liang et al. 2021).
+def r_drop_loss(one: Float[Array, "b t v"], other: Float[Array, "b t v"], weights: Float[AnyArray, "b t"]) -> Loss:
+    """A quarter of the symmetric KL divergence between two passes, both directions added (Liang et al. 2021).
 
-    Their loss (equation 4) adds up the label losses of both passes and alpha / 2 times this sum. Ours is half of
-    that: the mean of the label losses, and alpha times what this gives, so that alpha is theirs.
+    Their loss (equation 4) is the sum of the label losses of both passes and alpha / 2 times both divergences. Half of
+    it is the mean of the label losses and alpha times this loss, so alpha has the value that they give.
     """
     one, other = jax.nn.log_softmax(one.astype(jnp.float32)), jax.nn.log_softmax(other.astype(jnp.float32))
     both_ways = ((jnp.exp(one) - jnp.exp(other)) * (one - other)).sum(-1)

@@ -1,10 +1,11 @@
-"""What training makes small: sums over the target tokens of a batch, as a function of the parameters."""
+"""Training objective: sums over the target tokens of a batch, as a function of the parameters."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,18 +13,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from flaxformer_lite.config.dataclasses import TrainConfig
+from flaxformer_lite.config.import_path import build
 from flaxformer_lite.train_step import losses
 from flaxformer_lite.types import Batch
 
+LabelLoss = Callable[..., losses.Loss]  # (logits, labels, weights) → loss
+LossTerm = Callable[..., losses.Loss]  # (logits, batch) → loss
+
 
 class Sums(NamedTuple):
-    """Sums over target tokens; add those of several batches, then divide once.
+    """Sums over target tokens: those of several batches are added, then divided once by ``weight``.
 
     Attributes:
-      loss: of the label loss alone (smoothing included), whatever else is minimized: comparable from run to run.
-      correct: tokens whose best guess is the label.
+      loss: the label loss alone (smoothing included), which is comparable between runs with different objectives.
+      correct: tokens whose label has the highest logit.
       weight: tokens.
-      objective: of all that is minimized.
+      objective: the quantity that training minimizes.
     """
 
     loss: Float[Array, ""]
@@ -32,117 +37,113 @@ class Sums(NamedTuple):
     objective: Float[Array, ""]
 
 
-LabelLoss = Callable[..., losses.Loss]  # of (logits, labels, weights)
-Term = Callable[[Any, Batch, Any], losses.Loss]  # of (logits, batch, the teachers' parameters)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Objective:
+    """The objective of a run; training minimizes ``loss_fn(...).objective``.
 
+    ``label_weight · label loss + distill_weight · distillation + Σ weight · term``, with R-Drop the mean of that over
+    two passes plus ``r_drop · divergence``.
 
-@runtime_checkable  # so that the tests' run-time checks can ask
-class Objective(Protocol):
-    """What a step differentiates by the parameters: ``objective`` of the sums that it gives."""
+    Attributes:
+      model: the model that is trained.
+      label_loss: the loss between logits and labels.
+      label_weight: its weight.
+      terms: further losses of the same logits, each with its weight.
+      teachers: models whose mean distribution the model learns.
+      distill_weight: weight of the divergence from that distribution.
+      temperature: of teachers and student in that divergence.
+      r_drop: weight of the divergence between two passes that differ in dropout; 0: one pass.
+      frozen: a boolean for each parameter; frozen ones have gradient 0, at no cost. None: all are trained.
+    """
 
-    def __call__(self, params: Any, teachers: Any, batch: Batch, key: Array) -> Sums:
-        """The sums of one batch; ``teachers`` are their parameters, ``key`` is that of dropout."""
-        ...
-
-
-class Criterion(NamedTuple):
-    """What is minimized of the logits of one pass: the label loss and further terms, each with its share."""
-
+    model: nn.Module
     label_loss: LabelLoss
-    label_share: float = 1.0
-    terms: tuple[tuple[float, Term], ...] = ()
+    label_weight: float = 1.0
+    terms: tuple[tuple[float, LossTerm], ...] = ()
+    teachers: tuple[nn.Module, ...] = ()
+    distill_weight: float = 0.0
+    temperature: float = 1.0
+    r_drop: float = 0.0
+    frozen: Any = None
 
-    def __call__(self, logits: Float[Array, "b t v"], batch: Batch, teachers: Any) -> Sums:
-        """The sums of these logits."""
+    def loss_fn(self, params: Any, teacher_params: Sequence[Any], batch: Batch, key: Array) -> Sums:
+        """The sums of one batch; ``key`` is that of dropout."""
+        params = stop_gradient_frozen(params, self.frozen)
+
+        def logits_of(key: Array) -> Any:
+            rngs = {"dropout": key}
+            return self.model.apply({"params": params}, batch.source, batch.target_in, train=True, rngs=rngs)
+
+        if not self.r_drop:
+            return self.token_loss(logits_of(key), batch, teacher_params)
+        # vmap doubles the rows of each matrix product instead of the program; teachers, which read no key, run once.
+        logits = jax.vmap(logits_of)(jax.random.split(key))
+        each = jax.vmap(lambda logits: self.token_loss(logits, batch, teacher_params))(logits)
+        sums = Sums(*(of_both.mean() for of_both in each))
+        divergence, _ = losses.r_drop_loss(logits[0], logits[1], batch.weights)
+        return sums._replace(objective=sums.objective + self.r_drop * divergence)
+
+    def token_loss(self, logits: Float[Array, "b t v"], batch: Batch, teacher_params: Sequence[Any] = ()) -> Sums:
+        """The sums of the logits of one pass."""
         loss, weight = self.label_loss(logits, batch.labels, batch.weights)
-        others = sum(share * term(logits, batch, teachers)[0] for share, term in self.terms)
+        others = 0.0
+        if self.teachers:
+            others += self.distill_weight * self._distillation(logits, batch, teacher_params)[0]
+        for term_weight, term in self.terms:
+            others += term_weight * term(logits, batch)[0]
         of_labels = jnp.take_along_axis(logits, batch.labels[..., None], axis=-1)[..., 0]
         hits = of_labels >= logits.max(-1)  # no argmax: on a CPU, that is a sixteenth of a training step
-        return Sums(loss, (hits * batch.weights).sum(), weight, self.label_share * loss + others)
+        return Sums(loss, (hits * batch.weights).sum(), weight, self.label_weight * loss + others)
 
+    def without_remat(self) -> Objective:
+        """The same objective of the model that recomputes nothing for the gradient."""
+        model: Any = self.model
+        config = dataclasses.replace(model.config, remat="none")
+        return dataclasses.replace(self, model=model.clone(config=config))
 
-class OnePass(NamedTuple):
-    """The criterion of one pass with dropout."""
-
-    model: nn.Module
-    criterion: Criterion
-
-    def __call__(self, params: Any, teachers: Any, batch: Batch, key: Array) -> Sums:
-        """The sums of one batch."""
-        return self.criterion(_logits(self.model, params, batch, key), batch, teachers)
-
-
-class TwoPasses(NamedTuple):
-    """R-Drop (Liang et al. 2021): the mean criterion of two passes that differ in dropout, and their divergence."""
-
-    model: nn.Module
-    criterion: Criterion
-    alpha: float
-
-    def __call__(self, params: Any, teachers: Any, batch: Batch, key: Array) -> Sums:
-        """The sums of one batch."""
-        # Not twice the program but twice the rows in each product; a teacher, which knows no key, runs once.
-        logits = jax.vmap(partial(_logits, self.model, params, batch))(jax.random.split(key))
-        each = jax.vmap(lambda of_one: self.criterion(of_one, batch, teachers))(logits)
-        sums = Sums(*(of_both.mean() for of_both in each))
-        divergence, _ = losses.r_drop(logits[0], logits[1], batch.weights)
-        return sums._replace(objective=sums.objective + self.alpha * divergence)
-
-
-class PartlyFrozen(NamedTuple):
-    """An objective that does not depend on frozen parameters: their gradients are 0, and cost no work."""
-
-    objective: Objective
-    frozen: Any  # a boolean for each parameter
-
-    def __call__(self, params: Any, teachers: Any, batch: Batch, key: Array) -> Sums:
-        """The sums of one batch."""
-        held = jax.tree.map(lambda x, still: jax.lax.stop_gradient(x) if still else x, params, self.frozen)
-        return self.objective(held, teachers, batch, key)
-
-
-class Distillation(NamedTuple):
-    """A term: the divergence from the mean of what teachers find probable."""
-
-    teachers: tuple[nn.Module, ...]
-    temperature: float
-
-    def __call__(self, logits: Float[Array, "b t v"], batch: Batch, params: Any) -> losses.Loss:
-        """The loss of these logits; ``params`` are the teachers'."""
-        said: list[Any] = [
-            teacher.apply({"params": own}, batch.source, batch.target_in, train=False)
-            for teacher, own in zip(self.teachers, params, strict=True)
+    def _distillation(self, logits: Any, batch: Batch, teacher_params: Sequence[Any]) -> losses.Loss:
+        teacher_logits: list[Any] = [
+            teacher.apply({"params": params}, batch.source, batch.target_in, train=False)
+            for teacher, params in zip(self.teachers, teacher_params, strict=True)
         ]
-        mean = losses.log_mean_probability(said, self.temperature)
+        mean = losses.log_mean_probability(teacher_logits, self.temperature)
         return losses.distillation(logits, mean, batch.weights, self.temperature)
 
 
-def label_criterion(config: TrainConfig) -> Criterion:
-    """The label loss that the config names, and nothing else: what evaluation measures."""
+def label_objective(model: nn.Module, config: TrainConfig) -> Objective:
+    """The label loss that the config names, without further terms: the loss of evaluation."""
     loss = {"cross_entropy": losses.cross_entropy, "kl_divergence": losses.kl_divergence}[config.loss]
-    return Criterion(partial(loss, smoothing=config.label_smoothing))
+    return Objective(model, partial(loss, smoothing=config.label_smoothing))
 
 
-def make_objective(model: nn.Module, config: TrainConfig, teachers: Sequence[nn.Module]) -> Objective:
-    """What a run of this config makes small.
+def make_objective(
+    model: nn.Module, config: TrainConfig, teachers: Sequence[nn.Module] = (), frozen: Any = None
+) -> Objective:
+    """The objective that the config describes.
 
-    ``(1 - weight) · labels + weight · teachers + z_loss · (log Z)²``, and without teachers ``labels + z_loss ·
-    (log Z)²``; with R-Drop the mean of that over two passes ``+ r_drop · divergence``.
+    A term ``module:name`` of ``train.loss_terms`` is a function of (logits, batch), or a dataclass whose instance is
+    one; it returns a loss, whose sum over target tokens is added to the objective.
     """
-    terms: list[tuple[float, Term]] = []
-    if teachers:
-        terms.append((config.distill.weight, Distillation(tuple(teachers), config.distill.temperature)))
+    terms: list[tuple[float, LossTerm]] = []
     if config.z_loss:
-        terms.append((config.z_loss, _z_loss))
-    share = 1 - config.distill.weight if teachers else 1.0
-    criterion = label_criterion(config)._replace(label_share=share, terms=tuple(terms))
-    return TwoPasses(model, criterion, config.r_drop) if config.r_drop else OnePass(model, criterion)
+        terms.append((config.z_loss, lambda logits, batch: losses.z_loss(logits, batch.weights)))
+    for path in config.loss_terms:
+        options = config.loss_options.get(path.rpartition(":")[2], {})
+        terms.append((1.0, build(path, options, "train.loss_terms")))
+    return dataclasses.replace(
+        label_objective(model, config),
+        label_weight=1 - config.distill.weight if teachers else 1.0,
+        terms=tuple(terms),
+        teachers=tuple(teachers),
+        distill_weight=config.distill.weight,
+        temperature=config.distill.temperature,
+        r_drop=config.r_drop,
+        frozen=frozen,
+    )
 
 
-def _z_loss(logits: Any, batch: Batch, teachers: Any) -> losses.Loss:
-    del teachers
-    return losses.z_loss(logits, batch.weights)
-
-
-def _logits(model: nn.Module, params: Any, batch: Batch, key: Array) -> Any:
-    return model.apply({"params": params}, batch.source, batch.target_in, train=True, rngs={"dropout": key})
+def stop_gradient_frozen(params: Any, frozen: Any) -> Any:
+    """The same parameters, of which the frozen ones are constants for differentiation."""
+    if frozen is None:
+        return params
+    return jax.tree.map(lambda x, off: jax.lax.stop_gradient(x) if off else x, params, frozen)

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, all of them optax's, and which parameters follow them in which way."""
+"""Optimizers and learning-rate schedules, built from optax, and their settings per parameter."""
 
 from __future__ import annotations
 
@@ -18,87 +18,102 @@ from jaxtyping import Array, Float
 from optax.contrib import MuonDimensionNumbers, ReduceLROnPlateauState
 
 from flaxformer_lite.config.dataclasses import OptimConfig
-from flaxformer_lite.errors import InputError
+from flaxformer_lite.config.import_path import build, is_import_path
+from flaxformer_lite.errors import InputError, require
 
-_TABLES = {"vocab", "length"}  # axes of vectors that are looked up (and compared with): a row a thing, not a matrix
-_COPIES = {"layers", "gates"}  # axes along which there is a matrix for each place
+_TABLE_AXES = {"vocab", "length"}  # a parameter with one of them is a table of vectors, not a matrix
+_STACK_AXES = {"layers", "gates"}  # a parameter with one of them is a stack of matrices
 
 
 def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
-    """The learning rate of update i (0-based): a linear rise to the peak at i = warmup, then the named fall.
+    """The learning rate of update i (from 0): linear warm-up to the peak at i = warmup, then the named decay.
 
-    ``inverse_sqrt`` is the schedule of Vaswani et al. (2017, equation 3), told by its peak: peak · √(warmup / i), and
-    peak · √(1 / (i + 1)) where there is no warm-up. ``cosine`` and ``linear`` reach 0 at i = steps, when training is
-    over. So does ``wsd`` (warm-up, stable, decay; Hu et al. 2024), which falls only over the last ``decay_steps``, in a
-    line. Under ``plateau`` this is constant, and the optimizer multiplies it by a ``rate_factor`` that falls.
+    ``inverse_sqrt`` is the schedule of Vaswani et al. (2017, equation 3), expressed by its peak: peak · √(warmup / i),
+    and peak · √(1 / (i + 1)) without warm-up. ``cosine`` and ``linear`` reach 0 at i = steps. So does ``wsd`` (warm-up,
+    stable, decay; Hu et al. 2024), which decays linearly over the last ``decay_steps`` only. With ``plateau`` the
+    schedule is constant after warm-up, and the optimizer multiplies it by ``plateau_factor``.
+
+    ``module:name`` is a function of i, or a dataclass whose instance is one; its fields ``learning_rate``,
+    ``warmup_steps`` and ``steps`` are filled from the config.
     """
+    if is_import_path(config.schedule):
+        known = {"learning_rate": config.learning_rate, "warmup_steps": config.warmup_steps, "steps": steps}
+        return build(config.schedule, config.schedule_options, "optim.schedule", **known)
     peak, warmup = config.learning_rate, config.warmup_steps
     after = max(steps - warmup, 1)
     scale = max(warmup, 1)
     decay = max(config.decay_steps, 1)
-    falls = {  # from the peak, as functions of i - warmup
-        "inverse_sqrt": lambda i: peak * jnp.sqrt(scale / jnp.maximum(i + scale, 1)),  # computed in the warm-up too
+    decays = {  # functions of i - warmup
+        "inverse_sqrt": lambda i: peak * jnp.sqrt(scale / jnp.maximum(i + scale, 1)),  # evaluated during warm-up too
         "cosine": optax.cosine_decay_schedule(peak, after),
         "linear": optax.linear_schedule(peak, 0.0, after),
         "constant": optax.constant_schedule(peak),
         "wsd": optax.linear_schedule(peak, 0.0, decay, transition_begin=after - decay),
         "plateau": optax.constant_schedule(peak),
     }
-    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)  # not from 0, which would waste the first update
-    return optax.join_schedules([rise, falls[config.schedule]], [warmup])
+    warm_up = optax.linear_schedule(peak / (warmup + 1), peak, warmup)  # not from 0, which would waste the first update
+    return optax.join_schedules([warm_up, decays[config.schedule]], [warmup])
 
 
 def make_optimizer(
     config: OptimConfig, schedule: optax.Schedule, params: Any, moments: DTypeLike = jnp.float32
 ) -> optax.GradientTransformationExtraArgs:
-    """Clipping by global norm, the optimizer's direction, weight decay, and the learning rate of each parameter.
+    """Clipping by global norm, the optimizer, weight decay, and the learning rate of each parameter.
 
-    Weight decay is multiplied by the learning rate (Loshchilov & Hutter 2019), whatever the optimizer. Its state wears
-    the names of logical axes where the parameters that it is made of do.
+    Weight decay is multiplied by the learning rate (Loshchilov & Hutter 2019) for every optimizer. The state is boxed
+    with the names of logical axes where the parameters are.
+
+    ``module:name`` is a function that maps the schedule to a complete optax optimizer (``optax:adamaxw`` is one), or a
+    dataclass whose instance is one; its field ``steps`` is filled from the config. It replaces optimizer, weight decay
+    and learning rate; clipping, frozen parameters and multipliers apply as for the others.
 
     Args:
       config: the settings.
-      schedule: what ``make_schedule`` made of them.
-      params: the parameters that will follow, as ``jax.ShapeDtypeStruct`` that wear the names of their logical axes.
-      moments: dtype of means of gradients; Adafactor keeps none.
+      schedule: the result of ``make_schedule``.
+      params: the parameters as ``jax.ShapeDtypeStruct``, boxed with the names of their logical axes.
+      moments: dtype of the first moments; Adafactor has none.
 
     Returns:
       A transformation whose ``update`` takes the training loss as ``value``.
 
     Raises:
-      InputError: a pattern is found in no parameter's path, or nothing is left to train.
+      InputError: a pattern matches no parameter's path, or all parameters are frozen.
     """
-    still = frozen(config, params)
-    trained = jax.tree.map(lambda off, parameter: optax.MaskedNode() if off else parameter, still, params)
+    is_frozen = frozen_mask(config, params)
+    trained = jax.tree.map(lambda off, parameter: optax.MaskedNode() if off else parameter, is_frozen, params)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    descent = optax.chain(
-        clip, _direction(config, trained, moments), _decay(config, params), optax.scale_by_learning_rate(schedule)
-    )
-    labels = jax.tree.map(lambda off: "frozen" if off else "trained", still)
-    follow = optax.partition({"trained": descent, "frozen": optax.set_to_zero()}, labels)
-    return optax.chain(follow, _rates(config, params), _plateau(config))
+    if is_import_path(config.optimizer):
+        reason = f"config.optim.optimizer={config.optimizer!r} does its own"
+        require(config.weight_decay == 0, f"config.optim.weight_decay={config.weight_decay}", reason, "set it to 0")
+        optimizer = optax.chain(clip, build(config.optimizer, config.options, "optim.optimizer")(schedule))
+    else:
+        direction, decay = _direction(config, trained, moments), _weight_decay(config, params)
+        optimizer = optax.chain(clip, direction, decay, optax.scale_by_learning_rate(schedule))
+    labels = jax.tree.map(lambda off: "frozen" if off else "trained", is_frozen)
+    partitioned = optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+    return optax.chain(partitioned, _lr_multipliers(config, params), _plateau(config))
 
 
-def frozen(config: OptimConfig, params: Any) -> Any:
-    """A boolean for each parameter: whether it stays as it is.
+def frozen_mask(config: OptimConfig, params: Any) -> Any:
+    """A boolean for each parameter: whether it is frozen.
 
     Raises:
-      InputError: a pattern is found in no parameter's path, or nothing is left to train.
+      InputError: a pattern matches no parameter's path, or all parameters are frozen.
     """
-    found = jax.tree.map(lambda number: number >= 0, _first_found("frozen", config.frozen, params))
-    if all(jax.tree.leaves(found)):
-        raise InputError(f"config.optim.frozen={config.frozen} leaves no parameter to train; freeze fewer")
-    return found
+    mask = jax.tree.map(lambda number: number >= 0, _first_match("frozen", config.frozen, params))
+    all_frozen = all(jax.tree.leaves(mask))
+    require(not all_frozen, f"config.optim.frozen={config.frozen}", "leaves no parameter to train", "freeze fewer")
+    return mask
 
 
-def rate_factor(opt_state: Any) -> Float[Array, ""]:
-    """What reduce-on-plateau has left of the scheduled learning rate; 1 under other schedules."""
+def plateau_factor(opt_state: Any) -> Float[Array, ""]:
+    """The factor of reduce-on-plateau on the scheduled learning rate; 1 under other schedules."""
     states = [state for state in jax.tree.leaves(opt_state, is_leaf=_is_plateau) if _is_plateau(state)]
     return states[0].scale if states else jnp.ones(())
 
 
 def _direction(config: OptimConfig, trained: Any, moments: DTypeLike) -> optax.GradientTransformation:
-    """Kingma & Ba (2015), with weight decay Loshchilov & Hutter (2019); Chen et al. (2023); and those below."""
+    """Adam (Kingma & Ba 2015), Lion (Chen et al. 2023), Adafactor or Muon, without learning rate and weight decay."""
     adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=moments)
     if config.optimizer == "adafactor":
         return _adafactor(trained)
@@ -110,54 +125,57 @@ def _direction(config: OptimConfig, trained: Any, moments: DTypeLike) -> optax.G
 
 
 def _adafactor(trained: Any) -> optax.GradientTransformation:
-    """Shazeer & Stern (2018) as T5 was trained (Raffel et al. 2020, section 3.1.2, and its code): without momentum.
+    """Adafactor (Shazeer & Stern 2018) as in T5 (Raffel et al. 2020, section 3.1.2, and its code), without momentum.
 
     Decay 1 - t ** -0.8, updates of a root mean square of at most 1, relative to that of the parameter (at least 0.001).
     """
     clip, relative = optax.clip_by_block_rms(1.0), optax.scale_by_param_block_rms(1e-3)
-    return optax.chain(_factored_moments(trained), _by_layer(clip, trained), _by_layer(relative, trained))
+    return optax.chain(_factored_moments(trained), _per_layer(clip, trained), _per_layer(relative, trained))
 
 
 def _factored_moments(trained: Any) -> optax.GradientTransformation:
-    """optax's, of parameters whose heads and head width are one axis, as they are in T5: or none would be factored.
+    """Factored second moments by optax, of parameters whose axes heads and head_dim are merged as in T5.
 
-    Its state has an array for each parameter's rows, one for its columns and one for the whole, of which those not in
-    use are of one number. They wear the names of the axes that they have, and not of those that they lost.
+    Without that, no axis of attention would be long enough to be factored. The state has for each parameter an array of
+    rows, one of columns and one of the whole, of which unused ones have one element. They are boxed with the names of
+    their axes.
     """
     inner = optax.scale_by_factored_rms(decay_rate=0.8, min_dim_size_to_factor=128, epsilon=1e-30)
 
-    def joined(tree: Any) -> Any:
-        return jax.tree.map(lambda parameter, x: x.reshape(_joined(parameter)[0]), trained, tree, is_leaf=_is_box)
+    def merged(tree: Any) -> Any:
+        return jax.tree.map(lambda parameter, x: x.reshape(_merge_heads(parameter)[0]), trained, tree, is_leaf=_is_box)
 
-    def named(params: Any, moments: Any, lost: int) -> Any:
-        def name(box: Any, moment: Any) -> Any:
-            return box.replace(value=moment, names=_kept(box, moment.shape, lost)) if _is_box(box) else moment
+    def boxed(params: Any, moments: Any, dropped: int) -> Any:
+        def box(parameter: Any, moment: Any) -> Any:
+            if not _is_box(parameter):
+                return moment
+            return parameter.replace(value=moment, names=_moment_names(parameter, moment.shape, dropped))
 
-        return jax.tree.map(name, params, moments, is_leaf=_is_box)
+        return jax.tree.map(box, params, moments, is_leaf=_is_box)
 
     def init(params: Any) -> optax.FactoredState:
-        state: Any = inner.init(joined(nn.meta.unbox(params)))
-        rows, columns = named(params, state.v_row, -1), named(params, state.v_col, -2)  # without the longest, the next
-        return state._replace(v_row=rows, v_col=columns, v=named(params, state.v, -1))
+        state: Any = inner.init(merged(nn.meta.unbox(params)))
+        rows, columns = boxed(params, state.v_row, -1), boxed(params, state.v_col, -2)  # longest, next axis dropped
+        return state._replace(v_row=rows, v_col=columns, v=boxed(params, state.v, -1))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        new, state = inner.update(joined(updates), state, joined(params))
+        new, state = inner.update(merged(updates), state, merged(params))
         return jax.tree.map(lambda x, like: x.reshape(like.shape), new, updates), state
 
     return optax.GradientTransformation(init, update)
 
 
-def _by_layer(transform: optax.GradientTransformation, trained: Any) -> optax.GradientTransformation:
-    """A transformation without state, applied to each layer by itself where a scan has stacked them."""
+def _per_layer(transform: optax.GradientTransformation, trained: Any) -> optax.GradientTransformation:
+    """A stateless transformation, applied to each layer separately where layers are stacked."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def alone(update: Any, parameter: Any) -> Any:
+        def apply(update: Any, parameter: Any) -> Any:
             return transform.update(update, state, parameter)[0]
 
-        def each(parameter: Any, *given: Any) -> Any:
-            return (jax.vmap(alone) if "layers" in _names(parameter)[:1] else alone)(*given)
+        def apply_per_layer(parameter: Any, *arrays: Any) -> Any:
+            return (jax.vmap(apply) if "layers" in _names(parameter)[:1] else apply)(*arrays)
 
-        return jax.tree.map(each, trained, updates, params, is_leaf=_is_box), state
+        return jax.tree.map(apply_per_layer, trained, updates, params, is_leaf=_is_box), state
 
     return optax.GradientTransformation(optax.init_empty_state, update)
 
@@ -165,11 +183,11 @@ def _by_layer(transform: optax.GradientTransformation, trained: Any) -> optax.Gr
 def _muon(
     config: OptimConfig, others: optax.GradientTransformation, trained: Any, moments: DTypeLike
 ) -> optax.GradientTransformation:
-    """Muon (Jordan 2024) of matrices; ``others`` of biases, gains, embeddings and the output layer.
+    """Muon (Jordan 2024) for matrices; ``others`` for biases, gains, embeddings and the output layer.
 
-    Scaled by 0.2 · √(the longer side), so that rates and weight decay that suit AdamW suit it (Liu et al. 2025,
-    equation 4). Attention's projections are matrices of all heads together, a cell's gates and stacked layers each one
-    of its own.
+    Updates are scaled by 0.2 · √(longer side), so that learning rates and weight decay of AdamW fit (Liu et al. 2025,
+    equation 4). A projection of attention is one matrix of all heads; gates of a cell and stacked layers are separate
+    matrices.
     """
     matrices = jax.tree.map(lambda p: _matrix(p) or optax.MaskedNode(), trained, is_leaf=_is_box)
     labels = jax.tree.map(lambda p: "matrix" if _matrix(p) else "other", trained, is_leaf=_is_box)
@@ -185,15 +203,17 @@ def _muon(
     return optax.partition({"matrix": orthogonal, "other": others}, labels)
 
 
-def _decay(config: OptimConfig, params: Any) -> optax.GradientTransformation:
-    decayed = jax.tree.map(lambda number: number < 0, _first_found("no_decay", config.no_decay, params))
+def _weight_decay(config: OptimConfig, params: Any) -> optax.GradientTransformation:
+    decayed = jax.tree.map(lambda number: number < 0, _first_match("no_decay", config.no_decay, params))
     return optax.add_decayed_weights(config.weight_decay, decayed) if config.weight_decay else optax.identity()
 
 
-def _rates(config: OptimConfig, params: Any) -> optax.GradientTransformation:
+def _lr_multipliers(config: OptimConfig, params: Any) -> optax.GradientTransformation:
     rules = [rule.rpartition("=") for rule in config.lr_multipliers]
-    numbers = _first_found("lr_multipliers", [pattern for pattern, *_ in rules], params)
-    factors = [float(factor) for *_, factor in rules] + [1.0]  # the last, which is number -1, of what no rule names
+    numbers = _first_match("lr_multipliers", [pattern for pattern, *_ in rules], params)
+    factors = [float(factor) for *_, factor in rules] + [
+        1.0
+    ]  # the last one, index -1, for parameters that match no rule
     return optax.stateless(
         lambda updates, _: jax.tree.map(
             lambda number, update: factors[number] * update if number >= 0 else update, numbers, updates
@@ -212,26 +232,25 @@ def _is_plateau(part: Any) -> bool:
     return isinstance(part, ReduceLROnPlateauState)
 
 
-def _first_found(key: str, patterns: Sequence[str], params: Any) -> Any:
-    """For each parameter the number of the first pattern that is found in its path; -1 where none is."""
+def _first_match(key: str, patterns: Sequence[str], params: Any) -> Any:
+    """For each parameter the index of the first pattern that matches in its path; -1 where none does."""
 
-    def write(path: Any, _: Any) -> str:
+    def path_of(path: Any, _: Any) -> str:
         return jax.tree_util.keystr(path, simple=True, separator="/")
 
-    paths = jax.tree.map_with_path(write, params, is_leaf=_is_box)
+    paths = jax.tree.map_with_path(path_of, params, is_leaf=_is_box)
     for pattern in patterns:
         if not any(re.search(pattern, path) for path in jax.tree.leaves(paths)):
             near = ", ".join(_nearest(pattern, jax.tree.leaves(paths)))
-            raise InputError(
-                f"config.optim.{key}: {pattern!r} is found in no parameter's path; paths are written like {near}"
-            )
+            reason = f"{pattern!r} matches no parameter's path; similar paths are {near}"
+            raise InputError(f"config.optim.{key}", reason)
     return jax.tree.map(
         lambda path: next((i for i, pattern in enumerate(patterns) if re.search(pattern, path)), -1), paths
     )
 
 
 def _nearest(pattern: str, paths: Sequence[str]) -> list[str]:
-    """Three paths of which some part resembles the pattern most."""
+    """Three paths with a part that is most similar to the pattern."""
     parts = {}
     for path in paths:
         names = path.split("/")
@@ -247,12 +266,12 @@ def _is_box(x: Any) -> bool:
 
 
 def _names(parameter: Any) -> tuple[str | None, ...]:
-    """The logical axes of a parameter; None for each where it wears no names."""
+    """The logical axes of a parameter; None for each where it is not boxed."""
     return parameter.names if _is_box(parameter) else (None,) * len(parameter.shape)
 
 
-def _dimensions(parameter: Any) -> list[tuple[int, ...]]:
-    """Its axes, heads and their width together."""
+def _axis_groups(parameter: Any) -> list[tuple[int, ...]]:
+    """The axes of a parameter, with heads and head_dim in one group."""
     names = _names(parameter)
     groups: list[tuple[int, ...]] = []
     for axis, name in enumerate(names):
@@ -263,28 +282,28 @@ def _dimensions(parameter: Any) -> list[tuple[int, ...]]:
     return groups
 
 
-def _joined(parameter: Any) -> tuple[tuple[int, ...], tuple[str | None, ...]]:
-    """Shape and names of a parameter whose heads and head width are one axis, divided as heads are."""
-    groups, shape = _dimensions(parameter), nn.meta.unbox(parameter).shape
+def _merge_heads(parameter: Any) -> tuple[tuple[int, ...], tuple[str | None, ...]]:
+    """Shape and names of a parameter with heads and head_dim merged into the axis heads."""
+    groups, shape = _axis_groups(parameter), nn.meta.unbox(parameter).shape
     return (
         tuple(math.prod(shape[axis] for axis in group) for group in groups),
         tuple(_names(parameter)[group[0]] for group in groups),
     )
 
 
-def _kept(parameter: Any, shape: tuple[int, ...], lost: int) -> tuple[str | None, ...]:
-    """The names of a moment of this shape, which may have lost the axis of this place in order of length."""
-    whole, names = _joined(parameter)
+def _moment_names(parameter: Any, shape: tuple[int, ...], dropped: int) -> tuple[str | None, ...]:
+    """Axis names of a moment of this shape; it may lack axis ``dropped`` of the parameter, in order of length."""
+    whole, names = _merge_heads(parameter)
     if shape == whole:
         return names
-    axis = int(np.argsort(whole)[lost]) if len(whole) > 1 else 0
+    axis = int(np.argsort(whole)[dropped]) if len(whole) > 1 else 0
     if shape == (*whole[:axis], *whole[axis + 1 :]):
         return (*names[:axis], *names[axis + 1 :])
-    return (None,) * len(shape)  # the one number that stands where nothing is kept
+    return (None,) * len(shape)  # the one element of an unused moment
 
 
 def _matrix(parameter: Any) -> MuonDimensionNumbers | None:
-    """The axes that a matrix product sums over and those that it gives; None where a parameter is none."""
+    """The contracted and the resulting axes of a matrix; None where the parameter is not a matrix."""
     names = _names(parameter)
-    sides = [group for group in _dimensions(parameter) if names[group[0]] not in _COPIES]
-    return MuonDimensionNumbers(*sides) if len(sides) == 2 and not _TABLES.intersection(names) else None
+    sides = [group for group in _axis_groups(parameter) if names[group[0]] not in _STACK_AXES]
+    return MuonDimensionNumbers(*sides) if len(sides) == 2 and not _TABLE_AXES.intersection(names) else None

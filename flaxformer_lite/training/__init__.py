@@ -1,1 +1,1 @@
-"""Training runs: setup, loop, evaluation."""
+"""Training: setup, loop, run state, evaluation, initial parameters, distillation."""

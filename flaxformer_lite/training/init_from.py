@@ -1,4 +1,4 @@
-"""Parameters that a run begins with: those of another run, or of an imported model."""
+"""Initial parameters from another run or an imported model."""
 
 from __future__ import annotations
 
@@ -21,15 +21,11 @@ from flaxformer_lite.train_step.state import TrainState, in_float32, param_shape
 logger = logging.getLogger(__name__)
 
 _KEY = "config.train.init_from"
-_OWN = (
-    "remat",
-    "scan_layers",
-    "layerdrop",
-)  # how a model is computed, not what; of a run's own are rates of dropout, too
+_MAY_DIFFER = ("remat", "scan_layers", "layerdrop")  # they change no parameter; rates of dropout likewise
 
 
-def check_beginning(config: Config, vocabularies: tuple[Vocabulary, Vocabulary]) -> None:
-    """Raises ``InputError`` where the run cannot begin with the parameters that ``train.init_from`` names.
+def check_init_from(config: Config, vocabularies: tuple[Vocabulary, Vocabulary]) -> None:
+    """Raises ``InputError`` where the model that ``train.init_from`` names does not fit the run.
 
     Args:
       config: of the run.
@@ -37,66 +33,65 @@ def check_beginning(config: Config, vocabularies: tuple[Vocabulary, Vocabulary])
     """
     if not config.train.init_from:
         return
-    work, own, theirs = _folder(config)
-    there, here = _model_settings(own), _model_settings(config)
-    if lines := difference(there, here, "model."):
+    work, there, their_vocabularies = _open(config)
+    subject = f"{_KEY}={work.path}"
+    if lines := difference(_architecture(there), _architecture(config), "model."):
         raise InputError(
-            f"{_KEY}={work.path} holds another model (there → here):\n  "
-            + "\n  ".join(lines)
-            + f"\nbegin from its config, with --config={work.path / 'config.json'}"
+            subject,
+            "holds another model (there → here):\n  " + "\n  ".join(lines) + "\n",
+            f"start from its config, {work.path / 'config.json'}",
         )
-    for side, given, wanted in zip(("source", "target"), theirs, vocabularies, strict=True):
-        if why := saved.difference(given, wanted):
-            raise InputError(
-                f"{_KEY}={work.path} has another {side} vocabulary than this run: {why}; take it along with "
-                f"--config.data.{side}_vocabulary.kind=saved --config.data.{side}_vocabulary.model="
-                f"{work.path / side}.vocabulary.json"
-            )
+    for side, theirs, ours in zip(("source", "target"), their_vocabularies, vocabularies, strict=True):
+        if reason := saved.difference(theirs, ours):
+            key, path = f"config.data.{side}_vocabulary", work.path / f"{side}.vocabulary.json"
+            remedy = f"use the same one with {key}.kind=saved {key}.model={path}"
+            raise InputError(subject, f"has another {side} vocabulary than this run: {reason}", remedy)
     sizes = [own.size for own in vocabularies]
-    shapes = [param_shapes(make_decoding_model(each, *sizes)) for each in (own, config)]
-    if shapes[0] != shapes[1]:  # the settings being equal, what else sizes depend on
+    shapes = [param_shapes(make_decoding_model(each, *sizes)) for each in (there, config)]
+    if shapes[0] != shapes[1]:  # with equal settings, only the lengths of the data can differ
         raise InputError(
-            f"{_KEY}={work.path}: its learned positions reach as far as its config.data.max_source_length="
-            f"{own.data.max_source_length} and config.data.max_target_length={own.data.max_target_length}, this "
-            f"run's {config.data.max_source_length} and {config.data.max_target_length}; take the same"
+            subject,
+            f"its learned positions are for config.data.max_source_length={there.data.max_source_length} and "
+            f"config.data.max_target_length={there.data.max_target_length}, those of this run for "
+            f"{config.data.max_source_length} and {config.data.max_target_length}",
+            "use the same lengths",
         )
 
 
-def begun_with(config: Config, state: TrainState) -> TrainState:
-    """The first state of a run, with the parameters that ``train.init_from`` names.
+def load_init_params(config: Config, state: TrainState) -> TrainState:
+    """The first state of a run with the parameters that ``train.init_from`` names.
 
     Args:
       config: of the run.
-      state: what training would begin with at random, whole; the parameters are laid out as there.
+      state: the first state with random parameters, as global arrays, whose shardings are kept.
 
     Raises:
-      InputError: there is no sound checkpoint.
+      InputError: there is no intact checkpoint.
     """
-    work, own, _ = _folder(config)
-    weights = own.precision.param_dtype
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, weights, sharding=x.sharding), state.params)
-    step, params = restore_params(work.checkpoints, "best", own.eval.best_metric, like)
-    logger.info(f"beginning with the parameters of {work.path}, step {step:,}")
-    places = jax.tree.map(lambda x: x.sharding, state.params)
-    dtype = config.precision.param_dtype
-    params = jax.jit(lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree), out_shardings=places)(params)
+    work, there, _ = _open(config)
+    stored_dtype, dtype = there.precision.param_dtype, config.precision.param_dtype
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, stored_dtype, sharding=x.sharding), state.params)
+    step, params = restore_params(work.checkpoints, "best", there.eval.best_metric, like)
+    logger.info(f"starting from the parameters of {work.path}, step {step:,}")
+    shardings = jax.tree.map(lambda x: x.sharding, state.params)
+    params = jax.jit(lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree), out_shardings=shardings)(params)
     if not state.ema:
         return state._replace(params=params)
-    return state._replace(params=params, ema=jax.jit(in_float32, out_shardings=places)(params))
+    return state._replace(params=params, ema=jax.jit(in_float32, out_shardings=shardings)(params))
 
 
-def _folder(config: Config) -> tuple[WorkDir, Config, tuple[Vocabulary, Vocabulary]]:
+def _open(config: Config) -> tuple[WorkDir, Config, tuple[Vocabulary, Vocabulary]]:
     work = WorkDir(config.train.init_from)
     try:
         return work, work.config(), work.vocabularies()
     except InputError as error:
-        raise InputError(f"{_KEY}: {str(error).removeprefix('--workdir=')}") from error
+        raise InputError(_KEY, str(error)) from error
 
 
-def _model_settings(config: Config) -> dict[str, Any]:
-    return _without_own(dataclasses.asdict(config.model))
+def _architecture(config: Config) -> dict[str, Any]:
+    return _without_training_settings(dataclasses.asdict(config.model))
 
 
-def _without_own(settings: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in settings.items() if key not in _OWN and "dropout" not in key}
-    return {key: _without_own(value) if isinstance(value, dict) else value for key, value in kept.items()}
+def _without_training_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in settings.items() if key not in _MAY_DIFFER and "dropout" not in key}
+    return {key: _without_training_settings(value) if isinstance(value, dict) else value for key, value in kept.items()}

@@ -1,161 +1,151 @@
-"""The training of one run, from the first word to the last checkpoint."""
+"""The training loop, and the entry point of all training."""
 
 from __future__ import annotations
 
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
 from flaxformer_lite.checkpoints import provenance
-from flaxformer_lite.checkpoints.format import quiet_orbax
-from flaxformer_lite.checkpoints.layer_layout import one_by_one
-from flaxformer_lite.checkpoints.records import best
+from flaxformer_lite.checkpoints.format import silence_orbax
+from flaxformer_lite.checkpoints.layer_layout import to_separate_layers
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data.pipeline import load_training
-from flaxformer_lite.monitoring.metric_writer import going_on, make_report
-from flaxformer_lite.monitoring.mfu import PeakFlops, StepTiming
-from flaxformer_lite.monitoring.profiler import Profile
+from flaxformer_lite.monitoring.metric_writer import open_writer
+from flaxformer_lite.monitoring.mfu import PeakTime, StepTiming
+from flaxformer_lite.monitoring.profiler import Profiler
 from flaxformer_lite.monitoring.progress import Progress
-from flaxformer_lite.sharding.layout import Layout, make_layout
-from flaxformer_lite.system import multihost
+from flaxformer_lite.system import malloc, multihost
 from flaxformer_lite.system.compile_log import LoggedJit
-from flaxformer_lite.train_step.state import TrainState
-from flaxformer_lite.training.course import follow
-from flaxformer_lite.training.distillation import load_teachers
 from flaxformer_lite.training.evaluator import Evaluator
-from flaxformer_lite.training.init_from import begun_with
-from flaxformer_lite.training.run_state import Run, say_what
-from flaxformer_lite.training.setup import Training
+from flaxformer_lite.training.run_state import RunState
+from flaxformer_lite.training.setup import log_run_summary, prepare, restore_or_init
+from flaxformer_lite.training.stop_signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
 
-def train(config: Config, path: Path, traced: tuple[int, int] = (0, 0), like: Path | None = None) -> int:
-    """Trains, or goes on where the run in this folder stopped.
+class TrainResult(NamedTuple):
+    """The end of a call of ``train``.
+
+    Attributes:
+      step: the last step.
+      best_step: the step with the best evaluation; 0 where none was evaluated.
+      best_value: the value of ``eval.best_metric`` there; None where it is not finite or there is none.
+      signal: the signal that stopped the run before its end; 0: it is finished.
+    """
+
+    step: int
+    best_step: int
+    best_value: float | None
+    signal: int
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 128 plus the signal."""
+        return 128 + self.signal if self.signal else 0
+
+
+def train(
+    config: Config,
+    workdir: Path | str,
+    profile_steps: tuple[int, int] = (0, 0),
+    reference: Path | str | None = None,
+) -> TrainResult:
+    """Trains a model, or resumes the run in the work directory.
+
+    SIGINT and SIGTERM stop the run after the current step, and everything is saved.
 
     Args:
-      config: the run.
-      path: its work folder.
-      traced: first and last step of those that are traced into it; (0, 0): none.
-      like: the work folder of a run that this one shall equal, with the same data and teachers; None: its own.
-
-    Returns:
-      The exit code: 0, or 128 + the signal that stopped the run.
+      config: of the run.
+      workdir: its work directory.
+      profile_steps: first and last step to trace with the profiler; (0, 0): none.
+      reference: the work directory of a run to reproduce, whose data and teachers must be the same; None: its own.
 
     Raises:
-      InputError: config, data or folder cannot work, before anything is compiled; or the disk is full, or training
-        diverged: then everything up to the last checkpoint is kept.
+      InputError: config, data or directory are invalid, before anything is compiled; or the disk is full or the loss
+        diverges, where everything up to the last checkpoint is kept.
     """
-    layout = make_layout(config)
-    run = Run(config, load_training(config.data, config.seed), WorkDir(path), layout.share)
-    example = WorkDir(like or path)
-    run.check()
-    teachers = load_teachers(config, run.vocabularies, example.teachers(), layout.mesh_layout)
-    training = run.training(teachers)
-    shapes = layout.shapes(training.first_state)
-    with multihost.primary_first():
-        run.claim({teacher.folder: teacher.step for teacher in teachers}, example)
-    say_what(run.data, teachers, shapes.params, training.frozen)
-
     with ExitStack() as stack:
-        stack.enter_context(run.folder.alone())
-        stack.enter_context(quiet_orbax())
-        checkpoints = stack.enter_context(run.checkpoints())
-        multihost.set_abort_message(partial(_say_gone, checkpoints))
-        state = _first_state(run, checkpoints, layout, training, shapes)
-        provenance.note_start(run.folder, example, config, run.done)
-        report = stack.enter_context(going_on(make_report(path), run.done))
-        fixed = layout.spread([teacher.params for teacher in teachers])
-        compiled = layout.compile(training.step, jax.random.key(config.seed + 1), shapes)
-        course = _OneRun(
-            run,
-            layout,
-            checkpoints,
-            state,
-            LoggedJit(partial(compiled, fixed), "training step", config.train.max_compiles),
-            PeakFlops(run.plain_objective(teachers), shapes.params, fixed, config),
-            Evaluator(config, run.data, layout.mesh_layout, report),
-            Progress(config, training.schedule, report, run.skipped, run.sums),
-        )
-        del state, teachers  # the one is the course's from now on; pmap would hold the others twice
-        stop = follow(course, config.train, Profile(*(traced if multihost.is_primary() else (0, 0)), path / "profile"))
-    if run.ended:
-        run.folder.save_finish(run.finish())
-    return _say_end(run, stop)
+        signals = stack.enter_context(StopSignals())
+        folder = WorkDir(workdir)
+        reference_dir = WorkDir(reference or workdir)
+        setup = prepare(config, folder, reference_dir)
+        log_run_summary(setup)
+        layout, training = setup.layout, setup.training
+
+        stack.enter_context(folder.alone())
+        stack.enter_context(silence_orbax())
+        checkpoints = stack.enter_context(Checkpoints(folder.checkpoints, config.train, config.eval.best_metric))
+        multihost.set_abort_message(partial(_abort_message, checkpoints))
+        run = RunState(config, setup.data, layout.process_shard)
+        state = restore_or_init(config, setup, checkpoints, run)
+        provenance.note_start(folder, reference_dir, config, run.step)
+
+        teacher_params = layout.to_layout([teacher.params for teacher in setup.teachers])
+        setup.teachers.clear()  # under pmap their parameters would be on the devices twice
+        step = layout.compile(training.step, jax.random.key(config.seed + 1), setup.shapes)
+        update = LoggedJit(partial(step, teacher_params), "training step", config.train.max_compiles)
+        writer = stack.enter_context(open_writer(folder.path, run.step))
+        evaluate = Evaluator(config, setup.data, layout.mesh_layout, writer)
+        progress = Progress(config, training.schedule, writer, run.skipped, run.sums, lambda: update.compile_seconds)
+        peak_time = PeakTime(training.step.objective, setup.shapes.params, teacher_params, config)
+        profiler = Profiler(*(profile_steps if multihost.is_primary() else (0, 0)), folder.path / "profile")
+        profiler.check(run.step, config.train.steps)
+        stack.callback(profiler.close)
+
+        stack.enter_context(signals.deferred())
+        stack.enter_context(jax.transfer_guard("disallow"))
+        agree = multihost.MaxOverProcesses()
+        while not (stop_signal := agree(signals.received)) and not run.is_finished:
+            profiler.before(run.step + 1, progress.catch_up)
+            start = time.monotonic()
+            batch = next(run.batches)
+            timing = StepTiming(time.monotonic() - start, peak_time(batch))
+            state, (sums, stats) = update(state, layout.shard_batch(batch))
+            run.step += 1
+            progress.add(run.step, sums, stats, timing)
+            profiler.after(run.step, progress.catch_up)
+
+            is_eval_step = run.step % config.train.eval_every == 0 or run.step == config.train.steps
+            if is_eval_step or run.step % config.train.save_every == 0:
+                progress.catch_up()
+                if is_eval_step:
+                    run.add_evaluation(evaluate(run.step, to_separate_layers(layout.to_global(state).eval_params)))
+                checkpoints.save(run.to_checkpoint(layout.to_global(state), progress.sums))
+                malloc.trim()
+                progress.reset_clock()
+        progress.catch_up()
+        checkpoints.save(run.to_checkpoint(layout.to_global(state), progress.sums))
+
+    if run.is_finished:
+        folder.save_finish(run.result())
+    result = TrainResult(*run.result(), stop_signal)
+    _log_result(config, folder, result)
+    return result
 
 
-@dataclass
-class _OneRun:
-    """The course of one run."""
-
-    run: Run
-    layout: Layout
-    checkpoints: Checkpoints
-    state: TrainState
-    update: LoggedJit
-    at_best: PeakFlops
-    evaluator: Evaluator
-    progress: Progress
-
-    @property
-    def done(self) -> int:
-        return self.run.done
-
-    @property
-    def ended(self) -> bool:
-        return self.run.ended
-
-    def step(self) -> None:
-        asked = time.monotonic()
-        batch = next(self.run.batches)
-        spent = StepTiming(time.monotonic() - asked, self.at_best(batch))
-        self.state, (sums, health) = self.update(self.state, self.layout.put(batch))
-        self.run.done += 1
-        self.progress.add(self.done, sums, health, spent)
-
-    def evaluate(self) -> None:
-        self.run.evaluated(self.evaluator(self.done, one_by_one(self.layout.whole(self.state).served)))
-
-    def save(self) -> None:
-        self.checkpoints.save(self.run.to_save(self.layout.whole(self.state), self.progress.sums))
-
-
-def _first_state(
-    run: Run, checkpoints: Checkpoints, layout: Layout, training: Training, shapes: TrainState
-) -> TrainState:
-    """That of the newest checkpoint, which the run goes on from, or that at step 0; spread over the devices."""
-    if saved := checkpoints.restore(shapes):
-        run.go_on_from(saved)
-        logger.info(f"going on from step {run.done:,}, which {run.folder.path} holds")
-        return layout.spread(saved.state)
-    state = layout.init(training.first_state)
-    return layout.spread(begun_with(run.config, layout.whole(state))) if run.config.train.init_from else state
-
-
-def _say_gone(checkpoints: Checkpoints) -> str:
+def _abort_message(checkpoints: Checkpoints) -> str:
     return (
-        f"another process is gone (or the runtime failed: its own words stand above), so this one ends; the same "
-        f"command on all of them goes on from step {checkpoints.newest():,}"
+        f"another process is gone (or the runtime failed: its own message is above), so this one ends; the same "
+        f"command on all of them resumes from step {checkpoints.newest():,}"
     )
 
 
-def _say_end(run: Run, stop: int) -> int:
-    if stop:
-        logger.info(f"stopped and saved at step {run.done:,}; the same command goes on from there")
-        return 128 + stop
-    metric = run.config.eval.best_metric
-    if found := best(run.history, metric):
-        patience = run.config.train.patience
-        why = "" if run.done == run.config.train.steps else f" (no better {metric} in {patience} evaluations)"
+def _log_result(config: Config, folder: WorkDir, result: TrainResult) -> None:
+    metric, best = config.eval.best_metric, result.best_value
+    if result.signal:
+        logger.info(f"stopped and saved at step {result.step:,}; the same command resumes from there")
+    elif result.best_step:
+        early = f" (no better {metric} in {config.train.patience} evaluations)" * (result.step < config.train.steps)
+        value = "nan" if best is None else f"{best:.4g}"
         logger.info(
-            f"done at step {run.done:,}{why}; best {metric} {found.value:.4g} at step {found.step:,}; all in "
-            f"{run.folder.path}"
+            f"done at step {result.step:,}{early}; best {metric} {value} at step {result.best_step:,}; all in "
+            f"{folder.path}"
         )
-    return 0

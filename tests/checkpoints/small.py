@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.checkpoints.records import Evaluation
+from flaxformer_lite.checkpoints.listing import Evaluation
 from flaxformer_lite.checkpoints.restoring import restore_params
-from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
+from flaxformer_lite.checkpoints.saving import Checkpoint, Checkpoints
 from flaxformer_lite.train_step.state import TrainState
 from tests.micro import micro
 
@@ -22,9 +22,9 @@ def make_state(step: int) -> TrainState:
     return TrainState(jnp.asarray(step, jnp.int32), params, moments, jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32))
 
 
-def make_saved(step: int) -> Saved:
+def make_saved(step: int) -> Checkpoint:
     history = [Evaluation(s, 1.0 / s) for s in range(10, step + 1, 10)]
-    return Saved(make_state(step), {"next_index": step}, history, [0.1 * step, 2.0, 3.0])
+    return Checkpoint(make_state(step), {"next_index": step}, history, [0.1 * step, 2.0, 3.0])
 
 
 def shapes(state, sharding=None):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.checkpoints.averaging import save_average
-from flaxformer_lite.checkpoints.format import quiet_orbax
+from flaxformer_lite.checkpoints.format import silence_orbax
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.errors import InputError
 from tests.checkpoints.small import TRAIN, decode, equal, go_on, largest, make_saved, make_state, shapes, write
@@ -21,7 +21,7 @@ EVERY_TEN = micro({"train.save_every": 10, "train.eval_every": 20}).train
 
 @pytest.fixture(autouse=True, scope="module")
 def quiet():
-    with quiet_orbax():
+    with silence_orbax():
         yield
         gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
 

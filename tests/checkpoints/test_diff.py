@@ -11,8 +11,8 @@ import pytest
 
 from flaxformer_lite.checkpoints import diff
 from flaxformer_lite.checkpoints.averaging import save_average
-from flaxformer_lite.checkpoints.diff import compare
-from flaxformer_lite.checkpoints.format import quiet_orbax
+from flaxformer_lite.checkpoints.diff import diff_checkpoints
+from flaxformer_lite.checkpoints.format import silence_orbax
 from flaxformer_lite.checkpoints.restoring import find
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.errors import InputError
@@ -29,7 +29,7 @@ BEFORE = {
 
 @pytest.fixture(autouse=True, scope="module")
 def quiet():
-    with quiet_orbax():
+    with silence_orbax():
         yield
         gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
 
@@ -48,7 +48,7 @@ def moved(params):
 
 def save(folder, params, step=10, dtype=jnp.float32):
     params = jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
-    with quiet_orbax(), Checkpoints(folder, TRAIN, "loss") as checkpoints:
+    with silence_orbax(), Checkpoints(folder, TRAIN, "loss") as checkpoints:
         checkpoints.save(make_saved(step)._replace(state=make_state(step)._replace(params=params)))
     return folder, step
 
@@ -60,7 +60,7 @@ def test_what_moved_is_found_in_every_form(before, after, at_once, tmp_path, mon
     monkeypatch.setattr(diff, "_AT_ONCE", at_once)
     one = save(tmp_path / "one", stack_layers(BEFORE) if before else BEFORE)
     two = save(tmp_path / "two", stack_layers(moved(BEFORE)) if after else moved(BEFORE))
-    found = compare(one, two)
+    found = diff_checkpoints(one, two)
     table, vector, *rest = found.changes
     assert (table.name, vector.name) == ("table", "layers_1/b")
     assert (table.shape, vector.shape) == ((5, 4), (6,))
@@ -85,7 +85,7 @@ def test_each_array_is_read_once_a_side_and_few_at_a_time(tmp_path, monkeypatch)
         return read(self, numbers)
 
     monkeypatch.setattr(diff._Parameters, "read", watched)
-    compare(save(tmp_path / "one", stack_layers(BEFORE)), save(tmp_path / "two", BEFORE))
+    diff_checkpoints(save(tmp_path / "one", stack_layers(BEFORE)), save(tmp_path / "two", BEFORE))
     scanned, plain = (sorted(i for numbers in each for i in numbers) for each in asked.values())
     assert scanned == list(range(4))
     assert plain == list(range(8))
@@ -95,7 +95,7 @@ def test_each_array_is_read_once_a_side_and_few_at_a_time(tmp_path, monkeypatch)
 def test_from_nothing_is_infinitely_far(tmp_path):
     nothing = BEFORE | {"still": np.zeros(7), "table": np.zeros((5, 4))}
     after = BEFORE | {"table": np.zeros((5, 4))}
-    found = compare(save(tmp_path / "one", nothing, dtype=jnp.bfloat16), save(tmp_path / "two", after))
+    found = diff_checkpoints(save(tmp_path / "one", nothing, dtype=jnp.bfloat16), save(tmp_path / "two", after))
     by_name = {change.name: change.relative for change in found.changes}
     assert by_name["still"] == math.inf
     assert by_name["table"] == 0
@@ -104,13 +104,13 @@ def test_from_nothing_is_infinitely_far(tmp_path):
 
 def test_what_only_one_has_is_named(tmp_path):
     other = {"table": np.ones((5, 3)), "new": np.ones(2), "still": BEFORE["still"]}
-    found = compare(save(tmp_path / "one", BEFORE), save(tmp_path / "two", other))
+    found = diff_checkpoints(save(tmp_path / "one", BEFORE), save(tmp_path / "two", other))
     assert [change.name for change in found.changes] == ["still"]
     assert f"new: only in {tmp_path}/two/10" in found.unlike
     assert f"layers_0/a: only in {tmp_path}/one/10" in found.unlike
     assert f"table: (5, 4) in {tmp_path}/one/10, (5, 3) in {tmp_path}/two/10" in found.unlike
     with pytest.raises(InputError, match="no parameter in common"):
-        compare(save(tmp_path / "one", BEFORE), save(tmp_path / "three", {"x": np.ones(3)}))
+        diff_checkpoints(save(tmp_path / "one", BEFORE), save(tmp_path / "three", {"x": np.ones(3)}))
 
 
 def test_the_average_may_be_compared(tmp_path):
@@ -118,7 +118,7 @@ def test_the_average_may_be_compared(tmp_path):
     save_average(
         tmp_path, 2, micro({"train.save_every": 10, "train.eval_every": 20}).train, shapes(make_state(0).params)
     )
-    found = compare((tmp_path, 20), find(tmp_path, "average", "loss"))
+    found = diff_checkpoints((tmp_path, 20), find(tmp_path, "average", "loss"))
     first, last = (make_state(step).params["a"] for step in (10, 20))
     by_name = {change.name: change.largest for change in found.changes}
     assert by_name["a"] == pytest.approx(float(np.abs(first - last).max()) / 2, rel=1e-5)
@@ -139,5 +139,5 @@ def test_a_damaged_one_is_refused(damage, tmp_path, capfd):
     write(tmp_path, [10, 20])
     DAMAGES[damage](tmp_path / "20")
     with pytest.raises(InputError, match=rf"^checkpoint {tmp_path}/20 is damaged \("):
-        compare((tmp_path, 10), (tmp_path, 20))
+        diff_checkpoints((tmp_path, 10), (tmp_path, 20))
     assert capfd.readouterr() == ("", "")

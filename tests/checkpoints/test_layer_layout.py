@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite.checkpoints.layer_layout import are_side_by_side, one_by_one
+from flaxformer_lite.checkpoints.layer_layout import is_stacked, to_separate_layers
 from flaxformer_lite.checkpoints.restoring import restore_params
-from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
+from flaxformer_lite.checkpoints.saving import Checkpoint, Checkpoints
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.training.setup import make_training
 from tests.micro import micro
 
@@ -21,13 +21,13 @@ def begin(scan, optimizer="adam", mesh=(1, 1, 1)):
     """The first state of a run of 3 + 2 layers, laid out over a mesh, and its shapes."""
     config = micro({"model.scan_layers": scan, "optim.optimizer": optimizer, **LAYERS})
     layout = MeshLayout(MeshConfig(*mesh), config.logical_axis_rules, jax.devices()[: int(np.prod(mesh))])
-    make = make_training(config, make_model(config, 12, 14), []).first_state
+    make = make_training(config, make_model(config, 12, 14), []).init_state
     return layout.init(make), layout.shapes(make)
 
 
 def save(folder, state):
     checkpoints = Checkpoints(folder, micro().train, "loss")
-    checkpoints.save(Saved(state, {}, [], []))
+    checkpoints.save(Checkpoint(state, {}, [], []))
     checkpoints.close()
 
 
@@ -49,7 +49,7 @@ def test_a_checkpoint_goes_on_in_the_other_form_and_on_another_mesh(scan, tmp_pa
     _, others = begin(not scan, mesh=(2, 1, 2))
     save(tmp_path / "one", state)
     changed = go_on(tmp_path / "one", others)
-    assert are_side_by_side(changed.params) != scan
+    assert is_stacked(changed.params) != scan
     assert all(jax.tree.leaves(jax.tree.map(lambda array, shape: array.sharding == shape.sharding, changed, others)))
     save(tmp_path / "other", changed)
     jax.tree.map(np.testing.assert_array_equal, go_on(tmp_path / "other", shapes), state)
@@ -60,8 +60,8 @@ def test_decoding_reads_it_one_by_one(tmp_path):
     _, shapes = begin(False)
     save(tmp_path / "run", state)
     _, params = restore_params(tmp_path / "run", "latest", "loss", shapes.params)
-    jax.tree.map(np.testing.assert_array_equal, params, one_by_one(state.params))
-    assert one_by_one(params) is params
+    jax.tree.map(np.testing.assert_array_equal, params, to_separate_layers(state.params))
+    assert to_separate_layers(params) is params
 
 
 def test_moments_that_no_conversion_leads_to_are_named(tmp_path):

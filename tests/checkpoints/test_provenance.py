@@ -123,7 +123,7 @@ def test_only_where_it_is_computed_may_differ(runs, capsys):
     assert runs.start("one") == 0
     command = ["train", f"--reproduce={runs.folder}/one", f"--workdir={runs.folder}/two"]
     assert main([*command, "--config=configs/tiny.py"]) == 2
-    assert "--config=configs/tiny.py: --reproduce takes the settings of" in capsys.readouterr().err
+    assert "--config=configs/tiny.py: --reproduce uses the settings of" in capsys.readouterr().err
     assert main([*command, "--config.model.encoder.width=32"]) == 2
     assert "--config.model.encoder.width=32: --reproduce takes this setting from" in capsys.readouterr().err
     assert main([*command, "--config.mesh.fsdp=many"]) == 2
@@ -143,7 +143,7 @@ def test_a_damaged_record_is_named(content, tmp_path):
 def test_a_run_is_not_reproduced_into_itself(tmp_path, capsys):
     WorkDir(tmp_path).claim(micro())
     assert main(["train", f"--reproduce={tmp_path}", f"--workdir={tmp_path}/."]) == 2
-    assert "is the run to reproduce; name another folder" in capsys.readouterr().err
+    assert "is the run to reproduce; name another directory" in capsys.readouterr().err
 
 
 def test_what_is_no_run_cannot_be_reproduced(tmp_path, capsys):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flaxformer_lite.checkpoints.format import quiet_orbax
-from flaxformer_lite.checkpoints.records import Evaluation, ranked
+from flaxformer_lite.checkpoints.format import silence_orbax
+from flaxformer_lite.checkpoints.listing import Evaluation, ranked
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.sharding.layout import PmapLayout
+from flaxformer_lite.sharding.pmap import PmapLayout
 from tests.checkpoints.small import (
     TRAIN,
     decode,
@@ -32,7 +32,7 @@ from tests.micro import micro, small_disk
 
 @pytest.fixture(autouse=True, scope="module")
 def quiet():
-    with quiet_orbax():
+    with silence_orbax():
         yield
         gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
 
@@ -234,15 +234,15 @@ def test_other_devices_read_the_same_values(before, after, tmp_path):
 
 def test_a_run_may_go_from_pmap_to_jit_and_back(tmp_path):
     pmap, state = PmapLayout(), make_state(7)
-    copies = pmap.spread(state)
+    copies = pmap.to_layout(state)
     assert copies.params["a"].shape == (8, 16, 24)
     checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
-    checkpoints.save(make_saved(7)._replace(state=pmap.whole(copies)))
+    checkpoints.save(make_saved(7)._replace(state=pmap.to_global(copies)))
     checkpoints.close()
     equal(go_on(tmp_path / "c").state, state)
     like = pmap.shapes(lambda: state)
     checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
-    equal(pmap.spread(checkpoints.restore(like).state), copies)
+    equal(pmap.to_layout(checkpoints.restore(like).state), copies)
     checkpoints.close()
 
 

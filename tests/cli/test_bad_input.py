@@ -241,4 +241,4 @@ def test_a_disk_that_fills_up_while_training(capfd, tmp_path, monkeypatch):
         assert "Traceback" not in said
         shutil.copytree(run, tmp_path / "run")
     assert main([*arguments[:-1], "--workdir=run"]) == 0  # where there is room it goes on
-    assert re.search(r"going on from step \d", capfd.readouterr().err)
+    assert re.search(r"resuming from step \d", capfd.readouterr().err)

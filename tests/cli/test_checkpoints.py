@@ -85,25 +85,25 @@ def test_diff_shows_what_moved_most(run, tmp_path, capsys):
     moved = [float(row.split()[2]) for row in rows[:-1]]
     assert len(moved) == 4
     assert moved == sorted(moved, reverse=True)
-    assert "… and 44 that moved less" in rows[-1]
+    assert "… and 44 that changed less" in rows[-1]
     make_folder(tmp_path / "other", CONFIG, (10, 20))
     values = json.loads(said(capsys, "diff", f"--workdir={run},{tmp_path}/other", "--steps=10", "--json"))
     assert values["relative"] == 0  # tests.folders makes the same of the same step
     assert len(values["changes"]) == 48
-    assert values["unlike"] == []
+    assert values["unmatched"] == []
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["ls", "--workdir={}/no"], "--workdir={}/no: there is no config.json"),
+        (["ls", "--workdir={}/no"], "{}/no: there is no config.json"),
         (
             ["best", "--workdir={}", "--metric=bleu"],
             "--metric=bleu: no checkpoint in {}/checkpoints was evaluated by it",
         ),
-        (["diff", "--workdir={}"], "name two checkpoints"),
-        (["diff", "--workdir={}", "--steps=1,2,3"], "name two checkpoints"),
-        (["diff", "--workdir={},{},{}"], "name two checkpoints"),
+        (["diff", "--workdir={}"], "error: --workdir={}: does not name two checkpoints"),
+        (["diff", "--workdir={}", "--steps=1,2,3"], "--workdir={} --steps=1,2,3: does not name two checkpoints"),
+        (["diff", "--workdir={},{},{}"], "does not name two checkpoints"),
         (["diff", "--workdir={}", "--steps=5,7"], "there is no checkpoint of step 7; there are [5, 10, 15]"),
         (["diff", "--workdir={}", "--steps=5,best1"], "'best1' is neither best, latest, average nor a step"),
         (["diff", "--workdir={}", "--steps=5,average"], "there is no average of checkpoints"),

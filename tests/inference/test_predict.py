@@ -15,7 +15,7 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Prediction, Predictor, load
 from flaxformer_lite.metrics.sacrebleu import sentence_chrf
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from tests.micro import micro
 

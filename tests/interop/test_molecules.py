@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flaxformer_lite.checkpoints.given import save_params
+from flaxformer_lite.checkpoints.saving import save_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.features import pad, tokenize

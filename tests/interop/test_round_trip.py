@@ -16,7 +16,7 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.interop import exporting, importing, verify
 from flaxformer_lite.interop.tokenizer_import import LanguagePair
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.types import SpecialIds
 from tests.interop import tokenizer_files as files

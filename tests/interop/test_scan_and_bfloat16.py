@@ -12,7 +12,7 @@ from flaxformer_lite.config import defaults
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.models.transformer.scan import stack_layers
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from tests.interop import model_pairs
 from tests.interop.tiny_models import MODELS
@@ -53,7 +53,7 @@ def test_scanned_layers_on_eight_devices_equal_the_reference(name):
             return state, function(state.params, *batch)
 
         run = layout.compile(step, jax.random.key(0), shapes)
-        return lambda params, *batch: run((), _State(state.step, params), layout.put(batch))[1]
+        return lambda params, *batch: run((), _State(state.step, params), layout.shard_batch(batch))[1]
 
     found = model_pairs.run_model(pair._replace(model=scanned, params=state.params), *batch, compiled)
     model_pairs.assert_same(found, model_pairs.run_reference(pair, *batch), batch[1].segments)

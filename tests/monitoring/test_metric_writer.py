@@ -9,7 +9,7 @@ from tensorboardX.proto import event_pb2
 
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.monitoring import plots
-from flaxformer_lite.monitoring.metric_writer import Report
+from flaxformer_lite.monitoring.metric_writer import MetricWriter
 
 
 def _lines(folder: Path) -> list[dict]:
@@ -35,7 +35,7 @@ def _shape(path: Path) -> tuple[int, int]:
 
 
 def test_metrics_are_json_lines_and_events(tmp_path):
-    record = Report(tmp_path / "run")
+    record = MetricWriter(tmp_path / "run")
     record.write(3, {"train/loss": np.float32(1.5), "train/norm": math.nan})
     record.write(7, {"eval/wer": 33})
     assert _lines(tmp_path / "run") == [
@@ -50,21 +50,21 @@ def test_metrics_are_json_lines_and_events(tmp_path):
 
 
 def test_rewind_forgets_what_comes_again(tmp_path, capsys):
-    killed = Report(tmp_path)
+    killed = MetricWriter(tmp_path)
     for step in (5, 10, 15):
         killed.write(step, {"train/loss": 1.0 / step})
-        killed.samples(step, [("abc", "c b a", f"hypothesis\nof {step}"), ("x", "y", "samples of step 3")])
+        killed.write_samples(step, [("abc", "c b a", f"hypothesis\nof {step}"), ("x", "y", "samples of step 3")])
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 16, "train/l')
 
-    resumed = Report(tmp_path)
+    resumed = MetricWriter(tmp_path)
     resumed.rewind(10)
     assert [line["step"] for line in _lines(tmp_path)] == [5, 10]
     samples = (tmp_path / "samples.txt").read_text()
     assert "hypothesis of 10" in samples
     assert "hypothesis of 15" not in samples
     resumed.write(15, {"train/loss": 3.0})
-    resumed.samples(15, [("abc", "c b a", "again")])
+    resumed.write_samples(15, [("abc", "c b a", "again")])
     assert [line["step"] for line in _lines(tmp_path)] == [5, 10, 15]
     assert "again" in (tmp_path / "samples.txt").read_text()
     starts = [e.step for e in _events(tmp_path) if e.session_log.status == event_pb2.SessionLog.START]
@@ -75,22 +75,22 @@ def test_rewind_forgets_what_comes_again(tmp_path, capsys):
 
 
 def test_rewind_of_nothing_does_nothing(tmp_path):
-    Report(tmp_path).rewind(0)
+    MetricWriter(tmp_path).rewind(0)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
-    Report(tmp_path).curves()
+    MetricWriter(tmp_path).draw_plots()
     assert not (tmp_path / "curves.png").exists()
 
 
 def test_curves_of_few_and_of_many_points(tmp_path):
-    record = Report(tmp_path)
+    record = MetricWriter(tmp_path)
     record.write(1, {"train/loss": 2.0})
-    record.curves()
+    record.draw_plots()
     one_panel = _shape(tmp_path / "curves.png")
     rng = np.random.default_rng(0)
     for step in range(2, 400):
         record.write(step, {"train/loss": rng.normal(), "train/learning_rate": 1 / step, "train/norm": math.inf})
     record.write(400, {"eval/loss": 1.0, "eval/wer": 3.0, "eval/per": 1.0})
-    record.curves()
+    record.draw_plots()
     record.close()
     width, height = _shape(tmp_path / "curves.png")
     assert (width, height) == (3 * one_panel[0], 2 * one_panel[1])  # loss, wer, per; learning rate
@@ -118,7 +118,7 @@ def test_a_full_disk_is_named(number, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(number, "No space left on device")
 
-    record = Report(tmp_path)
+    record = MetricWriter(tmp_path)
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(InputError, match=r"metrics\.jsonl: the disk is full"):
         record.write(1, {"train/loss": 1.0})
@@ -126,7 +126,7 @@ def test_a_full_disk_is_named(number, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_disk_that_is_really_full_is_named(tmp_path):
-    record = Report(tmp_path)
+    record = MetricWriter(tmp_path)
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"metrics\.jsonl: the disk is full"):
         record.write(1, {"train/loss": 1.0})

@@ -10,10 +10,10 @@ import pytest
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.monitoring import mfu
-from flaxformer_lite.monitoring.mfu import PeakFlops
-from flaxformer_lite.plan.chips import CHIPS, chip_of
+from flaxformer_lite.monitoring.chips import CHIPS, chip_of
+from flaxformer_lite.monitoring.mfu import PeakTime
 from flaxformer_lite.training import loop
-from flaxformer_lite.training.setup import make_training, without_remat
+from flaxformer_lite.training.setup import make_training
 from flaxformer_lite.types import Batch, Tokens
 from tests.micro import micro, use_devices
 
@@ -23,13 +23,13 @@ def batch(rows, source, target):
     return Batch(*side, side[1].ids, np.ones((rows, target), np.float32))
 
 
-def at_best(changes, monkeypatch):
+def peak_time(changes, monkeypatch):
     """Its peak is one operation a second, so that seconds are operations."""
     monkeypatch.setattr(mfu, "peak_flops", lambda dtype: 1.0)
     config = micro({"train.batch_size": 6, **changes})
-    training = make_training(without_remat(config), make_model(without_remat(config), 12, 14), [])
-    params = nn.meta.unbox(jax.eval_shape(training.first_state).params)
-    return PeakFlops(training.step.objective, params, (), config)
+    training = make_training(config, make_model(config, 12, 14))
+    params = nn.meta.unbox(jax.eval_shape(training.init_state).params)
+    return PeakTime(training.step.objective, params, (), config)
 
 
 def test_a_batch_needs_what_a_hand_counts(monkeypatch):
@@ -38,12 +38,12 @@ def test_a_batch_needs_what_a_hand_counts(monkeypatch):
     encoder = s * (4 * width * width + 2 * width * hidden) + 2 * s * s * width
     decoder = t * (6 * width * width + 2 * width * hidden) + s * 2 * width * width + 2 * (t * t + t * s) * width
     by_hand = 3 * 2 * rows * (encoder + decoder + t * width * 14)
-    assert at_best({}, monkeypatch)(batch(rows, s, t)) == by_hand
+    assert peak_time({}, monkeypatch)(batch(rows, s, t)) == by_hand
 
 
 def test_a_process_with_half_the_rows_counts_them_all_and_remat_nothing_twice(monkeypatch):
-    expected = at_best({}, monkeypatch)(batch(6, 7, 5))
-    assert at_best({"model.remat": "full"}, monkeypatch)(batch(3, 7, 5)) == expected
+    expected = peak_time({}, monkeypatch)(batch(6, 7, 5))
+    assert peak_time({"model.remat": "full"}, monkeypatch)(batch(3, 7, 5)) == expected
 
 
 def test_kinds_of_devices_are_known_by_what_jax_calls_them():
@@ -59,8 +59,11 @@ def test_a_run_tells_of_its_devices_and_traces_the_steps_it_was_asked_for(tmp_pa
     use_devices(monkeypatch, 1)
     monkeypatch.setattr(mfu, "chip_of", lambda kind: CHIPS["h100"])
     monkeypatch.setattr(mfu, "peak_memory", lambda: 12345)
-    monkeypatch.setattr("flaxformer_lite.watch.progress.peak_memory", lambda: 12345)
-    assert loop.train(micro({"train.steps": 6, "train.log_every": 3, "train.eval_every": 6}), tmp_path, (2, 4)) == 0
+    monkeypatch.setattr("flaxformer_lite.monitoring.progress.peak_memory", lambda: 12345)
+    assert (
+        loop.train(micro({"train.steps": 6, "train.log_every": 3, "train.eval_every": 6}), tmp_path, (2, 4)).exit_code
+        == 0
+    )
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     for line in (line for line in lines if "train/loss" in line):
         assert line["train/tokens_per_second_per_device"] == line["train/tokens_per_second"]

@@ -4,8 +4,8 @@ import jax
 import pytest
 
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.monitoring.chips import CHIPS
 from flaxformer_lite.plan import fit, tables
-from flaxformer_lite.plan.chips import CHIPS
 from flaxformer_lite.plan.report import Plan, make_plan
 from tests.micro import micro
 from tests.plan.test_flops import SIZES

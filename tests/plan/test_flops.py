@@ -1,7 +1,8 @@
 import jax
 import jax.numpy as jnp
 
-from flaxformer_lite.plan.flops import count_flops, read_products
+from flaxformer_lite.monitoring.flops import count_flops
+from flaxformer_lite.plan.flops import read_products
 from flaxformer_lite.plan.hlo import read_program
 from flaxformer_lite.plan.programs import compile_step, make_plan_layout, trace_step
 from flaxformer_lite.plan.sizes import Sizes

@@ -8,9 +8,9 @@ import pytest
 
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
+from flaxformer_lite.monitoring.chips import CHIPS, find_chip
 from flaxformer_lite.plan import roofline, tables
 from flaxformer_lite.plan.arrays import bytes_per_device, fold_layers, read_parameters
-from flaxformer_lite.plan.chips import CHIPS, find_chip
 from flaxformer_lite.plan.collectives import Collective, by_axes
 from flaxformer_lite.plan.flops import Product
 from flaxformer_lite.plan.programs import make_plan_layout, trace_step
@@ -86,7 +86,7 @@ def test_bytes_of_each_device_are_those_of_real_arrays(sizes):
     layout = make_plan_layout(config, jax.devices())
     predicted = trace_step(config, SIZES, layout).state
     training = make_training(config, make_model(config, SIZES.source_vocabulary, SIZES.target_vocabulary), [])
-    state = layout.init(training.first_state)
+    state = layout.init(training.init_state)
     for shapes, arrays in ((predicted.params, state.params), (predicted.opt_state, state.opt_state)):
         for device in jax.devices():
             held = sum(

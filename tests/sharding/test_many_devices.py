@@ -15,10 +15,12 @@ from flaxformer_lite.config.dataclasses import MeshConfig, ModelConfig
 from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.models.transformer.scan import stack_layers, unstack_layers
-from flaxformer_lite.sharding.layout import Layout, MeshLayout, PmapLayout
+from flaxformer_lite.sharding.layout import Layout
+from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.pmap import PmapLayout
 from flaxformer_lite.train_step.losses import cross_entropy
-from flaxformer_lite.train_step.objective import Criterion, OnePass
-from flaxformer_lite.train_step.state import TrainState, init_params, init_state, with_average
+from flaxformer_lite.train_step.objective import Objective
+from flaxformer_lite.train_step.state import TrainState, init_params, init_state, with_ema
 from flaxformer_lite.train_step.step import TrainStep
 from flaxformer_lite.types import Batch, Tokens
 from tests.models.contract import sentences
@@ -125,23 +127,23 @@ def run(way: Way, kind: str, dropout: float) -> Run:
     # where rounding grows from place to place, does without Adam.
     descent = optax.adam(0.02, eps=1e-3) if kind != "rnn" else optax.sgd(0.1)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), descent)
-    step = TrainStep(OnePass(model, Criterion(smoothed)), optimizer, 0.5, way.accumulate)
+    step = TrainStep(Objective(model, smoothed), optimizer, 0.5, way.accumulate)
     layout = layout_of(way)
     shapes = layout.shapes(lambda: state_of(model, optimizer))
     state = jax.jit(lambda: nn.meta.unbox(state_of(start, optimizer)))()
     state = stack_layers(state) if model.config.scan_layers else state
-    state = layout.spread(jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes)))
+    state = layout.to_layout(jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes)))
     update, each = layout.compile(step, jax.random.key(3), shapes), []
     for i in range(STEPS):
-        state, (sums, _) = update((), state, layout.put(batch(i % 3)))
+        state, (sums, _) = update((), state, layout.shard_batch(batch(i % 3)))
         each.append(jax.device_get(sums))
-    whole = layout.whole(state)
+    whole = layout.to_global(state)
     assert_lies_as(whole, shapes)
     return Run(np.array(each), *(unstack_layers(jax.device_get(tree)) for tree in (whole.params, whole.ema)))
 
 
 def state_of(model: EncoderDecoder, optimizer: optax.GradientTransformation) -> TrainState:
-    return with_average(init_state(model, optimizer, 7))
+    return with_ema(init_state(model, optimizer, 7))
 
 
 def smoothed(logits: Any, labels: Any, weights: Any) -> Any:

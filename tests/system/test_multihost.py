@@ -196,7 +196,7 @@ def test_what_two_processes_saved_one_goes_on_with(together, alone, folder, repo
     monkeypatch.chdir(repository)
     moved = without_the_last(together[0], folder / "to_one")
     assert main(train(moved, {})) == 0
-    assert "going on from step 9" in capsys.readouterr().err
+    assert "resuming from step 9" in capsys.readouterr().err
     for ours, theirs in zip(record(moved), record(alone), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
 
@@ -206,7 +206,7 @@ def test_what_one_process_saved_two_go_on_with(alone, folder, repository):
     moved = without_the_last(alone, folder / "to_two")
     with pair(folder / "said_to_two", repository, [train(moved, _ACROSS)]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
-        assert "going on from step 9" in both.text(0)
+        assert "resuming from step 9" in both.text(0)
     for ours, theirs in zip(record(moved), record(alone), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
 
@@ -225,14 +225,14 @@ def test_when_one_is_killed_the_other_ends_and_the_next_start_goes_on(victim, to
         assert codes[1 - victim] == multihost.OTHERS_GONE
         assert time.monotonic() - start < _HEARTBEAT + 10
         last = both.text(1 - victim).splitlines()[-1]
-    found = re.search(r"another process is gone .* the same command on all of them goes on from step (\d+)", last)
+    found = re.search(r"another process is gone .* the same command on all of them resumes from step (\d+)", last)
     assert found, last
     assert f"process {1 - victim} of 2" in last
     with pair(folder / f"said_{name}_again", repository, [command]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
         assert "compiling" not in both.text(1)
         if step := int(found[1]):
-            assert f"going on from step {step}" in both.text(0)
+            assert f"resuming from step {step}" in both.text(0)
     workdir = together[0]
     assert record(folder / name) == record(workdir)
     assert checksums(folder / name, 12) == checksums(workdir, 12)
@@ -247,12 +247,12 @@ def test_a_signal_to_one_stops_all_after_the_same_step(number, name, code, toget
         both.wait_for("step +5/12")
         both.send(number, name)
         assert both.codes(120) == [code, code], both.text(0) + both.text(1)
-        found = re.search(r"stopped and saved at step (\d+); the same command goes on from there", both.text(0))
+        found = re.search(r"stopped and saved at step (\d+); the same command resumes from there", both.text(0))
     assert found
     assert checksums(folder / run, int(found[1]))
     with pair(folder / f"said_{run}_again", repository, [command]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
-        assert f"going on from step {found[1]}," in both.text(0)
+        assert f"resuming from step {found[1]}," in both.text(0)
     assert record(folder / run) == record(together[0])
     assert checksums(folder / run, 12) == checksums(together[0], 12)
 
@@ -295,7 +295,7 @@ def test_a_checkpoint_that_one_cannot_read_is_set_aside_by_all(tmp_path, reposit
     with pair(tmp_path / "said_again", repository, [command]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
         assert re.search(r"checkpoint .*/12 is damaged \(.*\); set aside as damaged\.12", both.text(0)), both.text(0)
-        assert "going on from step 9" in both.text(0)
+        assert "resuming from step 9" in both.text(0)
     assert (tmp_path / "run" / "checkpoints" / "damaged.12").is_dir()
     assert checksums(tmp_path / "run", 12) == before
 

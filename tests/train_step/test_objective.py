@@ -1,7 +1,6 @@
 """What is minimized, on a model that compiles in no time: terms and passes by hand, shares of a batch, layouts."""
 
 import dataclasses
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,17 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.test_many_devices import batch as make_batch
 
 from flaxformer_lite.config.dataclasses import MeshConfig, TrainConfig
-from flaxformer_lite.sharding.layout import MeshLayout, PmapLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.pmap import PmapLayout
 from flaxformer_lite.train_step import losses
-from flaxformer_lite.train_step.objective import Criterion, OnePass, Sums, TwoPasses, label_criterion, make_objective
+from flaxformer_lite.train_step.objective import Objective, Sums, label_objective, make_objective
 from flaxformer_lite.train_step.state import TrainState, init_params, init_state
 from flaxformer_lite.train_step.step import TrainStep
 from flaxformer_lite.types import Batch
 from tests.micro import micro
 from tests.pairs import Pairs, Still
+from tests.sharding.test_many_devices import batch as make_batch
 
 KEY = jax.random.key(5)
 BATCH: Batch = jax.tree.map(jnp.asarray, make_batch())
@@ -39,7 +39,7 @@ def config(**changes: Any) -> TrainConfig:
 
 
 def compiled(objective: Any) -> Any:
-    return jax.jit(lambda params, teachers: objective(params, teachers, BATCH, KEY))
+    return jax.jit(lambda params, teachers: objective.loss_fn(params, teachers, BATCH, KEY))
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def test_without_more_the_objective_is_the_label_loss_to_the_last_bit():
 @pytest.mark.parametrize("loss", ["cross_entropy", "kl_divergence"])
 def test_the_config_names_the_label_loss_and_its_smoothing(loss):
     logits = jax.random.normal(KEY, (8, 5, 24))
-    sums = label_criterion(config(loss=loss, label_smoothing=0.3))(logits, BATCH, ())
+    sums = label_objective(Still(), config(loss=loss, label_smoothing=0.3)).token_loss(logits, BATCH)
     expected, weight = getattr(losses, loss)(logits, BATCH.labels, BATCH.weights, 0.3)
     assert (sums.loss, sums.weight, sums.objective) == (expected, weight, expected)
 
@@ -104,10 +104,8 @@ def test_r_drop_is_two_plain_passes_and_their_divergence():
 
 
 def test_r_drop_without_dropout_is_one_pass():
-    plain, criterion = config(), label_criterion(config())
-    assert isinstance(make_objective(Still(), dataclasses.replace(plain, r_drop=2.0), ()), TwoPasses)
-    each = (TwoPasses(Still(), criterion, 2.0), OnePass(Still(), criterion))
-    twice, once = (jax.jit(jax.grad(lambda p, of=of: of(p, (), BATCH, KEY).objective))(PARAMS) for of in each)
+    each = (make_objective(Still(), config(r_drop=r_drop)) for r_drop in (2.0, 0.0))
+    twice, once = (jax.jit(jax.grad(lambda p, of=of: of.loss_fn(p, (), BATCH, KEY).objective))(PARAMS) for of in each)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), twice, once)
 
 
@@ -115,7 +113,7 @@ def test_a_model_has_nothing_to_learn_from_itself():
     objective = make_objective(Still(), config(distill=(1.0, 1.0)), [Still()])
 
     def of(params: Any) -> tuple[Any, Sums]:
-        sums = objective(params, [PARAMS], BATCH, KEY)
+        sums = objective.loss_fn(params, [PARAMS], BATCH, KEY)
         return sums.objective, sums
 
     gradients, sums = jax.jit(jax.grad(of, has_aux=True))(PARAMS)
@@ -131,7 +129,7 @@ def train(step: TrainStep, layout: Any, taught: Any, steps: int) -> np.ndarray:
         return init_state(step.objective.model, step.optimizer, 7)
 
     state, update = layout.init(start), layout.compile(step, KEY, layout.shapes(start))
-    fixed, batch = layout.spread(taught), layout.put(make_batch())
+    fixed, batch = layout.to_layout(taught), layout.shard_batch(make_batch())
     each = []
     for _ in range(steps):
         state, (sums, _) = update(fixed, state, batch)
@@ -163,7 +161,7 @@ def test_every_layout_makes_the_same_run_with_teachers():
 
 def test_parts_of_a_batch_add_up_and_padding_changes_nothing():
     objective = make_objective(Still(), config(z_loss=0.01, r_drop=1.0, distill=(0.5, 2.0)), TEACHERS)
-    of = jax.jit(jax.value_and_grad(lambda params, batch: objective(params, TAUGHT, batch, KEY).objective))
+    of = jax.jit(jax.value_and_grad(lambda params, batch: objective.loss_fn(params, TAUGHT, batch, KEY).objective))
     whole, slope = of(PARAMS, BATCH)
     parts = [of(PARAMS, jax.tree.map(lambda x, i=i, j=j: x[i:j], BATCH)) for i, j in pairwise([0, 1, 8])]
     np.testing.assert_allclose(sum(value for value, _ in parts), whole, rtol=1e-5)
@@ -179,7 +177,7 @@ def test_parts_of_a_batch_add_up_and_padding_changes_nothing():
 def test_teachers_are_arguments_of_the_program_and_run_once_for_both_passes():
     step = TrainStep(make_objective(Pairs(), config(r_drop=1.0, distill=(0.5, 1.0)), TEACHERS[:1]), optax.sgd(0.1))
     state = init_state(Pairs(), step.optimizer, 0)
-    program = jax.make_jaxpr(partial(step, reduce=lambda x: x))(TAUGHT[:1], state, BATCH, KEY)
+    program = jax.make_jaxpr(step)(TAUGHT[:1], state, BATCH, KEY)
     held = [np.shape(constant) for constant in program.consts]
     assert not [shape for shape in held if np.prod(shape) > 1]
     text = str(program)
@@ -188,8 +186,8 @@ def test_teachers_are_arguments_of_the_program_and_run_once_for_both_passes():
     assert "f32[2,8,5,6]" in text  # the student's, of both passes
 
 
-def test_criterion_alone_is_the_label_loss():
+def test_without_further_terms_the_objective_is_the_label_loss():
     logits = jax.random.normal(KEY, (8, 5, 24))
-    made = Criterion(lambda logits, labels, weights: ((logits.mean(-1) * weights).sum(), weights.sum()))
-    sums = made(logits, BATCH, ())
+    made = Objective(Still(), lambda logits, labels, weights: ((logits.mean(-1) * weights).sum(), weights.sum()))
+    sums = made.token_loss(logits, BATCH)
     assert sums.objective == sums.loss

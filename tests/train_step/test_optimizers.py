@@ -11,7 +11,7 @@ import pytest
 from flaxformer_lite.config import defaults
 from flaxformer_lite.config.dataclasses import OptimConfig, PlateauConfig
 from flaxformer_lite.config.parsing import from_dict
-from flaxformer_lite.train_step.optimizers import make_optimizer, make_schedule, rate_factor
+from flaxformer_lite.train_step.optimizers import make_optimizer, make_schedule, plateau_factor
 
 _SCHEDULES = ("inverse_sqrt", "cosine", "linear", "constant", "wsd", "plateau")
 _STEPS, _WARMUP, _DECAY, _PEAK = 90, 10, 25, 0.3
@@ -284,8 +284,8 @@ def test_reduce_on_plateau_lowers_the_rate_where_the_mean_loss_stands_still():
     means = [5, 4, 4, 4.5, 3, 3, 3]
     for loss in [mean + off for mean in means for off in (-2, 0, 2)]:
         updates, state = optimizer.update({"w": jnp.array([1.0, -1.0])}, state, params, value=loss)
-        factors.append(float(rate_factor(state)))
+        factors.append(float(plateau_factor(state)))
         moved.append(-updates["w"][0])
     assert factors == [1] * 11 + [0.5] * 9 + [0.25]
     np.testing.assert_allclose(moved, 0.1 * np.array(factors), rtol=1e-4)  # Adam's steps of constant gradients are 1
-    assert rate_factor(make_optimizer(_config(), make_schedule(_config(), 9), params).init(params)) == 1
+    assert plateau_factor(make_optimizer(_config(), make_schedule(_config(), 9), params).init(params)) == 1

@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_many_devices import batch as make_batch
 
 from flaxformer_lite.config.dataclasses import Config, MeshConfig, OptimConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.sharding.layout import MeshLayout, PmapLayout
-from flaxformer_lite.train_step.optimizers import frozen, make_optimizer, make_schedule
+from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.train_step.optimizers import frozen_mask, make_optimizer, make_schedule
 from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.train_step.step import UpdateStats
 from flaxformer_lite.training.setup import make_training
 from flaxformer_lite.types import Tokens
 from tests.micro import micro, use_devices
 from tests.runs import UPDATE, Runs, same
+from tests.sharding.test_many_devices import batch as make_batch
 
 _OPTIMIZERS = ("adamw", "adafactor", "lion", "muon")
 
@@ -54,12 +55,12 @@ def _config(**values: Any) -> Config:
 def _run(layout: Any, config: Config, steps: int = 3) -> tuple[Any, list[UpdateStats]]:
     """The state after a few updates, and how each went."""
     training, health = make_training(config, Wide(), []), []
-    state = layout.init(training.first_state)
-    update = layout.compile(training.step, jax.random.key(0), layout.shapes(training.first_state))
+    state = layout.init(training.init_state)
+    update = layout.compile(training.step, jax.random.key(0), layout.shapes(training.init_state))
     for i in range(steps):
-        state, (_, how) = update((), state, layout.put(make_batch(i)))
+        state, (_, how) = update((), state, layout.shard_batch(make_batch(i)))
         health.append(jax.device_get(how))
-    return layout.whole(state), health
+    return layout.to_global(state), health
 
 
 def _mesh(data: int, fsdp: int, tensor: int) -> MeshLayout:
@@ -87,7 +88,7 @@ def test_every_optimizer_makes_the_same_run_on_a_mesh_and_its_state_is_shared_ou
 
 def test_factored_moments_follow_the_axes_that_they_keep():
     training = make_training(_config(optimizer="adafactor"), Wide(), [])
-    shapes = _mesh(2, 2, 2).shapes(training.first_state).opt_state
+    shapes = _mesh(2, 2, 2).shapes(training.init_state).opt_state
     (moments,) = [part for part in jax.tree.leaves(shapes, is_leaf=_is_factored) if _is_factored(part)]
 
     def lie(tree: Any, name: str) -> tuple:
@@ -113,7 +114,7 @@ def _is_factored(part: Any) -> bool:
 def test_what_is_frozen_stays_and_has_no_moments(optimizer):
     config = _config(optimizer=optimizer, weight_decay=0.1, frozen=("table", "query$"), clip_norm=0.01)
     state, health = _run(_mesh(1, 1, 1), config)
-    start = _mesh(1, 1, 1).init(make_training(config, Wide(), []).first_state)
+    start = _mesh(1, 1, 1).init(make_training(config, Wide(), []).init_state)
     for name in ("table", "query", "query_bias", "out", "up", "down"):
         stays = bool((state.params[name] == start.params[name]).all())
         assert stays == (name in ("table", "query"))
@@ -169,15 +170,15 @@ def test_a_pattern_that_is_found_nowhere_is_named_with_what_is_near(key, pattern
     config = _config(optimizer="adamw", weight_decay=0.1, **{key: (pattern + "=0.1" * (key == "lr_multipliers"),)})
     with pytest.raises(InputError) as error:
         make_training(config, make_model(config, 16, 24), [])
-    assert f"config.optim.{key}: {pattern!r} is found in no parameter's path" in str(error.value)
+    assert f"config.optim.{key}: {pattern!r} matches no parameter's path" in str(error.value)
     assert near in str(error.value)
 
 
 def test_something_must_be_left_to_train():
     config = _config(frozen=("e",))
     model = make_model(config, 16, 24)
-    with pytest.raises(InputError, match=r"config\.optim\.frozen=\('e',\) leaves no parameter to train"):
-        frozen(config.optim, jax.eval_shape(lambda: init_params(model, 0)))
+    with pytest.raises(InputError, match=r"config\.optim\.frozen=\('e',\): leaves no parameter to train"):
+        frozen_mask(config.optim, jax.eval_shape(lambda: init_params(model, 0)))
 
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "lion", "muon"])

@@ -1,3 +1,4 @@
+import dataclasses
 from itertools import pairwise
 from typing import Any
 
@@ -6,43 +7,38 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.test_many_devices import batch as make_batch
 
 from flaxformer_lite.train_step import losses
-from flaxformer_lite.train_step.objective import Criterion, OnePass, PartlyFrozen, Sums
-from flaxformer_lite.train_step.state import TrainState, init_state, with_average
+from flaxformer_lite.train_step.objective import Objective, Sums
+from flaxformer_lite.train_step.state import TrainState, init_state, with_ema
 from flaxformer_lite.train_step.step import TrainStep, evaluation_step
 from flaxformer_lite.types import Batch
 from tests.pairs import Pairs, Still
+from tests.sharding.test_many_devices import batch as make_batch
 
 
 def _loss(logits: Any, labels: Any, weights: Any) -> Any:
     return losses.cross_entropy(logits, labels, weights, 0.1)
 
 
-def _alone(sums: Any) -> Any:
-    return sums
-
-
 def _batch(seed: int = 0) -> Batch:
     return jax.tree.map(jnp.asarray, make_batch(seed))
 
 
-_ADAM = TrainStep(OnePass(Pairs(), Criterion(_loss)), optax.adam(0.1), ema_decay=0.3)
+_ADAM = TrainStep(Objective(Still(), _loss), optax.adam(0.1), ema_decay=0.3)
 _BAD = _batch()._replace(weights=jnp.where(_batch().weights > 0, jnp.nan, 0))
-_update = jax.jit(lambda state, batch, key: _ADAM((), state, batch, key, _alone))
+_update = jax.jit(lambda state, batch: _ADAM((), state, batch, jax.random.key(0)))
 
 
 def _start() -> TrainState:
-    return with_average(init_state(Pairs(), _ADAM.optimizer, 0))
+    return with_ema(init_state(Pairs(), _ADAM.optimizer, 0))
 
 
 def _run(batches: list[Batch]) -> list[TrainState]:
-    """The states before, between and after the updates; keys are those of the good batches alone."""
-    states, good = [_start()], 0
+    """The states before, between and after the updates."""
+    states = [_start()]
     for batch in batches:
-        states.append(_update(states[-1], batch, jax.random.key(good))[0])
-        good += batch is not _BAD
+        states.append(_update(states[-1], batch)[0])
     return states
 
 
@@ -72,51 +68,68 @@ def test_the_moving_average_is_the_plain_recursion_over_the_updates_applied():
         decay = min(0.3, (1 + n) / (10 + n))  # 0.1, 0.18, 0.25, and then the 0.3 that was asked for
         expected = jax.tree.map(lambda mean, new, d=decay: d * mean + (1 - d) * np.float64(new), expected, state.params)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), state.ema, expected)
-    assert states[-1].served is states[-1].ema
+    assert states[-1].eval_params is states[-1].ema
+
+
+def test_dropout_keys_are_a_function_of_the_step():
+    step = TrainStep(Objective(Pairs(), _loss), optax.sgd(0.0))
+    start = init_state(Pairs(), step.optimizer, 0)
+
+    def losses_of(axis_name: str | None) -> list[float]:
+        update = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0), axis_name))
+        if axis_name:
+            mapped = jax.vmap(lambda state, _: update(state), (None, 0), 0, axis_name=axis_name)
+            return [float(mapped(start._replace(step=jnp.int32(i)), jnp.arange(2))[1][0].loss[0]) for i in range(3)]
+        return [float(update(start._replace(step=jnp.int32(i)))[1][0].loss) for i in range(3)]
+
+    one, other = losses_of(None), losses_of(None)
+    assert one == other
+    assert len(set(one)) == 3
+    assert all(abs(both - 2 * single) > 1e-3 for both, single in zip(losses_of("shards"), one, strict=True))
 
 
 def test_without_a_decay_there_is_no_average():
-    step = TrainStep(OnePass(Pairs(), Criterion(_loss)), optax.sgd(0.1))
+    step = TrainStep(Objective(Pairs(), _loss), optax.sgd(0.1))
     state = init_state(Pairs(), step.optimizer, 0)
-    new, *_ = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0), _alone))(state)
+    new, *_ = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0)))(state)
     assert new.ema == state.ema == ()
-    assert new.served is new.params
+    assert new.eval_params is new.params
 
 
 def test_health_tells_what_was_applied():
     state = _start()
-    _, (sums, health) = _update(state, _batch(), jax.random.key(0))
+    _, (sums, health) = _update(state, _batch())
     assert health.applied == 1
     assert 0 < health.gradient_norm < 10
     assert np.isfinite(sums.loss)
-    _, (sums, health) = _update(state, _BAD, jax.random.key(0))
+    _, (sums, health) = _update(state, _BAD)
     assert health.applied == 0
     assert np.isnan(sums.loss)
 
 
 def test_a_plateau_sees_the_label_loss_of_the_updates_applied():
     plateau = optax.contrib.reduce_on_plateau(0.5, patience=1)
-    step = TrainStep(OnePass(Pairs(), Criterion(_loss, label_share=7.0)), optax.chain(optax.adam(100.0), plateau))
-    update = jax.jit(lambda state, batch: step((), state, batch, jax.random.key(0), _alone))
+    step = TrainStep(Objective(Pairs(), _loss, label_weight=7.0), optax.chain(optax.adam(100.0), plateau))
+    update = jax.jit(lambda state, batch: step((), state, batch, jax.random.key(0)))
     state, losses_, factors = init_state(Pairs(), step.optimizer, 0), [], []
     for batch in (_batch(1), _BAD, _batch(1)):  # the first update makes all much worse
         state, (sums, health) = update(state, batch)
         losses_.append(sums.loss / sums.weight)
-        factors.append(float(health.rate_factor))
+        factors.append(float(health.plateau_factor))
         np.testing.assert_allclose(state.opt_state[-1].best_value, losses_[0], rtol=1e-6)
     assert losses_[2] > losses_[0]
     assert factors == [1, 1, 0.5]
 
 
 def test_frozen_parameters_have_no_slope():
-    objective = OnePass(Still(), Criterion(_loss))
+    objective = Objective(Still(), _loss)
     state = init_state(Pairs(), optax.sgd(1.0), 0)
     frozen = jax.tree.map_with_path(lambda path, _: "Dense" in str(path), state.params)
 
     def gradient(params: Any, of: Any) -> Any:
-        return jax.grad(lambda x: of(x, (), _batch(), jax.random.key(0)).objective)(params)
+        return jax.grad(lambda x: of.loss_fn(x, (), _batch(), jax.random.key(0)).objective)(params)
 
-    free, held = (gradient(state.params, of) for of in (objective, PartlyFrozen(objective, frozen)))
+    free, held = (gradient(state.params, of) for of in (objective, dataclasses.replace(objective, frozen=frozen)))
     jax.tree.map(lambda x, y, off: np.testing.assert_array_equal(y, 0 * x if off else x), free, held, frozen)
 
 
@@ -124,19 +137,19 @@ def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
     def edge(logits: Any, labels: Any, weights: Any) -> Any:
         return jnp.sqrt(0 * logits).sum(), weights.sum()  # 0, with a slope of 0 · ∞
 
-    step = TrainStep(OnePass(Pairs(), Criterion(edge)), optax.sgd(0.1))
+    step = TrainStep(Objective(Pairs(), edge), optax.sgd(0.1))
     state = init_state(Pairs(), step.optimizer, 0)
-    new, (sums, health) = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0), _alone))(state)
+    new, (sums, health) = jax.jit(lambda state: step((), state, _batch(), jax.random.key(0)))(state)
     assert sums.loss == 0
     assert not np.isfinite(health.gradient_norm)
     assert health.applied == 0
     assert _same(new.params, state.params)
 
 
-def _sgd_update(batch: Batch, reduce: Any = _alone) -> tuple[Any, Sums, Any]:
+def _sgd_update(batch: Batch, axis_name: str | None = None) -> tuple[Any, Sums, Any]:
     """Parameters after one step down the slope."""
-    step = TrainStep(OnePass(Still(), Criterion(_loss)), optax.sgd(1.0))
-    new, (sums, health) = step((), init_state(Pairs(), step.optimizer, 0), batch, jax.random.key(0), reduce)
+    step = TrainStep(Objective(Still(), _loss), optax.sgd(1.0))
+    new, (sums, health) = step((), init_state(Pairs(), step.optimizer, 0), batch, jax.random.key(0), axis_name)
     return new.params, sums, health
 
 
@@ -164,7 +177,7 @@ def test_uneven_shares_of_a_batch_make_the_same_update(shares):
     parts = [jax.tree.map(lambda x, i=i, j=j: x[i:j], batch) for i, j in pairwise(edges)]
     filled = [jax.tree.map(lambda x: np.pad(x, ((0, 6 - len(x)), *[(0, 0)] * (x.ndim - 1))), part) for part in parts]
     stacked = jax.tree.map(lambda *x: np.stack(x), *filled)  # rows of nothing make the shares equal
-    together = jax.vmap(lambda part: _sgd_update(part, lambda x: jax.lax.psum(x, "shares")), axis_name="shares")
+    together = jax.vmap(lambda part: _sgd_update(part, "shards"), axis_name="shards")
     new, shared, _ = jax.jit(together)(stacked)
     for share in range(len(shares)):
         jax.tree.map(lambda x, y, i=share: np.testing.assert_allclose(x[i], y, atol=1e-6), new, whole)
@@ -186,5 +199,5 @@ def test_evaluation_step_counts_hits_where_there_is_weight():
     logits: Any = Pairs().apply({"params": params}, batch.source, batch.target_in, train=False)
     right = logits.argmax(-1)
     for labels, expected in ((right, batch.weights.sum()), ((right + 1) % 24, 0)):
-        sums = evaluation_step(Pairs(), Criterion(_loss), params, batch._replace(labels=labels))
+        sums = evaluation_step(Objective(Pairs(), _loss), params, batch._replace(labels=labels))
         assert (sums.correct, sums.weight) == (expected, batch.weights.sum())

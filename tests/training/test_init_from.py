@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite.checkpoints.format import quiet_orbax
+from flaxformer_lite.checkpoints.format import silence_orbax
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.layout import make_layout
 from flaxformer_lite.training import loop
-from flaxformer_lite.training.init_from import begun_with, check_beginning
+from flaxformer_lite.training.init_from import check_init_from, load_init_params
 from flaxformer_lite.training.setup import make_training
 from tests.folders import LETTERS, make_folder
 from tests.micro import micro
@@ -29,16 +29,16 @@ def folder(tmp_path_factory):
 def _first_state(config):
     model = make_model(config, LETTERS.size, LETTERS.size)
     layout = make_layout(config)
-    return layout.init(make_training(config, model, []).first_state)
+    return layout.init(make_training(config, model, []).init_state)
 
 
 def test_parameters_and_their_average_are_taken_over(folder):
     path, params = folder
     config = micro({"train.init_from": str(path), "train.ema_decay": 0.5, "model.encoder.dropout": 0.3})
-    check_beginning(config, _LETTERS)
+    check_init_from(config, _LETTERS)
     random = _first_state(config)
-    with quiet_orbax():
-        state = begun_with(config, random)
+    with silence_orbax():
+        state = load_init_params(config, random)
     for taken, average, there in zip(*map(jax.tree.leaves, (state.params, state.ema, params)), strict=True):
         np.testing.assert_array_equal(taken, there)
         np.testing.assert_array_equal(average, there)
@@ -49,9 +49,9 @@ def test_parameters_and_their_average_are_taken_over(folder):
 def test_layers_may_be_scanned_and_weights_of_another_dtype(folder):
     path, params = folder
     config = micro({"train.init_from": str(path), "model.scan_layers": True, "precision.param_dtype": "bfloat16"})
-    check_beginning(config, _LETTERS)
-    with quiet_orbax():
-        state = begun_with(config, _first_state(config))
+    check_init_from(config, _LETTERS)
+    with silence_orbax():
+        state = load_init_params(config, _first_state(config))
     taken = state.params["target_embedding"]["table"]
     assert taken.dtype == "bfloat16"
     np.testing.assert_array_equal(taken, params["target_embedding"]["table"].astype("bfloat16"))
@@ -61,11 +61,11 @@ def test_layers_may_be_scanned_and_weights_of_another_dtype(folder):
 def test_another_model_or_vocabulary_is_refused(folder):
     path, _ = folder
     with pytest.raises(InputError, match=r"holds another model \(there → here\):\n  model\.norm: 'before' → 'after'"):
-        check_beginning(micro({"train.init_from": str(path), "model.encoder.norm.placement": "post"}), _LETTERS)
+        check_init_from(micro({"train.init_from": str(path), "model.encoder.norm.placement": "post"}), _LETTERS)
     with pytest.raises(InputError, match="has another target vocabulary than this run: character there, byte here"):
-        check_beginning(micro({"train.init_from": str(path)}), (LETTERS, ByteVocabulary()))
+        check_init_from(micro({"train.init_from": str(path)}), (LETTERS, ByteVocabulary()))
     with pytest.raises(InputError, match=r"config\.train\.init_from: .*nowhere: there is no config\.json"):
-        check_beginning(micro({"train.init_from": str(path / "nowhere")}), _LETTERS)
+        check_init_from(micro({"train.init_from": str(path / "nowhere")}), _LETTERS)
 
 
 def test_a_run_begins_there_and_goes_on_as_it_would(folder, tmp_path):
@@ -74,10 +74,10 @@ def test_a_run_begins_there_and_goes_on_as_it_would(folder, tmp_path):
     changes = {f"data.{side}_vocabulary.{key}": value for side in ("source", "target") for key, value in saved.items()}
     still = {"optim.frozen": ("encoder|embedding",), "train.steps": 2, "train.eval_every": 2, "optim.warmup_steps": 1}
     config = micro(changes | still | {"train.init_from": str(path), "eval.metrics": (), "eval.best_metric": "loss"})
-    assert loop.train(config, tmp_path / "second") == 0
+    assert loop.train(config, tmp_path / "second").exit_code == 0
     again = dataclasses.replace(config, train=dataclasses.replace(config.train, init_from=str(tmp_path / "second")))
-    with quiet_orbax():
-        state = begun_with(again, _first_state(again))
+    with silence_orbax():
+        state = load_init_params(again, _first_state(again))
     np.testing.assert_array_equal(state.params["target_embedding"]["table"], params["target_embedding"]["table"])
     moved = state.params["decoder"]["layers_0"]["feed_forward"]["up"]["kernel"]
     before = params["decoder"]["layers_0"]["feed_forward"]["up"]["kernel"]

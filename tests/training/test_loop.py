@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import flaxformer_lite
-from flaxformer_lite.checkpoints.records import Evaluation
+from flaxformer_lite.checkpoints.listing import Evaluation
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.optimizers import make_schedule
 from flaxformer_lite.training import loop
 from tests.micro import flags, micro, use_devices
@@ -76,10 +76,10 @@ def test_a_signal_saves_and_says_how_to_go_on(number, code, place, runs, whole, 
         assert runs.start("stopped") == code
     said = capsys.readouterr().err
     assert f"{number.name}: saving" in said
-    assert "stopped and saved at step 8; the same command goes on from there" in said
+    assert "stopped and saved at step 8; the same command resumes from there" in said
     assert signal.getsignal(number) == before
     assert runs.start("stopped") == 0
-    assert "going on from step 8" in capsys.readouterr().err
+    assert "resuming from step 8" in capsys.readouterr().err
     same(runs.record("stopped"), whole)
 
 
@@ -167,14 +167,14 @@ def test_best_and_latest_checkpoints_stay(runs, monkeypatch):
 
 def poison(monkeypatch, steps):
     """Makes the batches of these steps, counted from 1 in each run, give a loss that is not a number."""
-    put, count = MeshLayout.put, 0
+    put, count = MeshLayout.shard_batch, 0
 
     def spoil(layout, batch):
         nonlocal count
         count += 1
         return put(layout, batch._replace(weights=batch.weights * np.nan) if count in steps else batch)
 
-    monkeypatch.setattr(MeshLayout, "put", spoil)
+    monkeypatch.setattr(MeshLayout, "shard_batch", spoil)
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_counted(runs, monkeypatch, capsys):
@@ -198,7 +198,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(runs, monkeypatch, 
 def test_a_run_that_diverges_stops_at_the_last_good_checkpoint(runs, monkeypatch):
     with monkeypatch.context() as patch:
         poison(patch, {5, 6, 7, 8, 9})
-        with pytest.raises(InputError, match=r"^step 9: loss or gradient was not finite for 5 updates in a row"):
+        with pytest.raises(InputError, match=r"^step 9: loss or gradient was not finite for 5 consecutive updates"):
             runs.start("run", micro({"train.max_nonfinite_steps": 5}))
     states = {int(saved.state.step): saved.state for saved in runs.saved["run"]}
     assert int(states[8].skipped) == 4
@@ -212,7 +212,7 @@ def test_skipped_updates_in_a_row_are_counted_across_restarts(runs, monkeypatch)
         poison(patch, {5, 6})
         runs.break_off("run", UPDATE, 7, config)
     poison(monkeypatch, {1, 2})
-    with pytest.raises(InputError, match=r"^step 8: .* for 4 updates in a row"):
+    with pytest.raises(InputError, match=r"^step 8: .* for 4 consecutive updates"):
         runs.start("run", config)
 
 
@@ -261,7 +261,7 @@ def test_a_run_learns_from_another_and_goes_on_with_the_same_teacher(runs, monke
     assert runs.start("whole", student) == 0
     runs.break_off("killed", UPDATE, 7, student)
     said = capsys.readouterr().err
-    began_with = int(re.search(rf"learning from {runs.folder}/teacher, step (\d+)", said)[1])
+    began_with = int(re.search(rf"distilling from {runs.folder}/teacher, step (\d+)", said)[1])
     assert began_with == 8
     assert runs.start("teacher", micro(deep)) == 0
     assert int(flaxformer_lite.load(runs.folder / "teacher").step) == 12
@@ -273,16 +273,19 @@ def test_a_run_learns_from_another_and_goes_on_with_the_same_teacher(runs, monke
 
 def test_metrics_are_read_one_step_late(runs, monkeypatch):
     events = []
-    watch, announced = loop.Progress._watch, loop.LoggedJit.__call__
+    check, compiled = loop.Progress._check_finite, loop.LoggedJit.__call__
 
     def call(self, state, batch):
         events.append(("begin", len([kind for kind, _ in events if kind == "begin"]) + 1))
-        return announced(self, state, batch)
+        return compiled(self, state, batch)
 
     monkeypatch.setattr(loop.LoggedJit, "__call__", call)
-    monkeypatch.setattr(
-        loop.Progress, "_watch", lambda self, step, *rest: (events.append(("read", step)), watch(self, step, *rest))
-    )
+
+    def read(self, step, *results):
+        events.append(("read", step))
+        check(self, step, *results)
+
+    monkeypatch.setattr(loop.Progress, "_check_finite", read)
     assert runs.start("run", micro({"train.eval_every": 100, "train.save_every": 4})) == 0
     order = [f"{kind} {step}" for kind, step in events]
     assert order[:10] == [
@@ -325,7 +328,7 @@ def test_sigkill_at_a_random_moment(repository, tmp_path):
     assert process.returncode == -signal.SIGKILL, f"the run had ended after {moment} s"
     ended = subprocess.run([sys.executable, "-c", script, killed, whole], check=False, **options)
     assert ended.returncode == 0, ended.stderr
-    assert "going on from step" in ended.stderr
+    assert "resuming from step" in ended.stderr
     for name in ("metrics.jsonl", "samples.txt", "checkpoints/40/run/metadata"):  # it has the arrays' checksums
         texts = [(tmp_path / run / name).read_text() for run in ("killed", "whole")]
         one, other = (re.sub(rf'"({"|".join(MEASURED)})": [^,}}]*', "", text) for text in texts)

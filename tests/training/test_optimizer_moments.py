@@ -6,8 +6,9 @@ import pytest
 
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.sharding.layout import MeshLayout, PmapLayout
-from flaxformer_lite.training import run_state
+from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.training import setup
 from tests.micro import micro, use_devices
 from tests.runs import UPDATE, Runs
 
@@ -25,7 +26,7 @@ class Moves(Runs):
 
     def __init__(self, folder, monkeypatch):
         super().__init__(folder, monkeypatch)
-        monkeypatch.setattr(run_state, "make_model", make_model)
+        monkeypatch.setattr(setup, "make_model", make_model)
         self.batches, self.restored = [], None
         restore = Checkpoints.restore
 
@@ -41,13 +42,13 @@ class Moves(Runs):
             self._remember_batches(layout)
 
     def _remember_batches(self, layout):
-        put = layout.put
+        put = layout.shard_batch
 
         def put_and_remember(self_, batch):
             self.batches.append(batch)
             return put(self_, batch)
 
-        self._patch.setattr(layout, "put", put_and_remember)
+        self._patch.setattr(layout, "shard_batch", put_and_remember)
 
     def at(self, place, name, stop=0):
         """Starts or continues a run at a place, and breaks it off at step ``stop``, if that is not 0."""

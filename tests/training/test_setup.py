@@ -4,11 +4,11 @@ import jax
 import pytest
 
 from flaxformer_lite import load
-from flaxformer_lite.checkpoints.saving import Checkpoints, Saved
+from flaxformer_lite.checkpoints.saving import Checkpoint, Checkpoints
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.sharding.layout import MeshLayout
+from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.setup import make_training
 from tests.micro import micro, use_devices
@@ -32,15 +32,15 @@ def test_three_dtypes_are_chosen_by_the_config(optimizer):
     )
     model = make_model(config, 12, 14)
     assert model.dtype == "bfloat16"
-    state = jax.eval_shape(make_training(config, model, []).first_state)
+    state = jax.eval_shape(make_training(config, model, []).init_state)
     assert dtypes(state.params) == {"bfloat16"}
     assert "bfloat16" in dtypes(state.opt_state)
     assert dtypes(state.ema) == {"float32"}
     plain = micro({"optim.optimizer": optimizer})
-    state = jax.eval_shape(make_training(plain, make_model(plain, 12, 14), []).first_state)
+    state = jax.eval_shape(make_training(plain, make_model(plain, 12, 14), []).init_state)
     assert dtypes(state) == {"float32"}
     master = micro({"precision.dtype": "bfloat16", "optim.optimizer": optimizer})
-    state = jax.eval_shape(make_training(master, make_model(master, 12, 14), []).first_state)
+    state = jax.eval_shape(make_training(master, make_model(master, 12, 14), []).init_state)
     assert dtypes(state) == {"float32"}
 
 
@@ -53,13 +53,13 @@ def test_weights_of_bfloat16_keep_their_dtypes_through_steps_and_checkpoints(tmp
         "train.grad_accum_steps": 2,
         "train.max_compiles": 1,
     }
-    assert loop.train(micro({**small, "train.steps": 4}), tmp_path) == 0
+    assert loop.train(micro({**small, "train.steps": 4}), tmp_path).exit_code == 0
     assert "damaged" not in capsys.readouterr().err
     model = load(tmp_path, "latest")
     assert dtypes(model.params) == {"float32"}
     assert len(model.decode(["abc", "cab"])) == 2
-    assert loop.train(micro({**small, "train.steps": 4}), tmp_path) == 0
-    assert "going on from step 4" in capsys.readouterr().err
+    assert loop.train(micro({**small, "train.steps": 4}), tmp_path).exit_code == 0
+    assert "resuming from step 4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scan", [True, False])
@@ -69,10 +69,10 @@ def test_a_frozen_half_in_the_other_form_is_named(scan, tmp_path):
     for form in (scan, not scan):
         config = micro({"model.scan_layers": form, **changes})
         layout = MeshLayout(MeshConfig(1, 1, 1), config.logical_axis_rules, jax.devices()[:1])
-        states[form] = layout, make_training(config, make_model(config, 12, 14), []).first_state
+        states[form] = layout, make_training(config, make_model(config, 12, 14), []).init_state
     layout, make = states[scan]
     with Checkpoints(tmp_path, config.train, "loss") as checkpoints:
-        checkpoints.save(Saved(layout.init(make), {}, [], []))
+        checkpoints.save(Checkpoint(layout.init(make), {}, [], []))
     layout, make = states[not scan]
     with (
         pytest.raises(InputError, match=r"config\.model\.scan_layers: nothing is kept of layers"),

@@ -1,4 +1,4 @@
-"""What chips can do at best, from their makers' data sheets."""
+"""Peak performance of accelerators, from the data sheets of their makers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Chip(NamedTuple):
     """One accelerator.
 
     Attributes:
-      name: as ``--chip`` says it.
+      name: its short name, a key of ``CHIPS``.
       bfloat16: FLOP/s of matrix products of bfloat16, dense (the sheets of GPUs print twice that, for sparse ones).
       float32: FLOP/s of matrix products of float32 as JAX computes them by default: in TF32 on a GPU, in one pass of
         bfloat16 on a TPU.
@@ -62,15 +62,15 @@ def find_chip(name: str) -> Chip:
     """
     if name not in CHIPS:
         near = difflib.get_close_matches(name, CHIPS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"--chip={name}: known are {', '.join(CHIPS)}{hint}")
+        known = f"is none of the known chips {', '.join(CHIPS)}"
+        raise InputError(f"chip={name}", known, f"did you mean {near[0]}?" if near else "")
     return CHIPS[name]
 
 
 def chip_of(kind: str) -> Chip | None:
-    """The chip that JAX calls by this kind of device; None where it is none of these.
+    """The chip of a JAX device kind; None where it is unknown.
 
-    GPUs on a PCIe card, alone or bridged (NVL), are slower than those of the same name on a board, and not known here.
+    GPUs on PCIe cards, single or bridged (NVL), are slower than the SXM modules of the same name and count as unknown.
     """
     kind = kind.lower()
     if "pcie" in kind or "nvl" in kind:
