@@ -57,7 +57,7 @@ def save(folder, params, step=10, dtype=jnp.float32):
 @pytest.mark.parametrize("after", [False, True], ids=["one by one", "side by side"])
 @pytest.mark.parametrize("before", [False, True], ids=["one by one", "side by side"])
 def test_what_moved_is_found_in_every_form(before, after, at_once, tmp_path, monkeypatch):
-    monkeypatch.setattr(diff, "_AT_ONCE", at_once)
+    monkeypatch.setattr(diff, "_CHUNK_BYTES", at_once)
     one = save(tmp_path / "one", stack_layers(BEFORE) if before else BEFORE)
     two = save(tmp_path / "two", stack_layers(moved(BEFORE)) if after else moved(BEFORE))
     found = diff_checkpoints(one, two)
@@ -72,11 +72,11 @@ def test_what_moved_is_found_in_every_form(before, after, at_once, tmp_path, mon
         "layers_1/b"
     }
     assert 0 < found.relative < table.relative
-    assert found.unlike == []
+    assert found.unmatched == []
 
 
 def test_each_array_is_read_once_a_side_and_few_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(diff, "_AT_ONCE", 100)
+    monkeypatch.setattr(diff, "_CHUNK_BYTES", 100)
     asked = {}
     read = diff._Parameters.read
 
@@ -106,9 +106,9 @@ def test_what_only_one_has_is_named(tmp_path):
     other = {"table": np.ones((5, 3)), "new": np.ones(2), "still": BEFORE["still"]}
     found = diff_checkpoints(save(tmp_path / "one", BEFORE), save(tmp_path / "two", other))
     assert [change.name for change in found.changes] == ["still"]
-    assert f"new: only in {tmp_path}/two/10" in found.unlike
-    assert f"layers_0/a: only in {tmp_path}/one/10" in found.unlike
-    assert f"table: (5, 4) in {tmp_path}/one/10, (5, 3) in {tmp_path}/two/10" in found.unlike
+    assert f"new: only in {tmp_path}/two/10" in found.unmatched
+    assert f"layers_0/a: only in {tmp_path}/one/10" in found.unmatched
+    assert f"table: (5, 4) in {tmp_path}/one/10, (5, 3) in {tmp_path}/two/10" in found.unmatched
     with pytest.raises(InputError, match="no parameter in common"):
         diff_checkpoints(save(tmp_path / "one", BEFORE), save(tmp_path / "three", {"x": np.ones(3)}))
 
@@ -138,6 +138,6 @@ DAMAGES = {
 def test_a_damaged_one_is_refused(damage, tmp_path, capfd):
     write(tmp_path, [10, 20])
     DAMAGES[damage](tmp_path / "20")
-    with pytest.raises(InputError, match=rf"^checkpoint {tmp_path}/20 is damaged \("):
+    with pytest.raises(InputError, match=rf"^checkpoint {tmp_path}/20: is damaged \("):
         diff_checkpoints((tmp_path, 10), (tmp_path, 20))
     assert capfd.readouterr() == ("", "")

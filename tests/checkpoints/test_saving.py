@@ -123,12 +123,12 @@ def test_damaged_falls_back_to_the_newest_sound_one_and_says_so(damage, folder, 
     assert step == 20
     equal(params, make_state(20).params)
     assert f"checkpoint {folder}/30 is damaged (" in capsys.readouterr().err
-    with pytest.raises(InputError, match="30 is damaged"):
+    with pytest.raises(InputError, match="30: is damaged"):
         decode(folder, 30)
     equal(go_on(folder).state, make_state(20))
     said = capsys.readouterr().err
     assert f"checkpoint {folder}/30 is damaged (" in said
-    assert "set aside as damaged.30" in said
+    assert "renamed to damaged.30" in said
     write(folder, [30])  # the run comes by again
     equal(go_on(folder).state, make_state(30))
     assert "damaged" not in capsys.readouterr().err

@@ -47,7 +47,7 @@ def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(tmp_path):
     (teacher,) = load(config, {str(tmp_path / "t"): 20})
     assert teacher.step == 20
     jax.tree.map(np.testing.assert_array_equal, teacher.params, params[20])
-    said = rf"teachers: this run began with step 15 of {tmp_path}/t, which that run has deleted since; put .*/15 back"
+    said = rf"teachers={tmp_path}/t: this run began with its step 15, which has been deleted since; restore .*/15 from"
     with pytest.raises(InputError, match=said):
         load(config, {str(tmp_path / "t"): 15})
 
@@ -57,13 +57,13 @@ def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(tmp_path):
 def test_another_vocabulary_is_refused_with_the_difference(side, difference, tmp_path):
     pair = (OTHERS[difference], LETTERS) if side == "source" else (LETTERS, OTHERS[difference])
     make_folder(tmp_path / "t", micro(), (), pair)
-    said = rf"teachers: {tmp_path}/t has another {side} vocabulary than this run: {difference}; train both"
+    said = rf"teachers={tmp_path}/t: has another {side} vocabulary than this run: {difference}; train both"
     with pytest.raises(InputError, match=said):
         load(taught_by(tmp_path / "t"))
 
 
 def test_what_is_no_work_folder_is_named(tmp_path):
-    with pytest.raises(InputError, match=rf"^config\.train\.distill\.teachers: {tmp_path}/x: there is no config.json"):
+    with pytest.raises(InputError, match=rf"^config\.train\.distill\.teachers: {tmp_path}/x/config\.json: there is no such file"):
         load(taught_by(tmp_path / "x"))
 
 
