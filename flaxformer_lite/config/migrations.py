@@ -43,6 +43,7 @@ _ADDED_1: dict[str, Any] = {
     "data.target_vocabulary.options": {},
     "optim.options": {},
     "optim.schedule_options": {},
+    "data.validation_fraction": 0.0,
     "train.loss_terms": (),
     "train.loss_options": {},
     "eval.metric_options": {},
