@@ -34,10 +34,10 @@ from measuring import (
 )
 
 from flaxformer_lite.config.dataclasses import MeshConfig
-from flaxformer_lite.decoding.base import query
+from flaxformer_lite.decoding.base import plain_request
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import Google
-from flaxformer_lite.decoding.greedy import Greedy
+from flaxformer_lite.decoding.beam_variants import google
+from flaxformer_lite.decoding.decode_loop import Greedy
 from flaxformer_lite.inference.predict import search_batch
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.sharding.mesh import MeshLayout
@@ -86,8 +86,8 @@ def measure(case: Case) -> Measured:
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
     params = layout.init(lambda: init_params(model, seed=0))
     limits = np.full(case.batch, case.target, np.int32)
-    batch = layout.shard_batch((random_tokens(case.batch, case.source, size.vocabulary), query(limits)))
-    search = Greedy() if case.beams == 1 else BeamSearch(case.beams, Google(alpha=0.6))
+    batch = layout.shard_batch((random_tokens(case.batch, case.source, size.vocabulary), plain_request(limits)))
+    search = Greedy() if case.beams == 1 else BeamSearch(case.beams, google(alpha=0.6))
 
     start = time.perf_counter()
     run = jax.jit(partial(search_batch, model, search, case.target, special)).lower(params, batch).compile()

@@ -1,4 +1,4 @@
-"""Encoder-decoder models in JAX and Flax Linen: train, resume exactly, decode from the work folder.
+"""Encoder-decoder models in JAX and Flax Linen: train, resume exactly, decode from the work directory.
 
 >>> import flaxformer_lite
 >>> model = flaxformer_lite.load("runs/g2p", step="best")  # doctest: +SKIP
@@ -11,15 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flaxformer_lite.inference.predict import load
+    from flaxformer_lite.inference.loaded_model import load
 
 __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports ``load`` when it is asked for: it needs jax, and the command line's help does not."""
+    """Imports ``load`` on first use: it needs jax, and the help of the command line does not."""
     if name == "load":
-        from flaxformer_lite.inference.predict import load
+        from flaxformer_lite.inference.loaded_model import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The mean of a run's last checkpoints, kept among them."""
+"""Checkpoint averaging: the mean of a run's last checkpoints, saved beside them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from flaxformer_lite.errors import InputError, write_errors_named
 
 
 def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> list[int]:
-    """Keeps the mean of the parameters of the last checkpoints beside them, in place of an earlier mean.
+    """Saves the mean of the parameters of the last checkpoints beside them, and removes an earlier mean.
 
-    They are added up in float64 and rounded once. It is the parameters themselves, also where the run keeps a moving
-    average of them. Training in the same folder neither sees the mean nor removes it.
+    Sums are in float64 and rounded once. The parameters themselves are averaged, also where the run keeps a moving
+    average of them. Training in the same directory ignores the mean.
 
     Args:
       folder: the checkpoints of a run.
-      last: how many. Those that the run keeps for being its best do not count, where others were saved after them.
-      config: by which the run saves.
-      like: parameters as ``jax.ShapeDtypeStruct`` with shardings: where one checkpoint at a time is read to.
+      last: number of checkpoints. An old best checkpoint after which others were saved and removed does not count.
+      config: the run's intervals of saving.
+      like: parameters as ``jax.ShapeDtypeStruct`` with shardings, to which one checkpoint at a time is restored.
 
     Returns:
-      The steps that went in.
+      The steps of the averaged checkpoints.
 
     Raises:
-      InputError: there are not so many in a row, or one of them is damaged.
+      InputError: there are fewer consecutive checkpoints, or one of them is damaged.
     """
     sums = [np.zeros(leaf.shape, np.float64) for leaf in jax.tree.leaves(like)]
     with open_reader(folder) as manager:
@@ -43,13 +43,14 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
         steps = _in_a_row(there, config)[-last:]
         if len(steps) < last:
             raise InputError(
-                f"--last={last}: the last checkpoints without a gap are those of steps {steps} (config.train."
-                f"keep_latest={config.keep_latest}; {folder} has {there}); ask for fewer, or train with config.train."
-                f"keep_latest={last}"
+                f"last={last}",
+                f"the last consecutive checkpoints are those of steps {steps} (config.train.keep_latest="
+                f"{config.keep_latest}; {folder} has {there})",
+                f"ask for fewer, or train with config.train.keep_latest={last}",
             )
         for step in steps:
             found = first_intact([step], partial(read, manager, {"params": like}), partial(raise_damaged, folder))
-            assert found, "or it was refused"
+            assert found, "refused otherwise"
             for total, leaf in zip(sums, jax.tree.leaves(found[1].parts["params"]), strict=True):
                 total += np.asarray(jax.device_get(leaf), np.float64)
     means = [jnp.asarray(x / last, leaf.dtype) for x, leaf in zip(sums, jax.tree.leaves(like), strict=True)]
@@ -57,13 +58,13 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     place = (folder / AVERAGE).absolute()
     with silence_orbax(), write_errors_named(folder), ocp.CheckpointManager(place, options=options) as manager:
-        # Under a number of its own, so that the last one is there until this one is whole.
+        # With a new number, so that the previous mean exists until this one is complete.
         write(manager, (manager.latest_step() or 0) + 1, {"params": mean}, {"steps": steps})
     return steps
 
 
 def _in_a_row(steps: Sequence[int], config: TrainConfig) -> list[int]:
-    """The last of these steps between which a run saves no other; what stays for being the best may lie far before."""
+    """The last of these steps between which a run saves no others; an old best checkpoint may be far before them."""
     row = list(steps[-1:])
     for step in reversed(steps[:-1]):
         following = min((step // every + 1) * every for every in (config.save_every, config.eval_every))

@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     workdir, target = Path(arguments.workdir), Path(arguments.target)
     require_free(target)
-    if len(decode_flags.folders(arguments.workdir)) > 1:
+    if len(decode_flags.directories(arguments.workdir)) > 1:
         raise InputError(arguments.workdir, "an ensemble cannot be exported", "name one run")
     trained = exporting.load_trained(workdir, arguments.step)
     if arguments.format == "ctranslate2":

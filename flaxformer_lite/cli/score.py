@@ -1,6 +1,7 @@
-"""Say how likely given targets are: log P(target | source) of each pair of lines, by a trained model.
+"""Score given targets: log P(target | source) of each pair of lines, by a trained model.
 
-Nothing is normalized by length; the end token counts. In nats. Of several work folders between commas, as an ensemble.
+Log-probabilities are in nats, include the end token, and are not normalized by length. Several work directories between
+commas are an ensemble.
 
 Examples:
   flaxformer-lite score --workdir=runs/mine --source=test.de --target=test.en
@@ -11,29 +12,28 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from flaxformer_lite.cli import decode_flags, multihost_flags, output
 from flaxformer_lite.data import readers
-from flaxformer_lite.errors import InputError
+from flaxformer_lite.errors import require
 
 if TYPE_CHECKING:
-    from flaxformer_lite.inference.scoring import Scored
+    from flaxformer_lite.inference.scoring import ScoredTarget
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of ``score``."""
     decode_flags.add_model(parser)
-    parser.add_argument("--source", metavar="FILE", required=True, help="UTF-8 text, one source a line, may be .gz")
+    parser.add_argument("--source", metavar="FILE", required=True, help="UTF-8 text, one source per line, may be .gz")
     parser.add_argument("--target", metavar="FILE", required=True, help="line i is a target of source i")
     parser.add_argument("--output", metavar="FILE", default="-", help="where to write (default: standard output)")
     parser.add_argument(
         "--format",
         choices=["text", "tsv", "jsonl"],
         default="text",
-        help="text: a log-probability a line (default); tsv: log-probability, tokens, source, target; jsonl: an object "
-        "a line, with each token's log-probability and attention",
+        help="text: a log-probability per line (default); tsv: log-probability, number of tokens, source, target; "
+        "jsonl: one object per line, with each token's log-probability and attention weights",
     )
     multihost_flags.add_arguments(parser)
 
@@ -41,33 +41,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Scores; returns the exit code."""
     sources, targets = readers.read_lines(arguments.source), readers.read_lines(arguments.target)
-    if len(sources) != len(targets):
-        raise InputError(
-            f"--source={arguments.source} has {len(sources)} lines and --target={arguments.target} {len(targets)}: "
-            "line i of one must belong to line i of the other"
-        )
+    require(
+        len(sources) == len(targets),
+        f"--source={arguments.source}",
+        f"has {len(sources)} lines and --target={arguments.target} {len(targets)}",
+        "line i of one must belong to line i of the other",
+    )
     output.check_writable(arguments.output)
     multihost_flags.join(arguments)
-    import flaxformer_lite  # here, because the model's libraries take seconds to import
-    from flaxformer_lite.inference.scoring import Scorer
-
-    predictor = flaxformer_lite.load(decode_flags.folders(arguments.workdir), step=arguments.step)
-    found = Scorer(predictor, predictor.config.decode).texts(sources, targets)
+    found = decode_flags.load_model(arguments).score(sources, targets)
     lines = (_line(arguments.format, *these) for these in zip(sources, targets, found, strict=True))
     output.write(arguments.output, lines)
     return 0
 
 
-def _line(form: str, source: str, target: str, scored: Scored) -> str:
+def _line(form: str, source: str, target: str, scored: ScoredTarget) -> str:
     if form == "jsonl":
-        return json.dumps({"source": source, "target": target, **as_json(scored)}, ensure_ascii=False) + "\n"
+        return output.to_json({"source": source, "target": target, **scored_values(scored)}) + "\n"
     if form == "tsv":
         return f"{scored.log_prob:.4f}\t{len(scored.tokens)}\t{source}\t{target}\n"
     return f"{scored.log_prob:.4f}\n"
 
 
-def as_json(scored: Scored) -> dict[str, Any]:
-    """A scored target as JSON takes it: tokens, their log-probabilities, and a row of attention for each."""
+def scored_values(scored: ScoredTarget) -> dict[str, Any]:
+    """A scored target as values for JSON: tokens, their log-probabilities, and a row of attention weights for each."""
     return {
         "log_prob": round(scored.log_prob, 6),
         "source_tokens": scored.source_tokens,

@@ -287,37 +287,40 @@ def _eval() -> ConfigDict:
 
 
 def _decode() -> ConfigDict:
-    """From a source to hypotheses."""
+    """Decoding."""
     decode = ConfigDict()
-    decode.method = "greedy"  # greedy | beam | sample | mbr (the sample that agrees best with the others) | module:name
-    decode.options = ConfigDict()  # of a method module:name
-    decode.beam_size = 5  # hypotheses kept of each line; beam only
-    decode.beam_variant = "google"  # google | hf | fairseq | marian: whose length penalty and end of the search
+    decode.method = "greedy"  # greedy | beam | sample | mbr (minimum Bayes risk over samples) | module:name
+    decode.options = ConfigDict()  # options of a method module:name
+    decode.beam_size = 5  # hypotheses per line; beam only
+    decode.beam_variant = "google"  # google | hf | fairseq | marian: the system whose length penalty and stopping
+    # criterion are used; beam only
     decode.length_penalty = 0.6  # alpha; google: log P / ((5 + length) / 6)**alpha; the others: log P / length**alpha
-    decode.early_stopping = "false"  # false | true | never; hf only, where they are the values of early_stopping
-    decode.num_beam_groups = 1  # groups of beams that keep apart (diverse beam search); divides beam_size
-    decode.diversity_penalty = 0.5  # nats off a token for each beam of the groups before that took it in the same step
-    decode.num_samples = 16  # drawn for each line; sample (which gives the n_best likeliest: all, if as many) and mbr
-    decode.temperature = 1.0  # of sampling: divides the logits
-    decode.top_k = 0  # samples among this many likeliest tokens; 0: all
-    decode.top_p = 1.0  # and among the likeliest that have this probability together
-    decode.min_p = 0.0  # and among those with this share of the likeliest one's probability
-    decode.utility = "chrf"  # chrf | bleu | edit_distance: how mbr measures agreement
-    decode.repetition_penalty = 1.0  # makes what was said less likely: a factor to its log-probability; 1: none
-    decode.no_repeat_ngram_size = 0  # never the same n tokens twice in an output; 0: allowed
-    decode.min_length = 0  # tokens before the output may end; 1 is the default of fairseq itself
-    decode.suppress_tokens = ()  # tokens, or token sequences separated by blanks, that are never generated
-    decode.end_tokens = ()  # tokens that end an output as the end token does
-    decode.renormalize_logits = False  # what these rules leave to say has probability 1 together again
-    decode.forced_bos = True  # what opens every text of a published vocabulary, such as a language, costs nothing
-    decode.forced_eos = False  # nor does the end token where an output has as many tokens as it may, and ends there
-    decode.logits_processors = ()  # module:name of each, applied in this order after the rules above
-    decode.logits_processor_options = ConfigDict()  # of each of them, by the name of its class
-    decode.ensemble = "probability"  # probability | log_probability: what several models' mean is taken of
-    decode.n_best = 1  # hypotheses printed for each line
+    decode.early_stopping = "false"  # false | true | never: early_stopping of transformers; hf only
+    decode.num_beam_groups = 1  # groups of beams (diverse beam search); divides beam_size
+    decode.diversity_penalty = 0.5  # nats off a token for each beam of earlier groups that chose it in the same step
+    decode.num_samples = 16  # samples per line; sample (the output is the n_best most likely ones) and mbr
+    decode.temperature = 1.0  # divides the logits of sampling: below 1 sharpens, above 1 flattens
+    decode.top_k = 0  # sample among this many most likely tokens; 0: all
+    decode.top_p = 1.0  # sample among the most likely tokens that together have this probability
+    decode.min_p = 0.0  # sample among tokens with at least this fraction of the most likely one's probability
+    decode.utility = "chrf"  # chrf | bleu | edit_distance: the utility of mbr
+    decode.repetition_penalty = 1.0  # factor on the log-probability of tokens that occurred before; 1: none
+    decode.no_repeat_ngram_size = 0  # never repeat n-grams of this size; 0: may repeat
+    decode.min_length = 0  # tokens before an output may end; fairseq's own default is 1
+    decode.suppress_tokens = ()  # tokens, or sequences of tokens separated by spaces, that are never generated
+    decode.end_tokens = ()  # tokens besides the end token that end an output
+    decode.logits_processors = ()  # module:name of each, applied in this order after the constraints above
+    decode.logits_processor_options = ConfigDict()  # options of each of them, by the name of its class
+    decode.renormalize_logits = False  # renormalize the probabilities of tokens that are left by all of these
+    decode.forced_bos = True  # force the tokens that begin every target of a pretrained vocabulary, such as a language;
+    # they cost nothing
+    decode.forced_eos = False  # force the end token where an output reaches its maximum length; it costs nothing
+    decode.ensemble = "probability"  # probability | log_probability: what an ensemble averages
+    decode.n_best = 1  # hypotheses per line in the output
     decode.batch_size = 64  # lines decoded together
-    decode.max_length_ratio = 2.0  # an output has at most ratio * (source tokens) + offset tokens
-    decode.max_length_offset = 10  # tokens
+    decode.max_length_ratio = 2.0  # the maximum length of an output is max_length_ratio * (source tokens) +
+    # max_length_offset tokens
+    decode.max_length_offset = 10  # see max_length_ratio
     return decode
 
 

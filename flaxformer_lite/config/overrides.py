@@ -76,7 +76,7 @@ def _changed(config: Any, overrides: Sequence[str], source: str) -> Any:
         texts.setdefault(key, []).append("false" if override.startswith("--no") else override.partition("=")[2])
     for key, given in texts.items():
         hint = parsing.key_type(key)
-        values = [_parse_text(hint, text, f"config.{key}={text}") for text in given]
+        values = [parse_text(hint, text, f"config.{key}={text}") for text in given]
         _set(config, key, sum(values, ()) if get_origin(hint) is tuple else values[-1])
     return config
 
@@ -91,10 +91,10 @@ def _set(config: Any, key: str, value: Any) -> None:
         config[name] = value
 
 
-def _parse_text(hint: Any, text: str, subject: str) -> Any:
+def parse_text(hint: Any, text: str, subject: str) -> Any:
     """Converts the text of an override to the declared type of its key; ``parsing`` checks bounds and choices."""
     if get_origin(hint) is Annotated:
-        return _parse_text(hint.__origin__, text, subject)
+        return parse_text(hint.__origin__, text, subject)
     if get_origin(hint) is tuple:
         return _parse_tuple(get_args(hint)[0], text, subject)
     if hint is bool:
@@ -117,7 +117,7 @@ def _parse_text(hint: Any, text: str, subject: str) -> Any:
 def _parse_tuple(element: Any, text: str, subject: str) -> tuple[Any, ...]:
     """Parses ``a,b``, or a Python tuple such as ``('a,b',)`` where values contain commas."""
     if not re.match(r"[(\[]?\s*['\"]|\(\s*\)$", text):
-        return tuple(_parse_text(element, part, subject) for part in text.removesuffix(",").split(","))
+        return tuple(parse_text(element, part, subject) for part in text.removesuffix(",").split(","))
     try:
         values = ast.literal_eval(text)
     except (ValueError, SyntaxError):

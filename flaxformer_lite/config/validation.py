@@ -272,19 +272,19 @@ def _check_decoding(decode: DecodeConfig) -> None:
     most = {"greedy": 1, "beam": decode.beam_size}.get(decode.method, decode.num_samples)
     require(
         decode.n_best <= most or is_import_path(decode.method),
-        f"config.decode.n_best={decode.n_best}: beam search gives at most config.decode.beam_size={decode.beam_size} "
-        f"hypotheses, sampling config.decode.num_samples={decode.num_samples}, greedy search one "
-        f"(config.decode.method={decode.method!r})",
+        f"config.decode.n_best={decode.n_best}",
+        f"greedy search gives one hypothesis, beam search beam_size={decode.beam_size}, sampling "
+        f"num_samples={decode.num_samples}; method={decode.method!r}",
     )
     require(
         decode.beam_size % decode.num_beam_groups == 0,
-        f"config.decode.num_beam_groups={decode.num_beam_groups} must divide "
-        f"config.decode.beam_size={decode.beam_size}",
+        f"config.decode.num_beam_groups={decode.num_beam_groups}",
+        f"must divide beam_size={decode.beam_size}",
     )
     require(
         decode.early_stopping == "false" or decode.beam_variant == "hf",
-        f"config.decode.early_stopping={decode.early_stopping!r} belongs to config.decode.beam_variant='hf', not to "
-        f"{decode.beam_variant!r}",
+        f"config.decode.early_stopping={decode.early_stopping!r}",
+        f"belongs to beam_variant='hf', not to {decode.beam_variant!r}",
     )
 
 

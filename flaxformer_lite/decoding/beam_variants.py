@@ -1,213 +1,128 @@
-"""How systems differ in beam search: by what hypotheses are ranked, which of them finish, and when the search ends.
+"""Beam search as other systems define it: length penalty, finished hypotheses, stopping criterion.
 
-The same model with "beam 4, length penalty 1" gives other outputs in each of them. Lengths |Y| count the end token,
-and all numbers are those of one source, or of one group of its beams:
+The same model with "beam 4, length penalty 1" gives different outputs in each of them. Lengths |Y| count the end token;
+m is the number of beams of one source, or of one group of its beams:
 
-    ======  ==========================  ======================  =================================================
-    name    score                       at the limit            the search ends when
-    ======  ==========================  ======================  =================================================
-    google  log P / ((5 + |Y|) / 6)^α   a beam can but end      no beam could still come among the best m
-    hf      log P / |Y|^α               a beam counts as it is  m have finished, and early_stopping says so
-    fairseq log P / |Y|^α               a beam can but end      m have finished
-    marian  log P / |Y|^α               a beam counts as it is  m have finished, each of which took a beam's place
-    ======  ==========================  ======================  =================================================
+    ======  ==========================  ==========================  =================================================
+    name    score                       beams at the limit          the search stops when
+    ======  ==========================  ==========================  =================================================
+    google  log P / ((5 + |Y|) / 6)^α   are forced to end           no beam can still enter the best m
+    hf      log P / |Y|^α               finish without an end token m have finished, and by early_stopping
+    fairseq log P / |Y|^α               are forced to end           m have finished
+    marian  log P / |Y|^α               finish without an end token m have finished, each of which took a beam's place
+    ======  ==========================  ==========================  =================================================
 
-Only hf is verified against the system itself: tests drive both with one model. The others follow their papers and
-sources, and tests hold them to a plain search written from the same reading.
+Only hf is verified against the system itself: tests run both with one model. The others follow papers and source code,
+and tests compare them with plain searches written from the same reading.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.decoding.base import NEVER
+from flaxformer_lite.decoding.base import NEG_INF
 
 
-class Progress(NamedTuple):
-    """How far the search for each source is.
+class BeamStatus(NamedTuple):
+    """Values by which the search for each source stops.
 
     Attributes:
-      attained: the best log-probability of a beam that has not ended.
-      worst: the lowest score of the best m finished hypotheses; ``NEVER`` while there are fewer.
+      best_alive: the best log-probability of an unfinished beam.
+      worst_finished: the lowest score of the best m finished hypotheses; ``NEG_INF`` while there are fewer.
       length: number of tokens of every beam.
       limits: the largest number of tokens.
     """
 
-    attained: Float[Array, " b"]
-    worst: Float[Array, " b"]
+    best_alive: Float[Array, " b"]
+    worst_finished: Float[Array, " b"]
     length: Int[Array, ""]
     limits: Int[Array, " b"]
 
 
-@runtime_checkable  # so that the tests' run-time checks can ask
-class Convention(Protocol):
-    """What a system means by beam search."""
+@dataclass(frozen=True)
+class BeamVariant:
+    """One system's beam search, as the values in which it differs from the others.
 
-    @property
-    def forces_end(self) -> bool:
-        """Whether a beam one token before its limit can but end; otherwise it counts there as it is."""
-        ...
+    Attributes:
+      alpha: exponent of the length penalty; 0 ranks by log-probability, a higher one favors longer targets.
+      gnmt_penalty: whether the penalty's base is (5 + |Y|) / 6 (Wu et al. 2016, equation 14) instead of |Y|.
+      forces_end: whether a beam one token before its limit can only end; otherwise a beam at its limit finishes as it
+        is, and its score lacks the end token's probability.
+      replaces_finished: whether better hypotheses replace worse finished ones; otherwise the first m are the result.
+      narrows: whether each finished hypothesis takes the place of a beam.
+      bound: once m have finished, the search goes on while the best beam would score better than the worst finished
+        hypothesis if it ended with its present log-probability at its present length, or at its limit; with "none" it
+        stops.
+    """
+
+    alpha: float
+    gnmt_penalty: bool = False
+    forces_end: bool = False
+    replaces_finished: bool = False
+    narrows: bool = False
+    bound: Literal["none", "present_length", "limit"] = "none"
 
     def score(self, log_probs: Float[Array, "*any"], lengths: Int[Array, "*#any"]) -> Float[Array, "*any"]:
-        """By what finished hypotheses are ranked."""
-        ...
+        """Length-normalized scores, by which finished hypotheses are ranked."""
+        base = lengths.astype(jnp.float32)
+        return log_probs / ((5.0 + base) / 6.0 if self.gnmt_penalty else base) ** self.alpha
 
-    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """How many of the best continuations are looked at in a step, at most ``enough``: then m live on.
+    def num_candidates(self, beams: int, most: int, num_finished: Int[Array, " b"]) -> Int[Array, " b"]:
+        """Number of the best continuations that a step considers, at most ``most``.
 
-        Those that end among the first m finish; the first m of the others live on.
+        Those among the first m that end become finished; the first m of the others stay alive.
         """
-        ...
+        return beams - num_finished if self.narrows else jnp.full_like(num_finished, most)
 
-    def room(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """How many may finish in a step when so many have finished before."""
-        ...
+    def num_finish_slots(self, beams: int, num_finished: Int[Array, " b"]) -> Int[Array, " b"]:
+        """Number of hypotheses that may finish in a step."""
+        return jnp.full_like(num_finished, beams) if self.replaces_finished else beams - num_finished
 
-    def is_over(self, progress: Progress) -> Bool[Array, " b"]:
-        """Whether the search ends; where no beam is left and at the limit it does anyway."""
-        ...
-
-
-@dataclass(frozen=True)
-class Google:
-    """Wu et al. (2016), equation 14, searched to the end: a beam is followed as long as it could matter.
-
-    That is as long as it would be better than the worst finished hypothesis, if it lost nothing more up to its limit.
-    So stopping early changes nothing.
-
-    Attributes:
-      alpha: of the length penalty, at least 0; 0 ranks by probability alone, a higher one favors longer targets.
-    """
-
-    alpha: float
-    forces_end = True
-
-    def __post_init__(self):
-        if self.alpha < 0:  # a beam could then be better the sooner it ends, and the bound below would be none
-            raise ValueError(f"alpha={self.alpha} must be at least 0")
-
-    def score(self, log_probs: Float[Array, "*any"], lengths: Int[Array, "*#any"]) -> Float[Array, "*any"]:
-        """Gives log P(Y|X) / ((5 + |Y|) / 6)**alpha."""
-        return log_probs / ((5.0 + lengths.astype(jnp.float32)) / 6.0) ** self.alpha
-
-    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """Enough that m live on whatever ends."""
-        return jnp.full_like(finished, enough)
-
-    def room(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """Better hypotheses push worse ones out."""
-        return jnp.full_like(finished, beams)
-
-    def is_over(self, progress: Progress) -> Bool[Array, " b"]:
-        """Whether even the highest score that a beam could reach is too low."""
-        return progress.worst >= self.score(progress.attained, progress.limits)
+    def should_stop(self, status: BeamStatus) -> Bool[Array, " b"]:
+        """Whether the search stops. It also stops at the limit, and where no beam is alive."""
+        is_full = status.worst_finished > NEG_INF
+        if self.bound == "none":
+            return is_full
+        lengths = status.limits if self.bound == "limit" else jnp.broadcast_to(status.length, status.limits.shape)
+        return is_full & (status.worst_finished >= self.score(status.best_alive, lengths))
 
 
-@dataclass(frozen=True)
-class HuggingFace:
-    """Beam search of ``generate`` in transformers 4.54 and later, where tests drive both with one model.
+def google(alpha: float) -> BeamVariant:
+    """Beam search of Wu et al. (2016): stops when no beam can enter the result, so stopping early changes nothing."""
+    if alpha < 0:  # the penalty would then be largest for the shortest targets, and the bound would not be one
+        raise ValueError(f"alpha={alpha} must be at least 0")
+    return BeamVariant(alpha, gnmt_penalty=True, forces_end=True, replaces_finished=True, bound="limit")
 
-    A beam that has not ended at the limit counts as it is, so its score lacks the end token's probability.
 
-    Attributes:
+def hugging_face(alpha: float, early_stopping: bool | Literal["never"] = False) -> BeamVariant:
+    """Beam search of ``generate`` in transformers 4.54 and later.
+
+    Args:
       alpha: its ``length_penalty``.
-      early_stopping: True: ends with m finished hypotheses; False: ends when, besides, the best beam would be worse
-        than they are if it ended at its present length, a guess; "never": at its limit, where alpha is above 0.
+      early_stopping: True: stop with m finished hypotheses; False: stop when, besides, the best beam would be worse
+        than they are if it ended at its present length (a heuristic); "never": at its limit, for alpha above 0.
     """
-
-    alpha: float
-    early_stopping: bool | Literal["never"] = False
-    forces_end = False
-
-    def score(self, log_probs: Float[Array, "*any"], lengths: Int[Array, "*#any"]) -> Float[Array, "*any"]:
-        """Gives log P(Y|X) / |Y|**alpha."""
-        return _by_power(log_probs, lengths, self.alpha)
-
-    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """Enough that m live on whatever ends."""
-        return jnp.full_like(finished, enough)
-
-    def room(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """Better hypotheses push worse ones out."""
-        return jnp.full_like(finished, beams)
-
-    def is_over(self, progress: Progress) -> Bool[Array, " b"]:
-        """Whether there are m, and as ``early_stopping`` says."""
-        if self.early_stopping is True:
-            return _are_full(progress)
-        at_the_limit = self.early_stopping == "never" and self.alpha > 0
-        lengths = progress.limits if at_the_limit else jnp.broadcast_to(progress.length, progress.limits.shape)
-        return _are_full(progress) & (progress.worst >= self.score(progress.attained, lengths))
+    at_limit = early_stopping == "never" and alpha > 0
+    bound = "none" if early_stopping is True else "limit" if at_limit else "present_length"
+    return BeamVariant(alpha, replaces_finished=True, bound=bound)
 
 
-@dataclass(frozen=True)
-class Fairseq:
-    """Beam search of fairseq (Ott et al. 2019): the first m hypotheses that end are the result, best first.
+def fairseq(alpha: float) -> BeamVariant:
+    """Beam search of fairseq (Ott et al. 2019): the first m finished hypotheses are the result; alpha: ``--lenpen``.
 
-    By default fairseq never returns the empty hypothesis (``--min-len 1``); that is a minimum length of 1 beside this.
-
-    Attributes:
-      alpha: its ``--lenpen``.
+    By default fairseq never returns the empty hypothesis (``--min-len 1``): add a minimum length of 1.
     """
-
-    alpha: float
-    forces_end = True
-
-    def score(self, log_probs: Float[Array, "*any"], lengths: Int[Array, "*#any"]) -> Float[Array, "*any"]:
-        """Gives log P(Y|X) / |Y|**alpha."""
-        return _by_power(log_probs, lengths, self.alpha)
-
-    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """Enough that m live on whatever ends."""
-        return jnp.full_like(finished, enough)
-
-    def room(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """What has finished stays."""
-        return beams - finished
-
-    def is_over(self, progress: Progress) -> Bool[Array, " b"]:
-        """Whether there are m."""
-        return _are_full(progress)
+    return BeamVariant(alpha, forces_end=True)
 
 
-@dataclass(frozen=True)
-class Marian:
-    """Beam search of Marian (Junczys-Dowmunt et al. 2018): each hypothesis that finishes makes the beam narrower.
+def marian(alpha: float) -> BeamVariant:
+    """Beam search of Marian (Junczys-Dowmunt et al. 2018): each finished hypothesis makes the beam narrower.
 
-    Its ``--beam-size`` and ``--normalize``; the unknown token is as sayable as any other (``--allow-unk``), and the
-    limit is the source's own, not that of the batch.
-
-    Attributes:
-      alpha: its ``--normalize``; 0 is its default, 1 what it means without a number.
+    Alpha is its ``--normalize`` (default 0; 1 without a number). The unknown token may be generated (``--allow-unk``),
+    and the limit is each source's own, not that of the batch.
     """
-
-    alpha: float
-    forces_end = False
-
-    def score(self, log_probs: Float[Array, "*any"], lengths: Int[Array, "*#any"]) -> Float[Array, "*any"]:
-        """Gives log P(Y|X) / |Y|**alpha."""
-        return _by_power(log_probs, lengths, self.alpha)
-
-    def looked_at(self, beams: int, enough: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """As many as have not finished; so where one ends, one fewer lives on."""
-        return beams - finished
-
-    def room(self, beams: int, finished: Int[Array, " b"]) -> Int[Array, " b"]:
-        """What has finished stays."""
-        return beams - finished
-
-    def is_over(self, progress: Progress) -> Bool[Array, " b"]:
-        """Whether there are m."""
-        return _are_full(progress)
-
-
-def _by_power(log_probs: Float[Array, "*any"], lengths: Int[Array, "*#any"], alpha: float) -> Float[Array, "*any"]:
-    return log_probs / lengths.astype(jnp.float32) ** alpha
-
-
-def _are_full(progress: Progress) -> Bool[Array, " b"]:
-    return progress.worst > NEVER
+    return BeamVariant(alpha, narrows=True)

@@ -1,4 +1,4 @@
-"""Exact search: the likeliest target of all, proven. For short targets, to know what other searches miss."""
+"""Exact search: the most likely of all targets, proven. For short targets, to measure the errors of other searches."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ from jaxtyping import Float
 
 from flaxformer_lite.types import SpecialIds
 
-# From some beginnings of a target to the log-probability of each token to be the next one.
-Predict = Callable[[Sequence[tuple[int, ...]]], Float[np.ndarray, "n v"]]
+# From partial targets to the log-probabilities of the next token of each.
+NextLogProbs = Callable[[Sequence[tuple[int, ...]]], Float[np.ndarray, "n v"]]
 
 
-class Exact(NamedTuple):
-    """The likeliest target of a source.
+class ExactResult(NamedTuple):
+    """The most likely target of a source.
 
     Attributes:
       ids: its tokens, the end token included.
-      log_prob: log P(Y|X), nothing normalized.
-      read: number of beginnings that the model has read.
-      proven: whether all others are less likely; if not, the budget was spent before that was known.
+      log_prob: log P(Y|X), not normalized by length.
+      expanded: number of partial targets that the model has scored.
+      proven: whether all other targets are known to be less likely; if not, the budget was used up before.
     """
 
     ids: tuple[int, ...]
     log_prob: float
-    read: int
+    expanded: int
     proven: bool
 
 
 def exact_search(
-    predict: Predict, known: tuple[tuple[int, ...], float], limit: int, special: SpecialIds, rows: int, budget: int
-) -> Exact:
-    """Depth-first branch and bound (Stahlberg & Byrne 2019, algorithm 1), several beginnings at a time.
+    predict: NextLogProbs, known: tuple[tuple[int, ...], float], limit: int, special: SpecialIds, rows: int, budget: int
+) -> ExactResult:
+    """Depth-first branch and bound (Stahlberg & Byrne 2019, algorithm 1), several partial targets at a time.
 
-    A target is never likelier than its beginning; so what is no likelier than the best target known is left alone, and
-    the better that is, the less there is to do.
+    A target is never more likely than a partial target that it begins with. So partial targets that are no more likely
+    than the best known target are pruned; the better that is, the more is pruned.
 
     Args:
       predict: the model, for one source.
-      known: some target and its log-probability, such as beam search found.
+      known: a target with its log-probability, such as the result of beam search.
       limit: the largest number of tokens, the end token included.
       special: the ids that begin, end and pad a target.
-      rows: beginnings read together.
-      budget: beginnings read at most.
+      rows: partial targets per call of ``predict``.
+      budget: the largest number of partial targets to score.
     """
-    best, read = known, 0
-    open_: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # the next ones to read at the end, the likeliest last
-    while open_ and read < budget:
-        chosen = [open_.pop() for _ in range(min(rows, len(open_)))]
+    best, expanded = known, 0
+    stack: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # the next ones to expand last, the most likely very last
+    while stack and expanded < budget:
+        chosen = [stack.pop() for _ in range(min(rows, len(stack)))]
         gains = np.asarray(predict([ids for _, ids in chosen]), np.float64)
-        read += len(chosen)
+        expanded += len(chosen)
         for (log_prob, ids), gain in zip(chosen, gains, strict=True):
             if log_prob + gain[special.end] > best[1]:
                 best = ((*ids, special.end), float(log_prob + gain[special.end]))
         for (log_prob, ids), gain in zip(reversed(chosen), reversed(gains), strict=True):
             if len(ids) + 1 < limit:
-                open_ += _children(log_prob, ids, gain, best[1], special)
-        open_ = [beginning for beginning in open_ if beginning[0] > best[1]]
-    return Exact(*best, read, proven=not open_)
+                stack += _children(log_prob, ids, gain, best[1], special)
+        stack = [partial_target for partial_target in stack if partial_target[0] > best[1]]
+    return ExactResult(*best, expanded, proven=not stack)
 
 
 def _children(log_prob, ids, gain, bound, special):

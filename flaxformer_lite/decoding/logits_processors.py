@@ -1,7 +1,7 @@
-"""Transforms of log-probabilities, to be put one behind the other: ``(log_probs, history) → log_probs``.
+"""Logits processors: functions of the log-probabilities of the next token and the history, applied in order.
 
-Each is a frozen dataclass of plain values, so that searches made of them can be compared and hashed. The order that
-they are usually put in is that of this file: what forbids comes before what cuts, which looks at what is left.
+Each is a frozen dataclass of plain values, so that searches can be compared and hashed. The usual order is that of this
+file: processors that forbid tokens come before those that truncate the distribution that is left.
 """
 
 from __future__ import annotations
@@ -12,149 +12,139 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.decoding.base import NEVER, History, top_k
+from flaxformer_lite.decoding.base import NEG_INF, History, top_k
 
 
 @dataclass(frozen=True)
 class RepetitionPenalty:
-    """Multiplies the log-probability of every token that was said before by ``factor`` (Keskar et al. 2019).
+    """Multiplies the log-probability of every token of the history by ``factor`` (Keskar et al. 2019).
 
-    The paper divides positive logits and multiplies negative ones; log-probabilities are all negative. This is what
-    Hugging Face's beam search does (and its sampling, which hands it logits, does not).
+    The paper divides positive logits and multiplies negative ones; log-probabilities are all negative. Beam search of
+    transformers does the same; its sampling applies the penalty to logits instead.
     """
 
     factor: float
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Makes what was said less likely."""
-        said = jnp.arange(history.ids.shape[-1]) < history.length
-        said = _marked(history.ids, jnp.broadcast_to(said, history.ids.shape), log_probs.shape[-1])
-        return jnp.where(said, log_probs * self.factor, log_probs)
+        is_token = jnp.broadcast_to(jnp.arange(history.ids.shape[-1]) < history.length, history.ids.shape)
+        repeated = _tokens_at(history.ids, is_token, log_probs.shape[-1])
+        return jnp.where(repeated, log_probs * self.factor, log_probs)
 
 
 @dataclass(frozen=True)
 class NoRepeatNgram:
-    """Forbids to say the same ``n`` tokens in a row twice (Paulus et al. 2018)."""
+    """Forbids tokens that would repeat an n-gram of the history (Paulus et al. 2018)."""
 
     n: int
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Forbids what followed wherever the last n - 1 tokens were said before."""
         ids, length = history
-        before = self.n - 1
-        if ids.shape[-1] < before:  # too short an output to have one n-gram
+        context = self.n - 1
+        if ids.shape[-1] < context:  # the output is too short for one n-gram
             return log_probs
-        last = jax.lax.dynamic_slice_in_dim(ids, length - before, before, axis=-1)
-        follows = jnp.arange(ids.shape[-1])  # the place of a token that may have followed on the same n - 1
-        seen = jnp.broadcast_to((follows >= before) & (follows < length), ids.shape)
-        for back in range(1, self.n):
-            seen &= jnp.roll(ids, back, axis=-1) == last[..., before - back, None]
-        return jnp.where(_marked(ids, seen, log_probs.shape[-1]), NEVER, log_probs)
+        last = jax.lax.dynamic_slice_in_dim(ids, length - context, context, axis=-1)
+        positions = jnp.arange(ids.shape[-1])
+        repeats = jnp.broadcast_to((positions >= context) & (positions < length), ids.shape)
+        for back in range(1, self.n):  # whether the n - 1 tokens before each position are the last n - 1
+            repeats &= jnp.roll(ids, back, axis=-1) == last[..., context - back, None]
+        return jnp.where(_tokens_at(ids, repeats, log_probs.shape[-1]), NEG_INF, log_probs)
 
 
 @dataclass(frozen=True)
 class MinLength:
-    """Forbids the tokens that end an output before ``length`` tokens were said."""
+    """Forbids the tokens that end an output before it has ``length`` tokens."""
 
     length: int
-    ends: tuple[int, ...]
+    end_ids: tuple[int, ...]
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Forbids to end too soon."""
-        ends = jnp.isin(jnp.arange(log_probs.shape[-1]), jnp.array(self.ends, jnp.int32))
-        return jnp.where(ends & (history.length < self.length), NEVER, log_probs)
+        is_end = jnp.isin(jnp.arange(log_probs.shape[-1]), jnp.array(self.end_ids, jnp.int32))
+        return jnp.where(is_end & (history.length < self.length), NEG_INF, log_probs)
 
 
 @dataclass(frozen=True)
-class Forbidden:
-    """Forbids tokens."""
+class SuppressTokens:
+    """Forbids tokens at every position."""
 
     ids: tuple[int, ...]
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Forbids them at every place."""
-        return log_probs.at[:, :, jnp.array(self.ids, jnp.int32)].set(NEVER)
+        return log_probs.at[:, :, jnp.array(self.ids, jnp.int32)].set(NEG_INF)
 
 
 @dataclass(frozen=True)
-class ForbiddenSequences:
-    """Forbids to say the tokens of a sequence one after the other. Each has two or more."""
+class SuppressSequences:
+    """Forbids the last token of a sequence after the others; each sequence has two or more tokens."""
 
     sequences: tuple[tuple[int, ...], ...]
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Forbids the last token of a sequence where the others were just said."""
         ids, length = history
-        for *before, last in self.sequences:
-            if len(before) > ids.shape[-1]:
+        for *context, last in self.sequences:
+            if len(context) > ids.shape[-1]:
                 continue
-            latest = jax.lax.dynamic_slice_in_dim(ids, length - len(before), len(before), axis=-1)
-            said = jnp.all(latest == jnp.array(before), axis=-1) & (length >= len(before))
-            log_probs = log_probs.at[:, :, last].min(jnp.where(said, NEVER, jnp.inf))
+            latest = jax.lax.dynamic_slice_in_dim(ids, length - len(context), len(context), axis=-1)
+            matches = jnp.all(latest == jnp.array(context), axis=-1) & (length >= len(context))
+            log_probs = log_probs.at[:, :, last].min(jnp.where(matches, NEG_INF, jnp.inf))
         return log_probs
 
 
 @dataclass(frozen=True)
 class RenormalizeLogits:
-    """Gives what may be said probability 1 together, as it had before some of it was forbidden."""
+    """Renormalizes the distribution after tokens were forbidden."""
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Log-probabilities again."""
         return jax.nn.log_softmax(log_probs)
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """Divides log-probabilities: below 1 the likely become likelier, above 1 all become alike."""
+    """Divides log-probabilities: below 1 sharpens the distribution, above 1 flattens it."""
 
     temperature: float
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Sharpens or flattens."""
         return log_probs / self.temperature
 
 
 @dataclass(frozen=True)
 class TopK:
-    """Keeps the ``k`` likeliest tokens (Fan et al. 2018), and those as likely as the last of them."""
+    """Keeps the ``k`` most likely tokens (Fan et al. 2018), and those as likely as the last of them."""
 
     k: int
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Forbids the others."""
-        least = top_k(log_probs, min(self.k, log_probs.shape[-1]))[0][..., -1:]
-        return jnp.where(log_probs >= least, log_probs, NEVER)
+        threshold = top_k(log_probs, min(self.k, log_probs.shape[-1]))[0][..., -1:]
+        return jnp.where(log_probs >= threshold, log_probs, NEG_INF)
 
 
 @dataclass(frozen=True)
 class TopP:
-    """Keeps the fewest likeliest tokens that have probability ``p`` together (Holtzman et al. 2020)."""
+    """Keeps the smallest set of most likely tokens with total probability ``p`` (Holtzman et al. 2020)."""
 
     p: float
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Forbids the others."""
         probs = jax.nn.softmax(log_probs)
-        best_first = jnp.sort(probs, axis=-1, descending=True)
-        before = jnp.cumsum(best_first, axis=-1) - best_first
-        least = jnp.min(jnp.where(before < self.p, best_first, jnp.inf), axis=-1, keepdims=True)
-        return jnp.where(probs >= least, log_probs, NEVER)
+        descending = jnp.sort(probs, axis=-1, descending=True)
+        before = jnp.cumsum(descending, axis=-1) - descending
+        threshold = jnp.min(jnp.where(before < self.p, descending, jnp.inf), axis=-1, keepdims=True)
+        return jnp.where(probs >= threshold, log_probs, NEG_INF)
 
 
 @dataclass(frozen=True)
 class MinP:
-    """Keeps tokens with at least the share ``p`` of the likeliest one's probability (Nguyen et al. 2024)."""
+    """Keeps tokens with at least ``p`` times the probability of the most likely one (Nguyen et al. 2024)."""
 
     p: float
 
     def __call__(self, log_probs: Float[Array, "b m v"], history: History) -> Float[Array, "b m v"]:
-        """Forbids the others."""
-        least = jnp.max(log_probs, axis=-1, keepdims=True) + jnp.log(self.p)
-        return jnp.where(log_probs >= least, log_probs, NEVER)
+        threshold = jnp.max(log_probs, axis=-1, keepdims=True) + jnp.log(self.p)
+        return jnp.where(log_probs >= threshold, log_probs, NEG_INF)
 
 
-def _marked(ids: Int[Array, "b m t"], where: Bool[Array, "b m t"], vocabulary: int) -> Bool[Array, "b m v"]:
-    """Which tokens are among those of ``ids`` where ``where`` holds."""
+def _tokens_at(ids: Int[Array, "b m t"], where: Bool[Array, "b m t"], vocabulary: int) -> Bool[Array, "b m v"]:
+    """Whether each token is in ``ids`` at a position where ``where`` is true."""
     b, m, _ = ids.shape
     rows, beams = jnp.arange(b)[:, None, None], jnp.arange(m)[:, None]
     return jnp.zeros((b, m, vocabulary), bool).at[rows, beams, ids].max(where)

@@ -1,21 +1,21 @@
-"""Minimum Bayes risk: of several samples, the one that agrees best with all of them. Runs on the host, on text."""
+"""Minimum Bayes risk decoding: reranks samples by expected utility, on the host and on text."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-Utility = Callable[[str, str], float]  # (hypothesis, reference) → how good the hypothesis would be, were that right
+Utility = Callable[[str, str], float]  # (hypothesis, reference) → the hypothesis' quality
 
 
 def by_expected_utility(samples: Sequence[str], utility: Utility) -> list[tuple[str, float]]:
     """The distinct samples with their expected utility, highest first (Eikema & Aziz 2020, equation 4).
 
-    The model's distribution is represented by the samples, each of the same weight, so that one drawn twice counts
-    twice. A sample is compared with itself too, which adds as much to each. Equally good ones stay in their order.
+    The samples, each of the same weight, stand for the model's distribution, so duplicates count. A sample is also
+    compared with itself, which adds the same amount to each. Ties keep their order.
 
     Example:
-      With 1 for equal texts and 0 for others, ``["a", "b", "b", "c"]`` gives b 0.5, a 0.25, c 0.25.
+      With utility 1 for equal texts and 0 for others, ``["a", "b", "b", "c"]`` gives b 0.5, a 0.25, c 0.25.
     """
     counts = Counter(samples)
     expected = {

@@ -1,7 +1,9 @@
-"""How good a model is: loss and token accuracy under teacher forcing, and the task's metrics by decoding."""
+"""Evaluation: loss and token accuracy with teacher forcing, and the metrics of ``config.eval`` by decoding."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -9,10 +11,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from flaxformer_lite.config.dataclasses import DecodeConfig, TrainConfig
+from flaxformer_lite.config.dataclasses import DataConfig, DecodeConfig, TrainConfig
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
-from flaxformer_lite.data.tasks import Examples
+from flaxformer_lite.data.tasks import Examples, Split
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.metrics.compute import compute_metrics
 from flaxformer_lite.sharding.mesh import MeshLayout
@@ -21,17 +23,17 @@ from flaxformer_lite.train_step.objective import Sums, label_objective
 from flaxformer_lite.train_step.step import evaluation_step
 
 
-class TeacherForced:
+class TeacherForcedMetrics:
     """Loss and token accuracy of a model on data sets."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, layout: MeshLayout):
+    def __init__(self, module: nn.Module, config: TrainConfig, layout: MeshLayout):
         self._layout = layout
         self._rows = layout.round_up_rows(config.batch_size)
-        run = jax.jit(partial(evaluation_step, label_objective(model, config)))
+        run = jax.jit(partial(evaluation_step, label_objective(module, config)))
         self._step = LoggedJit(run, "evaluation")
 
     def __call__(self, params: object, dataset: Dataset) -> dict[str, float]:
-        """``loss`` per target token, in nats, and ``token_accuracy`` in percent."""
+        """Returns ``loss`` in nats per target token, and ``token_accuracy`` in percent."""
         total = np.zeros(len(Sums._fields))
         for batch in eval_batches(dataset, self._rows):
             total += np.array(self._layout.fetch(self._step(params, self._layout.shard_replicated_batch(batch))))
@@ -39,34 +41,50 @@ class TeacherForced:
         return {"loss": loss / weight, "token_accuracy": 100 * correct / weight}
 
 
-class Decoded(NamedTuple):
-    """What a model made of some examples."""
+class DecodedExamples(NamedTuple):
+    """Hypotheses of some examples, with their metrics."""
 
     metrics: dict[str, float]
     hypotheses: list[str]
 
 
-def decode_examples(predictor: Predictor, examples: Examples, decode: DecodeConfig) -> Decoded:
-    """Decodes sources and scores them with the metrics that the run's config names."""
+def decode_examples(predictor: Predictor, examples: Examples, decode: DecodeConfig) -> DecodedExamples:
+    """Decodes sources and computes the metrics of ``config.eval``."""
     hypotheses = predictor.decode(examples.sources, decode)
     config = predictor.config.eval
-    found = compute_metrics(config.metrics, config.metric_options, hypotheses, examples.references)
-    return Decoded(found, hypotheses)
+    metrics = compute_metrics(config.metrics, config.metric_options, hypotheses, examples.references)
+    return DecodedExamples(metrics, hypotheses)
 
 
-class Evaluated(NamedTuple):
-    """How good a model is on some examples, and what it made of them."""
+class EvaluationResult(NamedTuple):
+    """Metrics of a model on some examples, with its hypotheses."""
 
     metrics: dict[str, float]
     examples: Examples
     hypotheses: list[str]
 
 
-def evaluate_split(predictor: Predictor, split: tasks.Split, decode: DecodeConfig, max_examples: int) -> Evaluated:
-    """All metrics of a trained model on one split of its data, or on ``max_examples`` spread evenly over it."""
+def evaluate_split(
+    predictor: Predictor, split: Split, decode: DecodeConfig, max_examples: int = 0, files: Sequence[str] = ()
+) -> EvaluationResult:
+    """Computes all metrics of a trained model on one split of its data.
+
+    Args:
+      predictor: the model.
+      split: the split of ``config.data``.
+      decode: settings of the search.
+      max_examples: the number of examples, spread evenly over the split; 0: all.
+      files: text files that replace the split, as in ``config.data.text``.
+    """
     config = predictor.config
-    examples = tasks.load(config.data, split, config.seed).sample(max_examples)
-    dataset, _ = make_dataset(examples, *predictor.vocabularies, config.data, "truncate")
-    forced = TeacherForced(predictor.model_of(decode), config.train, predictor.layout)(predictor.params, dataset)
+    data = _with_files(config.data, split, files) if files else config.data
+    examples = tasks.load(data, split, config.seed).sample(max_examples)
+    dataset, _ = make_dataset(examples, *predictor.vocabularies, data, "truncate")
+    forced = TeacherForcedMetrics(predictor.module_of(decode), config.train, predictor.layout)
+    metrics = forced(predictor.params, dataset)
     decoded = decode_examples(predictor, examples, decode)
-    return Evaluated(forced | decoded.metrics, examples, decoded.hypotheses)
+    return EvaluationResult(metrics | decoded.metrics, examples, decoded.hypotheses)
+
+
+def _with_files(data: DataConfig, split: Split, files: Sequence[str]) -> DataConfig:
+    return dataclasses.replace(data, task="text", text=dataclasses.replace(data.text, **{split: tuple(files)}))

@@ -1,9 +1,9 @@
-"""How likely given targets are, token by token, and where in the source each token was read."""
+"""Teacher-forced scoring: log-probabilities of given targets, attention weights and logits."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,23 +16,23 @@ from jaxtyping import Array, Float
 from flaxformer_lite.config.dataclasses import DecodeConfig
 from flaxformer_lite.data.buckets import pad_to_power_of_two
 from flaxformer_lite.data.features import Ragged, make_batch, to_ragged, tokenize
-from flaxformer_lite.data.vocabularies.base import Vocabulary
-from flaxformer_lite.errors import InputError
-from flaxformer_lite.inference.predict import Predictor
+from flaxformer_lite.errors import InputError, require
+from flaxformer_lite.inference.predict import Predictor, batches_by_shape
 from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.types import Batch
 
 logger = logging.getLogger(__name__)
 
 
-class Scored(NamedTuple):
-    """A target of a source.
+class ScoredTarget(NamedTuple):
+    """A target of a source, with its score.
 
     Attributes:
-      source_tokens: the source as its vocabulary writes it, the end token last.
-      tokens: the target in the same way.
-      log_probs: of each token, given the source and those before it, in nats; 0 of those that open every target.
-      attention: for each token the share of each source token; nothing for a model without attention.
+      source_tokens: the source tokens as the vocabulary writes them, the end token last.
+      tokens: the target tokens in the same way.
+      log_probs: log-probability of each token given the source and the tokens before it, in nats; 0 for the tokens of
+        ``Vocabulary.prefix_ids``.
+      attention: attention weights of each token over the source tokens; width 0 for a model without attention.
     """
 
     source_tokens: list[str]
@@ -42,7 +42,7 @@ class Scored(NamedTuple):
 
     @property
     def log_prob(self) -> float:
-        """The whole target's log-probability, with nothing normalized."""
+        """Log-probability of the whole target, not normalized by length."""
         return float(self.log_probs.sum(dtype=np.float64))
 
 
@@ -51,87 +51,113 @@ class Scorer:
 
     Args:
       predictor: the model.
-      decode: how the members of an ensemble are averaged, and how many rows are read together.
+      decode: how the members of an ensemble are averaged, and the number of rows of a batch.
     """
 
     def __init__(self, predictor: Predictor, decode: DecodeConfig):
         self._predictor = predictor
         self._rows = predictor.layout.round_up_rows(decode.batch_size)
-        self._run = LoggedJit(jax.jit(partial(_read, predictor.model_of(decode))), "scoring")
+        module = predictor.module_of(decode)
+        self._log_probs = LoggedJit(jax.jit(partial(_log_probs_and_attention, module)), "scoring")
+        self._logits = LoggedJit(jax.jit(partial(_logits, module)), "logits")
 
-    def texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Scored]:
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> list[ScoredTarget]:
         """Scores ``targets[i]``, closed by the end token, as the target of ``sources[i]``.
 
-        Says how many targets have what the vocabulary does not know; that is scored as the unknown token.
+        Tokens that are not in the vocabulary are scored as the unknown token, with a message.
 
         Raises:
-          InputError: there are not as many of both, or one has more tokens than learned positions reach to.
+          InputError: the numbers of both differ, or one has more tokens than the model supports.
         """
-        if len(sources) != len(targets):
-            raise InputError(f"{len(sources)} sources and {len(targets)} targets: give one target for each source")
+        tokens = self._tokenize(sources, targets)
+        if num_unknown := int((tokens[1].ids == self._predictor.vocabularies[1].special.unknown).sum()):
+            logger.warning(
+                f"{num_unknown} tokens of the targets are not in the vocabulary: scored as the unknown token"
+            )
+        return self._score_rows(*tokens)
+
+    def score_ids(self, sources: Sequence[str], targets: Sequence[Sequence[int]]) -> list[ScoredTarget]:
+        """Scores target ids of a search, with sources truncated as in the search.
+
+        A target that reached its limit is scored without an end token.
+        """
+        tokens = tokenize(self._predictor.vocabularies[0], sources)
+        return self._score_rows(self._predictor.truncate(tokens), to_ragged(targets))
+
+    def logits(self, sources: Sequence[str], targets: Sequence[str]) -> list[Float[np.ndarray, "t v"]]:
+        """Teacher-forced logits: row j of ``[i]`` belongs to token j of ``targets[i]``, the end token included.
+
+        Raises:
+          InputError: the numbers of both differ, or one has more tokens than the model supports.
+        """
+        tokens = self._tokenize(sources, targets)
+        size = self._predictor.vocabularies[1].size  # there may be more logits: embeddings are padded
+        found: dict[int, np.ndarray] = {}
+        for members, batch in self._batches(*tokens):
+            logits = self._run(self._logits, batch)
+            found |= {int(i): logits[row, : tokens[1].lengths[i], :size] for row, i in enumerate(members)}
+        return [found[index] for index in range(len(sources))]
+
+    def _score_rows(self, sources: Ragged, targets: Ragged) -> list[ScoredTarget]:
         source, target = self._predictor.vocabularies
-        tokens = tokenize(source, sources), tokenize(target, targets)
-        for side, these in zip(("source", "target"), tokens, strict=True):
-            self._check_reach(side, these)
-        if unknown := int((tokens[1].ids == target.special.unknown).sum()):
-            logger.info(f"{unknown} tokens of the targets are not in the vocabulary and scored as the unknown token")
-        return self._score_all(*tokens)
-
-    def hypotheses(self, sources: Sequence[str], targets: Sequence[Sequence[int]]) -> list[Scored]:
-        """The same of target tokens as a search gives them, for the sources as it reads them.
-
-        A target that was cut at its limit is scored without an end token.
-        """
-        return self._score_all(
-            self._predictor.fit(tokenize(self._predictor.vocabularies[0], sources)), to_ragged(targets)
-        )
-
-    def _score_all(self, sources: Ragged, targets: Ragged) -> list[Scored]:
-        shapes = np.stack(
-            [pad_to_power_of_two(side.lengths, self._predictor.reach) for side in (sources, targets)], axis=1
-        )
-        found: dict[int, Scored] = {}
-        for shape in np.unique(shapes, axis=0):
-            members = np.flatnonzero((shapes == shape).all(axis=1))
-            for start in range(0, len(members), self._rows):
-                chosen = members[start : start + self._rows]
-                found |= self._score(sources, targets, chosen, (int(shape[0]), int(shape[1])))
+        found: dict[int, ScoredTarget] = {}
+        for members, batch in self._batches(sources, targets):
+            log_probs, attention = self._run(self._log_probs, batch)
+            log_probs = np.where(np.arange(log_probs.shape[1]) < len(target.prefix_ids), np.float32(0), log_probs)
+            for row, index in enumerate(members):
+                s, t = int(sources.lengths[index]), int(targets.lengths[index])
+                found[int(index)] = ScoredTarget(
+                    [source.token(int(i)) for i in np.asarray(batch.source.ids)[row, :s]],
+                    [target.token(int(i)) for i in np.asarray(batch.labels)[row, :t]],
+                    log_probs[row, :t],
+                    attention[row, :t, :s],
+                )
         return [found[index] for index in range(len(sources.lengths))]
 
-    def _score(self, sources: Ragged, targets: Ragged, chosen: np.ndarray, shape: tuple[int, int]) -> dict[int, Scored]:
-        filled = np.pad(chosen, (0, self._rows - len(chosen)), constant_values=-1)
-        batch = make_batch(sources, targets, filled, shape, self._predictor.vocabularies[1].special)
+    def _batches(self, sources: Ragged, targets: Ragged) -> Iterator[tuple[np.ndarray, Batch]]:
+        most, special = self._predictor.max_supported_length, self._predictor.vocabularies[1].special
+        shapes = np.stack([pad_to_power_of_two(side.lengths, most) for side in (sources, targets)], axis=1)
+        for members, (s, t) in batches_by_shape(np.arange(len(shapes)), shapes, sources.lengths, self._rows):
+            padded = np.pad(members, (0, self._rows - len(members)), constant_values=-1)
+            yield members, make_batch(sources, targets, padded, (s, t), special)
+
+    def _run(self, program: Any, batch: Batch) -> Any:
         layout = self._predictor.layout
-        log_probs, attention = layout.fetch(self._run(self._predictor.params, layout.shard_replicated_batch(batch)))
+        return layout.fetch(program(self._predictor.params, layout.shard_replicated_batch(batch)))
+
+    def _tokenize(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Ragged, Ragged]:
+        require(
+            len(sources) == len(targets),
+            f"{len(sources)} sources and {len(targets)} targets",
+            "the numbers differ",
+            "give one target for each source",
+        )
         source, target = self._predictor.vocabularies
-        log_probs = np.where(np.arange(shape[1]) < len(target.prefix_ids), np.float32(0), log_probs)
-        found = {}
-        for row, index in enumerate(chosen):
-            s, t = int(sources.lengths[index]), int(targets.lengths[index])
-            found[int(index)] = Scored(
-                _tokens(source, np.asarray(batch.source.ids)[row, :s]),
-                _tokens(target, np.asarray(batch.labels)[row, :t]),
-                log_probs[row, :t],
-                attention[row, :t, :s],
-            )
-        return found
-
-    def _check_reach(self, side: str, texts: Ragged) -> None:
-        if texts.lengths.max(initial=0) > self._predictor.reach:
-            worst = int(texts.lengths.argmax())
-            raise InputError(
-                f"{side} {worst + 1} has {texts.lengths[worst]} tokens, and this model's learned positions reach to "
-                f"{self._predictor.reach}: leave it out, or cut it"
-            )
+        tokens = tokenize(source, sources), tokenize(target, targets)
+        most = self._predictor.max_supported_length
+        for side, rows in zip(("source", "target"), tokens, strict=True):
+            if rows.lengths.max(initial=0) > most:
+                longest = int(rows.lengths.argmax())
+                raise InputError(
+                    f"{side} {longest + 1}",
+                    f"has {rows.lengths[longest]} tokens; this model's learned positions support {most}",
+                    "leave it out, or truncate it",
+                )
+        return tokens
 
 
-def _tokens(vocabulary: Vocabulary, ids: np.ndarray) -> list[str]:
-    return [vocabulary.token(int(i)) for i in ids]
+def _logits(module: nn.Module, params: Any, batch: Batch) -> Float[Array, "b t v"]:
+    apply = partial(module.apply, {"params": params})
+    encoded: Any = apply(batch.source, train=False, method="encode")
+    logits: Any = apply(batch.target_in, encoded, train=False, method="decode")
+    return logits
 
 
-def _read(model: nn.Module, params: Any, batch: Batch) -> tuple[Float[Array, "b t"], Float[Array, "b t _"]]:
-    """The labels' log-probabilities in float32, and the attention."""
-    apply = partial(model.apply, {"params": params})
+def _log_probs_and_attention(
+    module: nn.Module, params: Any, batch: Batch
+) -> tuple[Float[Array, "b t"], Float[Array, "b t _"]]:
+    """Log-probabilities of the labels in float32, and attention weights."""
+    apply = partial(module.apply, {"params": params})
     encoded: Any = apply(batch.source, train=False, method="encode")
     logits: Any = apply(batch.target_in, encoded, train=False, method="decode")
     attention: Any = apply(batch.target_in, encoded, method="attention")

@@ -1,126 +1,120 @@
-"""From a config's ``decode`` settings to the search that they name."""
+"""Builds the search that a config's ``decode`` group names."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
 from flaxformer_lite.data.vocabularies.base import Vocabulary
-from flaxformer_lite.decoding.base import Search, Transform
+from flaxformer_lite.decoding import beam_variants
+from flaxformer_lite.decoding import logits_processors as processors
+from flaxformer_lite.decoding.base import LogitsProcessor, Search
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import Convention, Fairseq, Google, HuggingFace, Marian
-from flaxformer_lite.decoding.greedy import Greedy
-from flaxformer_lite.decoding.logits_processors import (
-    Forbidden,
-    ForbiddenSequences,
-    MinLength,
-    MinP,
-    NoRepeatNgram,
-    RenormalizeLogits,
-    RepetitionPenalty,
-    Temperature,
-    TopK,
-    TopP,
-)
-from flaxformer_lite.decoding.sample import Sample
+from flaxformer_lite.decoding.beam_variants import BeamVariant
+from flaxformer_lite.decoding.decode_loop import Greedy, Sample
 from flaxformer_lite.errors import InputError
+
+_EARLY_STOPPING: dict[str, Any] = {"true": True, "false": False, "never": "never"}
 
 
 def make_search(decode: DecodeConfig, target: Vocabulary) -> Search:
-    """The search that the settings name, for targets of this vocabulary.
+    """The search of ``config.decode``, for targets of this vocabulary.
 
     Raises:
-      InputError: a token that is forbidden, or that ends an output, is none of the vocabulary.
+      InputError: a suppressed token or an end token is not in the vocabulary.
     """
-    ends = end_ids(decode.end_tokens, target)
-    transforms = _of_all_searches(decode, target, (target.special.end, *ends))
+    end_ids = end_token_ids(decode.end_tokens, target)
+    common = _common_processors(decode, target, (target.special.end, *end_ids))
     match decode.method:
         case "greedy":
-            return Greedy(transforms, ends)
+            return Greedy(common, end_ids)
         case "beam":
-            convention = _convention(decode)
             groups = decode.num_beam_groups, decode.diversity_penalty
-            return BeamSearch(decode.beam_size, convention, transforms, *groups, ends)
+            return BeamSearch(decode.beam_size, _beam_variant(decode), common, *groups, end_ids)
         case "sample" | "mbr":
-            return Sample(decode.num_samples, transforms + _of_sampling(decode), ends)
+            return Sample(decode.num_samples, common + _sampling_processors(decode), end_ids)
 
 
-def _convention(decode: DecodeConfig) -> Convention:
-    early_stopping: Any = {"true": True, "false": False, "never": "never"}[decode.early_stopping]
-    make: dict[str, Callable[[float], Convention]] = {
-        "google": Google,
-        "hf": lambda alpha: HuggingFace(alpha, early_stopping),
-        "fairseq": Fairseq,
-        "marian": Marian,
-    }
-    return make[decode.beam_variant](decode.length_penalty)
+def _beam_variant(decode: DecodeConfig) -> BeamVariant:
+    alpha = decode.length_penalty
+    match decode.beam_variant:
+        case "google":
+            return beam_variants.google(alpha)
+        case "hf":
+            return beam_variants.hugging_face(alpha, _EARLY_STOPPING[decode.early_stopping])
+        case "fairseq":
+            return beam_variants.fairseq(alpha)
+        case "marian":
+            return beam_variants.marian(alpha)
 
 
-def _of_all_searches(decode: DecodeConfig, target: Vocabulary, ends: tuple[int, ...]) -> tuple[Transform, ...]:
-    forbidden = forbidden_ids(decode.suppress_tokens, target)
-    single = tuple(ids[0] for ids in forbidden if len(ids) == 1)
-    sequences = tuple(ids for ids in forbidden if len(ids) > 1)
-    return _without_idle(
-        (decode.repetition_penalty != 1, RepetitionPenalty(decode.repetition_penalty)),
-        (decode.no_repeat_ngram_size > 0, NoRepeatNgram(decode.no_repeat_ngram_size)),
-        (decode.min_length > 0, MinLength(decode.min_length, ends)),
-        (bool(single), Forbidden(single)),
-        (bool(sequences), ForbiddenSequences(sequences)),
-        (decode.renormalize_logits, RenormalizeLogits()),
+def _common_processors(
+    decode: DecodeConfig, target: Vocabulary, end_ids: tuple[int, ...]
+) -> tuple[LogitsProcessor, ...]:
+    suppressed = suppressed_ids(decode.suppress_tokens, target)
+    single = tuple(ids[0] for ids in suppressed if len(ids) == 1)
+    sequences = tuple(ids for ids in suppressed if len(ids) > 1)
+    return _enabled(
+        (decode.repetition_penalty != 1, processors.RepetitionPenalty(decode.repetition_penalty)),
+        (decode.no_repeat_ngram_size > 0, processors.NoRepeatNgram(decode.no_repeat_ngram_size)),
+        (decode.min_length > 0, processors.MinLength(decode.min_length, end_ids)),
+        (bool(single), processors.SuppressTokens(single)),
+        (bool(sequences), processors.SuppressSequences(sequences)),
+        (decode.renormalize_logits, processors.RenormalizeLogits()),
     )
 
 
-def _of_sampling(decode: DecodeConfig) -> tuple[Transform, ...]:
-    return _without_idle(
-        (decode.temperature != 1, Temperature(decode.temperature)),
-        (decode.top_k > 0, TopK(decode.top_k)),
-        (decode.top_p < 1, TopP(decode.top_p)),
-        (decode.min_p > 0, MinP(decode.min_p)),
+def _sampling_processors(decode: DecodeConfig) -> tuple[LogitsProcessor, ...]:
+    return _enabled(
+        (decode.temperature != 1, processors.Temperature(decode.temperature)),
+        (decode.top_k > 0, processors.TopK(decode.top_k)),
+        (decode.top_p < 1, processors.TopP(decode.top_p)),
+        (decode.min_p > 0, processors.MinP(decode.min_p)),
     )
 
 
-def _without_idle(*transforms: tuple[bool, Transform]) -> tuple[Transform, ...]:
-    return tuple(transform for does_something, transform in transforms if does_something)
+def _enabled(*candidates: tuple[bool, LogitsProcessor]) -> tuple[LogitsProcessor, ...]:
+    return tuple(processor for is_enabled, processor in candidates if is_enabled)
 
 
-def end_ids(entries: Sequence[str], target: Vocabulary) -> tuple[int, ...]:
-    """Of ``config.decode.end_tokens``.
+def end_token_ids(entries: Sequence[str], target: Vocabulary) -> tuple[int, ...]:
+    """The token ids of ``config.decode.end_tokens``.
 
     Raises:
-      InputError: one is no token of the vocabulary.
+      InputError: an entry is not a token of the vocabulary.
     """
     if not entries:
         return ()
-    written = _written(target)
-    if unknown := [token for token in entries if token not in written]:
-        raise InputError(f"config.decode.end_tokens: {unknown[0]!r} is no token of the target vocabulary")
-    return tuple(i for token in entries for i in written[token])
+    ids_of = _ids_by_token(target)
+    if unknown := [token for token in entries if token not in ids_of]:
+        raise InputError("config.decode.end_tokens", f"{unknown[0]!r} is not a token of the target vocabulary")
+    return tuple(i for token in entries for i in ids_of[token])
 
 
-def forbidden_ids(entries: Sequence[str], target: Vocabulary) -> tuple[tuple[int, ...], ...]:
-    """The token ids of each entry of ``config.decode.suppress_tokens``.
+def suppressed_ids(entries: Sequence[str], target: Vocabulary) -> tuple[tuple[int, ...], ...]:
+    """The token ids of each entry of ``config.decode.suppress_tokens``, a token or several separated by spaces.
 
     Raises:
-      InputError: there is no such token.
+      InputError: a token is not in the vocabulary.
     """
     if not entries:
         return ()
-    written, found = _written(target), []
+    ids_of, found = _ids_by_token(target), []
     for entry in entries:
-        tokens = [entry] if entry in written else entry.split(" ")
-        if any(token not in written for token in tokens):
-            what = "no token" if len(tokens) == 1 else "neither a token nor several with blanks between"
-            raise InputError(f"config.decode.suppress_tokens: {entry!r} is {what} of the target vocabulary")
-        found += itertools.product(*(written[token] for token in tokens))
+        tokens = [entry] if entry in ids_of else entry.split(" ")
+        if any(token not in ids_of for token in tokens):
+            kind = "a token" if len(tokens) == 1 else "a token or a sequence of tokens separated by spaces"
+            raise InputError("config.decode.suppress_tokens", f"{entry!r} is not {kind} of the target vocabulary")
+        found += itertools.product(*(ids_of[token] for token in tokens))
     return tuple(found)
 
 
-def _written(target: Vocabulary) -> dict[str, list[int]]:
-    """All ids that the vocabulary writes as each token, but for those that are never said or end an output anyway."""
-    special, written = target.special, {}
+def _ids_by_token(target: Vocabulary) -> dict[str, list[int]]:
+    """All ids that are written as each token, except pad and begin, which are never generated, and the end token."""
+    special, ids = target.special, {}
     for i in range(target.size):
         if i not in (special.pad, special.begin, special.end):
-            written.setdefault(target.token(i), []).append(i)
-    return written
+            ids.setdefault(target.token(i), []).append(i)
+    return ids

@@ -11,7 +11,7 @@ import numpy as np
 from flaxformer_lite.config.dataclasses import ModelConfig, StackConfig
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError, require
-from flaxformer_lite.inference.search_from_config import forbidden_ids
+from flaxformer_lite.inference.search_from_config import suppressed_ids
 from flaxformer_lite.interop.exporting import TrainedModel
 from flaxformer_lite.interop.families.config_map import architecture
 from flaxformer_lite.models.layers.attention import MASKED
@@ -137,7 +137,7 @@ def _caller_settings(trained: TrainedModel) -> dict[str, Any]:
     values = {
         name: [side.token(i) for i in ids] for name, side, ids in zip(names, sides, (*around, prefix), strict=True)
     }
-    sequences = [ids for ids in forbidden_ids(decode.suppress_tokens, target) if len(ids) > 1]
+    sequences = [ids for ids in suppressed_ids(decode.suppress_tokens, target) if len(ids) > 1]
     return values | {
         "end_token": [target.token(target.special.end), *decode.end_tokens],
         "suppress_sequences": [[target.token(i) for i in ids] for ids in sequences],
@@ -211,7 +211,7 @@ def _set_lm_head(decoder: Any, trained: TrainedModel) -> None:
     weight = _array(params["target_embedding/table"]) if kernel is None else kernel.T
     bias = np.zeros(size, np.float32) if bias is None else bias[:size].copy()
     never = {special.pad, special.begin} - {special.end}  # as in every search here
-    suppressed = {ids[0] for ids in forbidden_ids(trained.config.decode.suppress_tokens, target) if len(ids) == 1}
+    suppressed = {ids[0] for ids in suppressed_ids(trained.config.decode.suppress_tokens, target) if len(ids) == 1}
     bias[sorted(never | suppressed - {*target.prefix_ids})] = MASKED
     _set_linear(decoder.projection, weight[:size], bias)
     if trained.config.model.lm_head.scale:

@@ -17,7 +17,7 @@ from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config, MeshConfig
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError, require
-from flaxformer_lite.inference.search_from_config import end_ids
+from flaxformer_lite.inference.search_from_config import end_token_ids
 from flaxformer_lite.interop.families.config_map import architecture, check_representable
 from flaxformer_lite.interop.families.family_table import FAMILIES
 from flaxformer_lite.interop.families.name_map import TensorMatch, match_params
@@ -162,7 +162,8 @@ def special_tokens_of(trained: TrainedModel) -> SpecialTokenIds:
     if not isinstance(bos, int):
         bos = (*source.prefix_ids[:1], *target.prefix_ids[:1], special.begin)[0]
     forced_bos = target.prefix_ids[:1] if decode.forced_bos else ()
-    return SpecialTokenIds(special.pad, special.end, special.begin, bos, forced_bos, end_ids(decode.end_tokens, target))
+    end_ids = end_token_ids(decode.end_tokens, target)
+    return SpecialTokenIds(special.pad, special.end, special.begin, bos, forced_bos, end_ids)
 
 
 def write_weights(trained: TrainedModel, family: str, target: Path) -> None:

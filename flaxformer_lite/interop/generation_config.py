@@ -7,7 +7,7 @@ from typing import Any
 
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.inference.search_from_config import forbidden_ids
+from flaxformer_lite.inference.search_from_config import suppressed_ids
 from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 
 _FILE = "generation_config.json"
@@ -115,7 +115,7 @@ def write_generation_config(decode: Mapping[str, Any], special: SpecialTokenIds,
         values["min_length"] = decode["min_length"] + 1
     if decode["renormalize_logits"]:
         values["renormalize_logits"] = True
-    suppressed = forbidden_ids(decode["suppress_tokens"], target)
+    suppressed = suppressed_ids(decode["suppress_tokens"], target)
     values["suppress_tokens"] = sorted({special.pad} - {special.eos}) + [ids[0] for ids in suppressed if len(ids) == 1]
     if sequences := [list(ids) for ids in suppressed if len(ids) > 1]:
         values["bad_words_ids"] = sequences

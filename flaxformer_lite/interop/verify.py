@@ -15,10 +15,10 @@ import numpy as np
 
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.vocabularies.base import Vocabulary
-from flaxformer_lite.decoding.base import query
+from flaxformer_lite.decoding.base import plain_request
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import HuggingFace
-from flaxformer_lite.decoding.greedy import Greedy
+from flaxformer_lite.decoding.beam_variants import hugging_face
+from flaxformer_lite.decoding.decode_loop import Greedy
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import search_batch
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
@@ -117,7 +117,7 @@ def compare_with_transformers(
     logits, layers = _run_model(model, params, source, target)
     agreement = [
         _output_agreement(reference, ids, mask, special, _decode(model, params, source, special, search), beams)
-        for search, beams in ((Greedy(), 1), (BeamSearch(4, HuggingFace(1.0, False)), 4))
+        for search, beams in ((Greedy(), 1), (BeamSearch(4, hugging_face(1.0, False)), 4))
     ]
     return VerificationReport(
         layers=_layer_differences(layers, expected_layers, np.asarray(source.segments) > 0),
@@ -226,7 +226,7 @@ def _difference_json(difference: Difference) -> dict[str, float]:
 
 
 def _decode(model: Any, params: Any, source: Tokens, special: SpecialIds, search: Any) -> np.ndarray:
-    request = query(jnp.full(len(_LENGTHS), _MAX_TOKENS))
+    request = plain_request(jnp.full(len(_LENGTHS), _MAX_TOKENS))
     run = jax.jit(partial(search_batch, model, search, _MAX_TOKENS, special))
     return np.asarray(run(params, (source, request)).ids[:, 0])
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from flaxformer_lite.config import import_path
 from flaxformer_lite.config.dataclasses import Config, ModelConfig, StackConfig
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.models.interface import Encoded, SearchableDecoder
+from flaxformer_lite.models.interface import Encoded, EncoderOutput, SearchableDecoder
 from flaxformer_lite.models.layers.embedding import Embedding
 from flaxformer_lite.models.layers.initializers import embedding_stddev
 from flaxformer_lite.models.layers.lm_head import make_lm_head
@@ -78,9 +78,13 @@ class EncoderDecoder(nn.Module):
         return self.decode(target_in, self.encode(source, train=train), train=train)
 
     def encode(self, source: Tokens, *, train: bool) -> Encoded:
+        return self.decoder.project_source(self.encoder_output(source, train=train))
+
+    def encoder_output(self, source: Tokens, *, train: bool) -> EncoderOutput:
+        """The encoder's states of the sources."""
         shared = self.config.share_embeddings in ("all", "inputs")
         embedding = self.target_embedding if shared else self.source_embedding
-        return self.decoder.project_source(self.encoder(embedding(source.ids), source, train))
+        return self.encoder(embedding(source.ids), source, train)
 
     def decode(self, target_in: Tokens, encoded: Encoded, *, train: bool) -> Float[Array, "b t v"]:
         x = self.decoder(self.target_embedding(target_in.ids), target_in, encoded, train)

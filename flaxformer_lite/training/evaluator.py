@@ -8,7 +8,7 @@ from typing import Any
 
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.pipeline import TrainingData
-from flaxformer_lite.inference.evaluate import TeacherForced, decode_examples
+from flaxformer_lite.inference.evaluate import TeacherForcedMetrics, decode_examples
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.monitoring.metric_writer import MetricWriter
 from flaxformer_lite.sharding.mesh import MeshLayout
@@ -24,7 +24,7 @@ class Evaluator:
         self._config = config
         self._writer = writer
         self._predictor = Predictor(config, (data.source_vocabulary, data.target_vocabulary), {}, 0, layout)
-        self._forced = TeacherForced(self._predictor.model_of(config.decode), config.train, layout)
+        self._forced = TeacherForcedMetrics(self._predictor.module_of(config.decode), config.train, layout)
         self._validation = data.validation
         self._examples = data.validation_examples.sample(config.eval.max_examples)
 

@@ -113,7 +113,7 @@ def test_the_average_is_of_the_parameters_also_beside_a_moving_average(tmp_path)
 
 
 def test_more_than_there_is_cannot_be_averaged(folder, tmp_path):
-    said = r"--last=4: .* without a gap are those of steps \[10, 20, 30\] .*train with config\.train\.keep_latest=4"
+    said = r"last=4: .* consecutive .* steps \[10, 20, 30\] .*train with config\.train\.keep_latest=4"
     with pytest.raises(InputError, match=said):
         average(folder, 4)
     with pytest.raises(InputError, match=r"nowhere: there are no checkpoints; has the run been trained\?"):
@@ -126,7 +126,7 @@ def test_the_best_is_not_averaged_with_those_long_after_it(folder):
     shutil.rmtree(folder / "20")  # as where keep_best keeps 10 and keep_latest does not keep 20
     write(folder, [40])
     assert average(folder, 2) == [30, 40]
-    said = r"--last=3: .* \[30, 40\] \(config\.train\.keep_latest=2; .* has \[10, 30, 40\]"
+    said = r"last=3: .* \[30, 40\] \(config\.train\.keep_latest=2; .* has \[10, 30, 40\]"
     with pytest.raises(InputError, match=said):
         average(folder, 3)
 

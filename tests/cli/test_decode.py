@@ -10,7 +10,8 @@ import pytest
 from flaxformer_lite.cli import decode as command
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.inference import scoring
-from flaxformer_lite.inference.scoring import Scored
+from flaxformer_lite.inference.predict import Prediction
+from flaxformer_lite.inference.scoring import ScoredTarget
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_json_lines_have_an_object_for_each_line(predictor, words, capsys):
 
 
 def test_prefixes_go_with_their_lines(predictor, words, tmp_path, capsys):
-    lines = [f"w{i}" for i in range(2 * command._BATCHES_A_TIME + 1)]
+    lines = [f"w{i}" for i in range(2 * command._BATCHES_PER_CHUNK + 1)]
     (tmp_path / "prefixes").write_text("".join(f"p{i}\n" if i % 3 else "\n" for i in range(len(lines))))
     flags = ["--batch_size=2", f"--prefix={tmp_path / 'prefixes'}"]
     assert main(["decode", "--workdir=w", words("\n".join(lines).encode()), *flags]) == 0
@@ -95,18 +96,18 @@ def test_prefixes_go_with_their_lines(predictor, words, tmp_path, capsys):
 def test_as_many_prefixes_as_lines(predictor, words, tmp_path, capsys):
     (tmp_path / "prefixes").write_text("p\nq\nr\n")
     message = fails(capsys, words(b"ab\ncd\n"), f"--prefix={tmp_path / 'prefixes'}")
-    assert "prefixes has 3 lines, the input 2: give one for each, or blank" in message
+    assert "prefixes: has 3 lines, the input 2; give one for each line, blank for none" in message
     assert "--prefix=Hallo: there is no such file" in fails(capsys, words(b"ab\n"), "--prefix=Hallo")
     assert predictor.asked == []
 
 
-def test_a_token_that_is_none_is_named_before_anything_is_decoded(predictor, words, capsys):
+def test_unknown_suppressed_tokens_are_reported_before_decoding(predictor, words, capsys):
     message = fails(capsys, words(b"ab\n"), "--suppress_tokens=a,xyz")
-    assert "error: --suppress_tokens: 'xyz' is no token of the target vocabulary\n" in message
+    assert "error: --suppress_tokens: 'xyz' is not a token of the target vocabulary\n" in message
     predictor.config = dataclasses.replace(
         predictor.config, decode=dataclasses.replace(predictor.config.decode, suppress_tokens=("q",))
     )
-    assert "config.decode.suppress_tokens: 'q' is no token" in fails(capsys, words(b"ab\n"))
+    assert "config.decode.suppress_tokens: 'q' is not a token" in fails(capsys, words(b"ab\n"))
     assert [asked for asked in predictor.asked if asked != ("w", "best")] == []
 
 
@@ -115,9 +116,9 @@ def test_attention_adds_to_the_same_objects(predictor, words, monkeypatch, capsy
         def __init__(self, predictor, decode):
             pass
 
-        def hypotheses(self, sources, targets):
+        def score_ids(self, sources, targets):
             log_probs, attention = np.array([-1.0, -0.5]), np.array([[0.25, 0.75], [1.0, 0.0]])
-            return [Scored([source, "<end>"], ["said", "<end>"], log_probs, attention) for source in sources]
+            return [ScoredTarget([source, "<end>"], ["x", "<end>"], log_probs, attention) for source in sources]
 
     monkeypatch.setattr(scoring, "Scorer", Scorer)
     flags = ["decode", "--workdir=w", words(b"ab\n\n"), "--format=jsonl"]
@@ -138,7 +139,7 @@ def test_several_folders_and_a_seed(predictor, words, tmp_path, capsys):
     assert (str(tmp_path / "a,b"), "latest") in predictor.asked
 
 
-def test_a_line_break_in_a_hypothesis_makes_no_line(predictor, words, monkeypatch, capsys):
+def test_line_breaks_in_hypotheses_become_spaces(predictor, words, monkeypatch, capsys):
     monkeypatch.setattr(
         predictor, "n_best", lambda lines, decode, prefixes: [[command_prediction("a\nb\rc")] for _ in lines]
     )
@@ -155,29 +156,29 @@ def command_prediction(text):
 
 
 def test_many_lines_are_decoded_in_chunks_and_in_order(predictor, words, capsys):
-    lines = [f"w{i}" for i in range(2 * command._BATCHES_A_TIME + 5)]
+    lines = [f"w{i}" for i in range(2 * command._BATCHES_PER_CHUNK + 5)]
     assert main(["decode", "--workdir=w", words("\n".join(lines).encode()), "--batch_size=2"]) == 0
     assert capsys.readouterr().out.splitlines() == [line.upper() for line in lines]
     chunks = [len(asked) for asked, _ in predictor.asked[1:]]
-    assert chunks == [2 * command._BATCHES_A_TIME, 5]
+    assert chunks == [2 * command._BATCHES_PER_CHUNK, 5]
 
 
-def test_no_lines_are_no_lines(predictor, words, capsys):
+def test_no_lines_give_no_lines(predictor, words, capsys):
     assert main(["decode", "--workdir=w", words(b"")]) == 0
     assert capsys.readouterr().out == ""
 
 
-def test_bad_input_is_named_before_the_model_is_loaded(predictor, words, tmp_path, capsys):
+def test_bad_input_is_reported_before_the_model_is_loaded(predictor, words, tmp_path, capsys):
     assert "words:2: not valid UTF-8" in fails(capsys, words(b"ab\n\xff\xfe\n"))
     assert "nowhere: there is no such file" in fails(capsys, f"--input={tmp_path / 'nowhere'}")
-    assert f"{tmp_path} is a directory" in fails(capsys, f"--input={tmp_path}")
+    assert f"{tmp_path}: is a directory" in fails(capsys, f"--input={tmp_path}")
     fine = words(b"ab\n")
     assert "cannot write there" in fails(capsys, fine, f"--output={tmp_path / 'no' / 'out'}")
     assert "this is a folder" in fails(capsys, fine, f"--output={tmp_path}")
     assert predictor.asked == []
 
 
-def test_a_failure_half_way_leaves_the_old_file(predictor, words, tmp_path, monkeypatch):
+def test_an_error_while_decoding_keeps_the_old_file(predictor, words, tmp_path, monkeypatch):
     (tmp_path / "out").write_text("old")
 
     def fail(lines, decode, prefixes):
@@ -190,7 +191,7 @@ def test_a_failure_half_way_leaves_the_old_file(predictor, words, tmp_path, monk
     assert sorted(os.listdir(tmp_path)) == ["out", "words"]
 
 
-def test_links_and_devices_stay_what_they_are(predictor, words, tmp_path):
+def test_links_and_devices_are_not_replaced(predictor, words, tmp_path):
     (tmp_path / "target").write_text("old")
     (tmp_path / "link").symlink_to(tmp_path / "target")
     assert main(["decode", "--workdir=w", words(b"ab\n"), f"--output={tmp_path / 'link'}"]) == 0
@@ -201,8 +202,23 @@ def test_links_and_devices_stay_what_they_are(predictor, words, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_full_disk_is_named(predictor, words, capsys):
+def test_a_full_disk_is_reported(predictor, words, capsys):
     assert "/dev/full: the disk is full" in fails(capsys, words(b"ab\n"), "--output=/dev/full")
+
+
+def test_unknown_tokens_are_reported_with_their_lines(predictor, words, capsys):
+    lines = ["ab", "aüxüb", "cd"] + ["é"] * 12
+    assert main(["decode", "--workdir=w", words("\n".join(lines).encode())]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "line 2: not in the source vocabulary: 'ü', 'x'"
+    assert said[1:10] == [f"line {number}: not in the source vocabulary: 'é'" for number in range(4, 13)]
+    assert said[10:] == ["13 lines have tokens that are not in the source vocabulary"]
+
+
+def test_scores_that_are_nan_are_null_in_json(predictor, words, monkeypatch, capsys):
+    monkeypatch.setattr(predictor, "n_best", lambda lines, decode, prefixes: [[Prediction("", float("nan"))]])
+    assert main(["decode", "--workdir=w", words(b"ab\n"), "--format=jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["hypotheses"][0]["score"] is None
 
 
 def test_workdir_is_required(capsys):

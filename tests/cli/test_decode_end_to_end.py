@@ -47,7 +47,7 @@ def test_from_python(run):
     assert [bool(text) for text in found[1::3]] == [False, False]
     assert jax.tree.leaves(model.params)[0].shape
     config = json.loads((run / "config.json").read_text())
-    assert model.params["target_embedding"]["table"].shape[1] == config["model"]["width"]
+    assert model.params["target_embedding"]["table"].shape[1] == config["model"]["decoder"]["width"]
     history = json.loads((run / "checkpoints" / "12" / "run" / "metadata").read_text())["history"]
     best = max(history, key=lambda evaluation: evaluation[1])[0]
     assert model.step == best

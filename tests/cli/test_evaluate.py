@@ -12,11 +12,11 @@ from flaxformer_lite.data.tasks import Examples
 
 @pytest.fixture
 def asked(monkeypatch, predictor):
-    """What ``evaluate_split`` was asked."""
+    """The arguments of the calls of ``evaluate_split``."""
     calls = []
 
-    def evaluate_split(predictor, split, decode, max_examples):
-        calls.append((predictor, split, decode, max_examples))
+    def evaluate_split(predictor, split, decode, max_examples, files):
+        calls.append((predictor, split, decode, max_examples, *files))
         examples = Examples(["ab", "c\u2028d"], [("b a",), ("c", "d c")])
         return types.SimpleNamespace(
             metrics={"loss": 0.51234, "wer": 30.25}, examples=examples, hypotheses=["b a", "d\nd"]
@@ -37,16 +37,15 @@ def test_table(asked, predictor, capsys):
     assert [line.split() for line in shown.splitlines()[-2:]] == [["loss", "0.5123"], ["wer", "30.2500"]]
 
 
-def test_other_text_takes_the_place_of_a_split(asked, predictor, capsys):
+def test_text_files_replace_the_split(asked, predictor, capsys):
     assert main(["evaluate", "--workdir=w", "--text=a.en,a.de"]) == 0
-    assert predictor.config.data.task == "text"
-    assert predictor.config.data.text.validation == ("a.en", "a.de")
+    assert asked[0][4:] == ("a.en", "a.de")
     assert "a.en,a.de, step 700" in capsys.readouterr().out
     assert main(["evaluate", "--workdir=w", "--text=a.en,a.de", "--save_decodes"]) == 2
-    assert "--save_decodes: give a name, since --text=a.en,a.de is no split" in capsys.readouterr().err
+    assert "--save_decodes: is missing a name, since --text=a.en,a.de is not a split" in capsys.readouterr().err
 
 
-def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
+def test_json_has_all_settings(asked, predictor, capsys):
     assert main(["evaluate", "--workdir=w", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "workdir": "w",
@@ -54,7 +53,7 @@ def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
         "split": "validation",
         "max_examples": 0,
         "seed": 0,
-        "decode": dataclasses.asdict(predictor.config.decode) | {"suppress_tokens": [], "end_tokens": []},
+        "decode": json.loads(json.dumps(dataclasses.asdict(predictor.config.decode))),
         "metrics": {"loss": 0.51234, "wer": 30.25},
     }
 
@@ -64,11 +63,11 @@ def test_json_holds_all_that_is_needed_to_repeat_it(asked, predictor, capsys):
     [
         ("--method=greedy", "greedy"),
         ("--top_p=0.5", "one sample"),
-        ("--num_samples=7", "the likeliest of 7 samples"),
+        ("--num_samples=7", "most likely of 7 samples"),
         ("--utility=bleu", "minimum Bayes risk by bleu over 16 samples"),
     ],
 )
-def test_the_search_is_named(asked, flag, named, capsys):
+def test_the_table_names_the_search(asked, flag, named, capsys):
     assert main(["evaluate", "--workdir=w", flag]) == 0
     assert f"validation, step 700, {named}\n" in capsys.readouterr().out
 
@@ -83,7 +82,7 @@ def test_bad_flags_end_in_one_line(asked, flag, capsys):
 
 
 @pytest.mark.parametrize(("flag", "name"), [("--save_decodes", "test"), ("--save_decodes=beam-4.new", "beam-4.new")])
-def test_what_is_decoded_is_kept(flag, name, asked, tmp_path, capsys):
+def test_saves_decodes(flag, name, asked, tmp_path, capsys):
     assert main(["evaluate", f"--workdir={tmp_path}", "--split=test", flag, "--json"]) == 0
     captured = capsys.readouterr()
     path = tmp_path / "decodes" / f"{name}.jsonl"
@@ -103,7 +102,7 @@ def test_what_is_decoded_is_kept(flag, name, asked, tmp_path, capsys):
         (["--workdir=a", "--save_decodes=../x"], "--save_decodes=../x: must be a name of letters"),
     ],
 )
-def test_what_cannot_be_kept_is_said_before_anything(flags, said, asked, capsys):
+def test_rejects_names_of_decodes_before_loading(flags, said, asked, capsys):
     assert main(["evaluate", *flags]) == 2
     assert said in capsys.readouterr().err
     assert not asked

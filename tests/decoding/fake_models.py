@@ -1,4 +1,4 @@
-"""Models small enough to enumerate. Their next token depends on the whole history, so a wrong parent shows."""
+"""Models small enough to enumerate. The next token depends on the whole history, so a wrong parent is detected."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.decoding.base import Query, query
+from flaxformer_lite.decoding.base import DecodeRequest, plain_request
 from flaxformer_lite.types import Hypotheses, SpecialIds
 
 SPECIAL = SpecialIds(pad=0, end=1, begin=2, unknown=3)
 VOCABULARY = 6  # so three tokens besides the end can be generated: unknown, 4 and 5
 
 
-class Memory(NamedTuple):
-    """A cache of one array, gathered by its parents."""
+class HiddenState(NamedTuple):
+    """A cache of one array; ``select`` gathers the parents' rows."""
 
     hidden: jax.Array
 
@@ -26,7 +26,7 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Recurrent:
-    """A random recurrent network. Sources are vectors, which it reads again at each step."""
+    """A random recurrent network. Sources are vectors, which are inputs at every step."""
 
     inputs: np.ndarray
     transition: np.ndarray
@@ -38,15 +38,15 @@ class Recurrent:
         outputs = np.concatenate([draw(size=(width, VOCABULARY)) * 2, np.array([bias])])  # the last row is the bias
         return cls(draw(size=(VOCABULARY, width)), draw(size=(width, width)), outputs.astype(np.float32))
 
-    def start(self, rows: int, beams: int) -> Memory:
-        return Memory(jnp.zeros((rows, beams, len(self.transition))))
+    def start(self, rows: int, beams: int) -> HiddenState:
+        return HiddenState(jnp.zeros((rows, beams, len(self.transition))))
 
     def sources(self, seed: int, rows: int) -> jax.Array:
         return jnp.asarray(np.random.default_rng(seed).normal(size=(rows, len(self.transition))), jnp.float32)
 
-    def step(self, token, cache: Memory, encoded):
+    def step(self, token, cache: HiddenState, encoded):
         hidden, logits = self._next(jnp, token, cache.hidden, encoded[:, None])
-        return logits, Memory(hidden)
+        return logits, HiddenState(hidden)
 
     def log_probs(self, source: np.ndarray, ids: tuple[int, ...]) -> np.ndarray:
         """Log-probabilities [v] of the token after ``ids``, in float64, without any cache."""
@@ -63,19 +63,20 @@ class Recurrent:
 
 
 @partial(jax.jit, static_argnames=("model", "max_length", "method", "special"))
-def _search(model, sources, asked, max_length, method, special):
-    cache = model.start(len(asked.limits), method.beam_size)
-    return method(model.step, cache, sources, asked, max_length, special)
+def _search(model, sources, request, max_length, method, special):
+    cache = model.start(len(request.max_lengths), method.beam_size)
+    return method(model.step, cache, sources, request, max_length, special)
 
 
-def search(model, sources, asked, max_length, method, special=SPECIAL) -> Hypotheses:
-    """What ``method`` finds, as NumPy arrays. Asked are limits alone, or a whole ``Query``."""
-    asked = asked if isinstance(asked, Query) else query(jnp.asarray(asked))
-    return jax.tree.map(np.asarray, _search(model, sources, asked, max_length, method, special))
+def search(model, sources, request, max_length, method, special=SPECIAL) -> Hypotheses:
+    """The hypotheses of a search as NumPy arrays; ``request`` may be maximum lengths alone."""
+    if not isinstance(request, DecodeRequest):
+        request = plain_request(jnp.asarray(request))
+    return jax.tree.map(np.asarray, _search(model, sources, request, max_length, method, special))
 
 
-class Place(NamedTuple):
-    """Where in its table each hypothesis of ``Table`` stands."""
+class TableCache(NamedTuple):
+    """The node of each hypothesis of ``Table``."""
 
     node: jax.Array
 
@@ -85,14 +86,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Next-token ``probabilities[node]``, written by hand; token i leads on to node ``children[node][i]``."""
+    """Next-token ``probabilities[node]``, written by hand; token i leads to node ``children[node][i]``."""
 
     probabilities: tuple[tuple[float, ...], ...]
     children: tuple[tuple[int, ...], ...]
 
-    def start(self, rows: int, beams: int) -> Place:
-        return Place(jnp.full((rows, beams), -1))
+    def start(self, rows: int, beams: int) -> TableCache:
+        return TableCache(jnp.full((rows, beams), -1))
 
-    def step(self, token, cache: Place, encoded):
+    def step(self, token, cache: TableCache, encoded):
         node = jnp.where(cache.node < 0, 0, jnp.asarray(self.children)[cache.node, token])
-        return jnp.log(jnp.asarray(self.probabilities))[node], Place(node)
+        return jnp.log(jnp.asarray(self.probabilities))[node], TableCache(node)

@@ -1,20 +1,20 @@
-"""Beam search of each system in plain Python: lists, sorting, one source at a time, float64. As slow as it is clear."""
+"""Reference beam search of each system in plain Python: lists, sorting, one source at a time, float64."""
 
 import numpy as np
 
-from flaxformer_lite.decoding.base import NEVER
+from flaxformer_lite.decoding.base import NEG_INF
 from tests.decoding.fake_models import SPECIAL, VOCABULARY
 
 END = SPECIAL.end
-WORDS = tuple(i for i in range(VOCABULARY) if i not in (SPECIAL.pad, SPECIAL.begin))  # the end token among them
+TOKENS = tuple(i for i in range(VOCABULARY) if i not in (SPECIAL.pad, SPECIAL.begin))  # including the end token
 
 
 def by_power(log_prob, length, alpha):
     return log_prob / length**alpha
 
 
-def expand(model, source, beams, tokens=WORDS):
-    """All (log-probability, ids) that beams can become, best first."""
+def expand(model, source, beams, tokens=TOKENS):
+    """All continuations of the beams as (log-probability, ids), best first."""
     found = []
     for log_prob, ids in beams:
         gains = model.log_probs(source, ids)
@@ -23,17 +23,17 @@ def expand(model, source, beams, tokens=WORDS):
 
 
 def google(model, source, limit, m, alpha):
-    """Wu et al.: always to the limit."""
+    """Wu et al. (2016), always searched to the limit."""
     beams, finished = [(0.0, ())], []
     for length in range(1, limit + 1):
-        found = expand(model, source, beams, WORDS if length < limit else (END,))
+        found = expand(model, source, beams, TOKENS if length < limit else (END,))
         finished += [(p / ((5 + length) / 6) ** alpha, ids) for p, ids in found[:m] if ids[-1] == END]
         beams = [(p, ids) for p, ids in found if ids[-1] != END][:m]
     return sorted(finished, reverse=True)[:m]
 
 
 def hugging_face(model, source, limit, m, alpha, early_stopping):
-    """The loop of ``generate``: candidates, then finished and running ones, then whether there is hope."""
+    """The loop of ``generate`` of transformers."""
     running, finished = [(0.0, ())], []
     for length in range(1, limit + 1):
         candidates = expand(model, source, running)[: 2 * m]
@@ -42,17 +42,17 @@ def hugging_face(model, source, limit, m, alpha, early_stopping):
         finished = sorted(finished + new, reverse=True)[:m]
         running = [c for c, stop in zip(candidates, stops, strict=True) if not stop][:m]
         if len(finished) == m and running:
-            hoped_for = limit if early_stopping == "never" and alpha > 0 else length
-            if early_stopping is True or by_power(running[0][0], hoped_for, alpha) <= finished[-1][0]:
+            bound_length = limit if early_stopping == "never" and alpha > 0 else length
+            if early_stopping is True or by_power(running[0][0], bound_length, alpha) <= finished[-1][0]:
                 break
     return finished
 
 
 def fairseq(model, source, limit, m, alpha):
-    """The first m endings, then sorted."""
+    """The first m finished hypotheses, sorted."""
     active, finalized = [(0.0, ())], []
     for length in range(1, limit + 1):
-        candidates = expand(model, source, active, WORDS if length < limit else (END,))[: 2 * m]
+        candidates = expand(model, source, active, TOKENS if length < limit else (END,))[: 2 * m]
         for p, ids in candidates[:m]:
             if ids[-1] == END and len(finalized) < m:
                 finalized.append((by_power(p, length, alpha), ids))
@@ -63,7 +63,7 @@ def fairseq(model, source, limit, m, alpha):
 
 
 def marian(model, source, limit, m, alpha):
-    """A beam that loses a place for each hypothesis that ends."""
+    """A beam that becomes narrower by each finished hypothesis."""
     beam, history, width = [(0.0, ())], [], m
     for length in range(1, limit + 1):
         beam = expand(model, source, beam)[:width]
@@ -82,7 +82,7 @@ def diverse(model, source, limit, m, alpha, groups, penalty):
     for length in range(1, limit + 1):
         taken = np.zeros(VOCABULARY)
         for group in range(groups):
-            found = expand(model, source, beams[group], WORDS if length < limit else (END,))
+            found = expand(model, source, beams[group], TOKENS if length < limit else (END,))
             found.sort(key=lambda one: one[0] - penalty * taken[one[1][-1]], reverse=True)
             ended = [(p / ((5 + length) / 6) ** alpha, ids) for p, ids in found[:size] if ids[-1] == END]
             finished[group] = sorted(finished[group] + ended, reverse=True)[:size]
@@ -92,11 +92,33 @@ def diverse(model, source, limit, m, alpha, groups, penalty):
     return sorted((one for group in finished for one in group), reverse=True)
 
 
+def diverse_hugging_face(model, source, limit, m, groups, penalty):
+    """The same with each group searching as ``hugging_face`` does, without a length penalty."""
+    size = m // groups
+    states = [([(0.0, ())], [], False) for _ in range(groups)]
+    for length in range(1, limit + 1):
+        taken = np.zeros(VOCABULARY)
+        for group, (beams, finished, done) in enumerate(states):
+            if done:
+                continue
+            found = expand(model, source, beams)
+            found.sort(key=lambda one: one[0] - penalty * taken[one[1][-1]], reverse=True)
+            alive = [one for one in found[: 2 * size] if one[1][-1] != END][:size]
+            for _, ids in alive:
+                taken[ids[-1]] += 1
+            at_limit = length == limit
+            new = [one for one in found[:size] if one[1][-1] == END or at_limit]
+            finished = sorted(finished + new, reverse=True)[:size]
+            done = at_limit or (len(finished) == size and alive[0][0] <= finished[-1][0])
+            states[group] = alive, finished, done
+    return sorted((one for _, finished, _ in states for one in finished), reverse=True)
+
+
 def assert_finds(found, row, expected):
-    """Row ``row`` holds just the (score, ids) of ``expected``, in that order."""
+    """Row ``row`` holds exactly the (score, ids) of ``expected``, in that order."""
     for beam, (score, ids) in enumerate(expected):
         np.testing.assert_array_equal(found.ids[row, beam], ids + (SPECIAL.pad,) * (found.ids.shape[-1] - len(ids)))
-        np.testing.assert_allclose(found.scores[row, beam], score, rtol=1e-5)
+        np.testing.assert_allclose(found.scores[row, beam], score, rtol=1e-5, atol=1e-6)
         assert found.lengths[row, beam] == len(ids)
     np.testing.assert_array_equal(found.lengths[row, len(expected) :], 0)
-    np.testing.assert_array_equal(found.scores[row, len(expected) :], NEVER)
+    np.testing.assert_array_equal(found.scores[row, len(expected) :], NEG_INF)

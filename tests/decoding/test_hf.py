@@ -1,4 +1,4 @@
-"""The convention ``hf`` against ``generate`` of transformers itself: the same models, the same tokens and scores."""
+"""Beam variant ``hf`` against ``generate`` of transformers: the same models give the same tokens and scores."""
 
 from typing import NamedTuple, Self
 
@@ -7,22 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.decoding.base import Query, query
+from flaxformer_lite.decoding.base import DecodeRequest, plain_request
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import HuggingFace
-from flaxformer_lite.decoding.greedy import Greedy
+from flaxformer_lite.decoding.beam_variants import hugging_face
+from flaxformer_lite.decoding.decode_loop import Greedy
 from flaxformer_lite.decoding.logits_processors import (
-    Forbidden,
-    ForbiddenSequences,
     MinLength,
     NoRepeatNgram,
     RepetitionPenalty,
+    SuppressSequences,
+    SuppressTokens,
 )
 from flaxformer_lite.types import SpecialIds
 from tests.decoding.fake_models import SPECIAL, VOCABULARY, Recurrent, search
 from tests.reference import torch, transformers
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of other libraries are not ours to mend
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of other libraries
 
 VALUES = [False, True, "never"]
 T5_SPECIAL = SpecialIds(pad=0, end=1, begin=0, unknown=2)
@@ -37,7 +37,7 @@ class FakeInTorch(transformers.PreTrainedModel, transformers.GenerationMixin):
         super().__init__(transformers.PretrainedConfig(vocab_size=VOCABULARY))
         names = ("inputs", "transition", "outputs")
         self.weights = [torch.tensor(getattr(model, name), dtype=torch.float32) for name in names]
-        self.anchor = torch.nn.Parameter(torch.zeros(()))  # from which transformers reads device and type
+        self.anchor = torch.nn.Parameter(torch.zeros(()))  # transformers reads device and dtype from it
 
     def prepare_inputs_for_generation(self, input_ids, source=None, **_):
         return {"input_ids": input_ids, "source": source}
@@ -51,43 +51,43 @@ class FakeInTorch(transformers.PreTrainedModel, transformers.GenerationMixin):
         return transformers.modeling_outputs.CausalLMOutput(logits=torch.stack(logits, 1))
 
 
-class Spoken(NamedTuple):
-    """A cache that holds what was said."""
+class TokenCache(NamedTuple):
+    """A cache of the generated tokens."""
 
     ids: jax.Array
     position: jax.Array
 
     def select(self, parents) -> Self:
-        return Spoken(
+        return TokenCache(
             jnp.take_along_axis(self.ids, parents[:, :, None], axis=1), jnp.take_along_axis(self.position, parents, 1)
         )
 
 
 class T5:
-    """A small T5 of random weights, asked from inside our search for the logits of whole beginnings."""
+    """A small T5 with random weights, called back from our search for the logits of whole prefixes."""
 
     def __init__(self, seed: int):
         sizes = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 3}
         config = transformers.T5Config(vocab_size=37, decoder_start_token_id=0, dropout_rate=0.0, **sizes)
         self.model = transformers.T5ForConditionalGeneration(config).eval()
-        self.model.lm_head = torch.nn.Linear(16, 37)  # its own, or a random model says one token again and again
+        self.model.lm_head = torch.nn.Linear(16, 37)  # untied, because a random tied model repeats one token
         torch.manual_seed(seed)
         with torch.no_grad():
-            for name, weights in sorted(self.model.named_parameters()):  # as no version of transformers draws them
+            for name, weights in sorted(self.model.named_parameters()):  # independent of the version of transformers
                 weights.normal_(std=0.3) if weights.ndim > 1 else weights.fill_(float("norm" in name))
             self.model.shared.weight.normal_(std=1.0)
             self.model.lm_head.weight.normal_(std=2.0)
             self.model.lm_head.bias[1] = 2.0  # ends now and then
 
     def start(self, rows, beams, max_length):
-        return Spoken(jnp.zeros((rows, beams, max_length + 1), jnp.int32), jnp.zeros((rows, beams), jnp.int32))
+        return TokenCache(jnp.zeros((rows, beams, max_length + 1), jnp.int32), jnp.zeros((rows, beams), jnp.int32))
 
     def step(self, token, cache, encoded):
         here = jnp.arange(cache.ids.shape[-1]) == cache.position[:, :, None]
         ids = jnp.where(here, token[:, :, None], cache.ids)
         shape = jax.ShapeDtypeStruct((*token.shape, 37), jnp.float32)
         logits = jax.pure_callback(self._logits, shape, ids, cache.position, encoded)
-        return logits, Spoken(ids, cache.position + 1)
+        return logits, TokenCache(ids, cache.position + 1)
 
     @torch.no_grad()
     def _logits(self, ids, position, sources):
@@ -115,13 +115,13 @@ def t5():
 
 @pytest.fixture(scope="module")
 def sentences():
-    """Source tokens of five lengths, with padding."""
+    """Source tokens of five lengths, padded."""
     random = np.random.default_rng(2)
     return np.array([[*random.integers(2, 37, size=n), 1, *[0] * (7 - n)] for n in (7, 3, 5, 1, 6)], np.int32)
 
 
 def generated(model, end, beams, limit, **settings):
-    """Tokens and scores that ``generate`` gives, [b][m]; tokens from behind the prompt to the end."""
+    """Tokens and scores of ``generate``, [b][m]; tokens after the prompt up to the end token."""
     with torch.no_grad():
         found = model.generate(
             num_beams=beams,
@@ -138,7 +138,7 @@ def generated(model, end, beams, limit, **settings):
         places = [place for place, token in enumerate(ids, start=1) if token in np.atleast_1d(end)]
         rows.append(ids[: min(places, default=len(ids))])
     scores = getattr(found, "sequences_scores", None)
-    if scores is None:  # greedy search has none
+    if scores is None:  # greedy search returns none
         steps = model.compute_transition_scores(found.sequences, found.scores, normalize_logits=True)
         scores = torch.where(torch.isfinite(steps), steps, 0).sum(1)
     grouped = [rows[i : i + beams] for i in range(0, len(rows), beams)]
@@ -169,10 +169,10 @@ def by_t5(t5, sentences, beams, limit, end=1, **settings):
 
 
 def ours_by_t5(t5, sentences, method, limit):
-    def run(sources, asked: Query):
-        return method(t5.step, t5.start(len(sentences), method.beam_size, limit), sources, asked, limit, T5_SPECIAL)
+    def run(sources, request: DecodeRequest):
+        return method(t5.step, t5.start(len(sentences), method.beam_size, limit), sources, request, limit, T5_SPECIAL)
 
-    found = jax.jit(run)(jnp.asarray(sentences), query(jnp.full(len(sentences), limit)))
+    found = jax.jit(run)(jnp.asarray(sentences), plain_request(jnp.full(len(sentences), limit)))
     return jax.tree.map(np.asarray, found)
 
 
@@ -186,7 +186,7 @@ def assert_same(found, expected):
     return rows
 
 
-def assert_both_ways_to_end(rows):
+def assert_some_end(rows):
     ended = [ids[-1] == SPECIAL.end == T5_SPECIAL.end for row in rows for ids in row]
     assert any(ended)
     assert not all(ended)
@@ -197,8 +197,8 @@ def assert_both_ways_to_end(rows):
 def test_a_fake_model(fake, beams, early_stopping, alpha):
     sources = fake.sources(seed=4, rows=17)
     expected = by_fake(fake, sources, beams, 7, length_penalty=alpha, early_stopping=early_stopping)
-    found = search(fake, sources, [7] * 17, 7, BeamSearch(beams, HuggingFace(alpha, early_stopping)))
-    assert_both_ways_to_end(assert_same(found, expected))
+    found = search(fake, sources, [7] * 17, 7, BeamSearch(beams, hugging_face(alpha, early_stopping)))
+    assert_some_end(assert_same(found, expected))
 
 
 def test_the_values_of_early_stopping_differ(fake):
@@ -221,47 +221,47 @@ def test_one_beam_is_greedy_search(fake, t5, sentences):
 @pytest.mark.parametrize(("beams", "alpha"), [(2, 1.0), (3, 0.0), (4, 0.6), (3, 1.7)])
 def test_a_real_t5(t5, sentences, beams, early_stopping, alpha):
     expected = by_t5(t5, sentences, beams, 9, length_penalty=alpha, early_stopping=early_stopping)
-    method = BeamSearch(beams, HuggingFace(alpha, early_stopping))
+    method = BeamSearch(beams, hugging_face(alpha, early_stopping))
     rows = assert_same(ours_by_t5(t5, sentences, method, 9), expected)
-    if alpha <= 0.6:  # higher ones favor what has not ended
-        assert_both_ways_to_end(rows)
+    if alpha <= 0.6:  # higher ones favor unfinished targets
+        assert_some_end(rows)
 
 
 @pytest.mark.parametrize(
-    ("settings", "transform"),
+    ("settings", "processor"),
     [
         ({"repetition_penalty": 1.4}, RepetitionPenalty(1.4)),
         ({"no_repeat_ngram_size": 1}, NoRepeatNgram(1)),
         ({"no_repeat_ngram_size": 2}, NoRepeatNgram(2)),
-        ({"min_new_tokens": 4}, MinLength(4, ends=(1,))),
-        ({"bad_words_ids": [[5], [9]]}, Forbidden((5, 9))),
+        ({"min_new_tokens": 4}, MinLength(4, end_ids=(1,))),
+        ({"bad_words_ids": [[5], [9]]}, SuppressTokens((5, 9))),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_transforms_change_what_its_processors_change(t5, sentences, settings, transform):
+def test_logits_processors_equal_those_of_transformers(t5, sentences, settings, processor):
     plain, _ = by_t5(t5, sentences, 3, 9, length_penalty=1.0)
     expected = by_t5(t5, sentences, 3, 9, length_penalty=1.0, **settings)
-    method = BeamSearch(3, HuggingFace(1.0), (transform,))
+    method = BeamSearch(3, hugging_face(1.0), (processor,))
     rows = assert_same(ours_by_t5(t5, sentences, method, 9), expected)
     assert rows != plain
 
 
-def test_what_may_not_be_said_one_after_the_other(t5, sentences):
+def test_suppressed_sequences(t5, sentences):
     plain, _ = by_t5(t5, sentences, 3, 9)
     sequences = (tuple(plain[0][1][1:3]), tuple(plain[1][0][:3]), tuple(plain[2][1][:2]))
     expected = by_t5(t5, sentences, 3, 9, bad_words_ids=[list(ids) for ids in sequences])
-    method = BeamSearch(3, HuggingFace(1.0), (ForbiddenSequences(sequences),))
+    method = BeamSearch(3, hugging_face(1.0), (SuppressSequences(sequences),))
     assert assert_same(ours_by_t5(t5, sentences, method, 9), expected) != plain
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_several_tokens_end(t5, sentences, beams):
+def test_several_end_tokens(t5, sentences, beams):
     plain, _ = by_t5(t5, sentences, beams, 9)
     ends = tuple(
         {ids[place] for row in plain for ids, place in zip(row, (3, 2, 4), strict=False) if len(ids) > 5} - {1}
     )
     expected = by_t5(t5, sentences, beams, 9, end=[1, *ends])
-    method = BeamSearch(3, HuggingFace(1.0), ends=ends) if beams > 1 else Greedy(ends=ends)
+    method = BeamSearch(3, hugging_face(1.0), end_ids=ends) if beams > 1 else Greedy(end_ids=ends)
     found = ours_by_t5(t5, sentences, method, 9)
     rows = assert_same(found if beams > 1 else found._replace(scores=expected[1]), expected)
     assert {ids[-1] for row in rows for ids in row} & set(ends)

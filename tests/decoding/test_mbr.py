@@ -22,13 +22,13 @@ def test_utilities_need_not_be_symmetric():
     assert [utility for _, utility in found] == pytest.approx([4 / 5, 2 / 5, 0])
 
 
-def test_the_one_in_the_middle_wins_over_the_likeliest():
-    """Texts of letters, as alike as they share places."""
-    alike = lambda one, other: sum(a == b for a, b in zip(one, other, strict=True))  # noqa: E731
+def test_the_most_similar_sample_is_ranked_above_the_most_likely():
+    """Utility: number of equal letters at the same positions."""
+    overlap = lambda one, other: sum(a == b for a, b in zip(one, other, strict=True))  # noqa: E731
     samples = ["xxxx", "abcd", "abce", "abfd", "agcd"]  # the likeliest first
-    assert by_expected_utility(samples, alike)[0] == ("abcd", (0 + 4 + 3 + 3 + 3) / 5)
+    assert by_expected_utility(samples, overlap)[0] == ("abcd", (0 + 4 + 3 + 3 + 3) / 5)
 
 
-def test_one_sample_and_none():
+def test_one_sample_and_no_samples():
     assert by_expected_utility(["a"], same) == [("a", 1.0)]
     assert by_expected_utility([], same) == []

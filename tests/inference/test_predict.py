@@ -1,4 +1,4 @@
-"""Decoding with an untrained model: what a line becomes depends on that line alone."""
+"""Decoding with an untrained model: the hypotheses of a line depend on that line alone."""
 
 import dataclasses
 from functools import partial
@@ -12,7 +12,8 @@ from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.data.vocabularies.base import UNKNOWN_CHARACTER
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.inference.predict import Prediction, Predictor, load
+from flaxformer_lite.inference.loaded_model import load
+from flaxformer_lite.inference.predict import Prediction, Predictor
 from flaxformer_lite.metrics.sacrebleu import sentence_chrf
 from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.mesh import MeshLayout
@@ -33,10 +34,10 @@ DIVERSE = dataclasses.replace(
 )
 SAMPLE = dataclasses.replace(GREEDY, method="sample", num_samples=4, n_best=3, temperature=0.7, top_k=6)
 MBR = dataclasses.replace(SAMPLE, method="mbr", utility="chrf", n_best=2)
-FAIRSEQ, MARIAN = (dataclasses.replace(BEAM, convention=name) for name in ("fairseq", "marian"))
+FAIRSEQ, MARIAN = (dataclasses.replace(BEAM, beam_variant=name) for name in ("fairseq", "marian"))
 RECURRENT = {"model.encoder.kind": "rnn", "model.decoder.kind": "rnn"}
-MODELS = {"transformer": [{}], "recurrent": [RECURRENT], "ensemble": [{}, RECURRENT]}  # of each its members
-SEARCHES = {  # of each its model, what is asked, and how long lines are: over 8 tokens they need a second program
+MODELS = {"transformer": [{}], "recurrent": [RECURRENT], "ensemble": [{}, RECURRENT]}  # the members of each
+SEARCHES = {  # (model, settings, length of lines: over 8 tokens they need a second program)
     "greedy": ("transformer", GREEDY, 14),
     "diverse hf": ("transformer", DIVERSE, 8),
     "fairseq": ("transformer", FAIRSEQ, 8),
@@ -56,7 +57,7 @@ def lines_of(count, longest=14):
 
 @pytest.fixture(scope="module")
 def make():
-    """Makes predictors on the first devices. Their parameters are large, so that different lines become different."""
+    """Makes predictors on the first devices, with large parameters, so that outputs of different lines differ."""
 
     def predictor(*members, devices=1):
         configs = [micro(changes) for changes in members or [{}]]
@@ -94,10 +95,10 @@ def close(left: list[list[Prediction]], right: list[list[Prediction]]) -> None:
 
 
 @pytest.mark.parametrize(("model", "decode", "longest"), SEARCHES.values(), ids=SEARCHES)
-def test_a_line_depends_on_itself_alone(model, decode, longest, one_device):
+def test_hypotheses_depend_on_their_line_alone(model, decode, longest, one_device):
     predictor, lines = one_device[model], lines_of(15, longest)
     found = predictor.n_best(lines, decode)
-    assert len({(line[0].text, round(line[0].score, 3)) for line in found}) > 6  # or there would be nothing to see
+    assert len({(line[0].text, round(line[0].score, 3)) for line in found}) > 6  # otherwise the test would show nothing
     order = np.random.default_rng(1).permutation(len(lines))
     close(predictor.n_best([lines[i] for i in order], decode), [found[i] for i in order])
     close([predictor.n_best([line], decode)[0] for line in lines[:4]], found[:4])
@@ -106,9 +107,9 @@ def test_a_line_depends_on_itself_alone(model, decode, longest, one_device):
 
 
 @pytest.mark.parametrize(("model", "decode", "longest"), SEARCHES.values(), ids=SEARCHES)
-def test_several_devices_say_the_same(model, decode, longest, one_device, eight_devices):
+def test_several_devices_give_the_same_hypotheses(model, decode, longest, one_device, eight_devices):
     lines = lines_of(15, longest)
-    four_rows = dataclasses.replace(decode, batch_size=4)  # of which eight devices make eight
+    four_rows = dataclasses.replace(decode, batch_size=4)  # rounded up to eight by eight devices
     close(eight_devices[model].n_best(lines, four_rows), one_device[model].n_best(lines, decode))
 
 
@@ -147,39 +148,39 @@ def test_prefixes_begin_the_outputs_of_their_lines(decode, predictor):
     close(predictor.n_best(lines, decode, ["  "] * 6), plain)
 
 
-def test_a_prefix_of_the_greedy_output_leads_to_that_output(predictor):
+def test_a_prefix_of_the_greedy_output_gives_that_output(predictor):
     lines, decode = lines_of(9, longest=7), dataclasses.replace(GREEDY, suppress_tokens=("<unknown>",))
     found = predictor.n_best(lines, decode)
     begun = [predictions[0].text[: i % 5] for i, predictions in enumerate(found)]
     close(predictor.n_best(lines, decode, begun), found)
 
 
-def test_prefixes_that_cannot_be_said_are_refused(predictor, make):
-    with pytest.raises(InputError, match=r"prefix 2, 'a!', has what the model cannot say"):
+def test_rejects_prefixes_that_are_unknown_or_too_long(predictor, make):
+    with pytest.raises(InputError, match=r"prefix 2, 'a!': has tokens that are not in the target vocabulary"):
         predictor.n_best(["a", "b"], GREEDY, ["", "a!"])
-    with pytest.raises(InputError, match="1 prefixes for 2 lines"):
+    with pytest.raises(InputError, match="prefixes: 1 for 2 lines"):
         predictor.n_best(["a", "b"], GREEDY, ["a"])
     learned = make(
         {"model.encoder.positions.kind": "learned", "data.max_source_length": 6, "data.max_target_length": 5}
     )
-    with pytest.raises(InputError, match="prefix 1 has 6 tokens; this model's learned positions reach to 6"):
+    with pytest.raises(InputError, match="prefix 1: has 6 tokens; this model's learned positions support 6"):
         learned.n_best(["a"], GREEDY, ["abcdef"])
     assert learned.n_best(["a"], GREEDY, ["abcde"])[0][0].text.startswith("abcde")
 
 
 @pytest.mark.parametrize("decode", [GREEDY, BEAM, SAMPLE], ids=["greedy", "beam", "sample"])
-def test_forbidden_tokens_are_not_said(decode, predictor):
+def test_suppressed_tokens_are_not_generated(decode, predictor):
     lines = lines_of(6, longest=7)
-    said = {letter for line in predictor.n_best(lines, decode) for p in line for letter in p.text}
-    some = sorted(said & set("abcdefghij"))[:2]
+    generated = {letter for line in predictor.n_best(lines, decode) for p in line for letter in p.text}
+    some = sorted(generated & set("abcdefghij"))[:2]
     assert some
-    forbidden = dataclasses.replace(decode, suppress_tokens=(*some, "<unknown>"))
-    assert not {letter for line in predictor.n_best(lines, forbidden) for p in line for letter in p.text} & set(some)
-    with pytest.raises(InputError, match=r"forbidden: 'xyz' is no token of the target vocabulary"):
+    suppressed = dataclasses.replace(decode, suppress_tokens=(*some, "<unknown>"))
+    assert not {letter for line in predictor.n_best(lines, suppressed) for p in line for letter in p.text} & set(some)
+    with pytest.raises(InputError, match=r"suppress_tokens: 'xyz' is not a token of the target vocabulary"):
         predictor.n_best(lines, dataclasses.replace(decode, suppress_tokens=("a", "xyz")))
 
 
-def test_many_samples_share_their_batches_with_fewer_lines(predictor, eight_devices):
+def test_batches_have_fewer_lines_with_many_samples(predictor, eight_devices):
     for decode, samples, rows in ((SAMPLE, 2, 6), (SAMPLE, 5, 6), (MBR, 12, 2), (SAMPLE, 100, 1), (BEAM, 100, 6)):
         assert predictor.rows(dataclasses.replace(decode, num_samples=samples)) == rows
     assert eight_devices["transformer"].rows(dataclasses.replace(SAMPLE, num_samples=100)) == 8
@@ -207,17 +208,17 @@ def test_an_ensemble_of_two_architectures_is_neither(make, one_device):
     assert len({tuple(line[0].score for line in predictions) for predictions in found}) == 4
 
 
-def test_the_mean_of_an_ensemble_is_the_one_that_is_asked_for(one_device):
-    first, second = (one_device["ensemble"].model_of(dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS)
+def test_the_mean_of_an_ensemble_is_the_one_of_the_config(one_device):
+    first, second = (one_device["ensemble"].module_of(dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS)
     assert first != second
 
 
-def test_the_members_of_an_ensemble_have_the_same_vocabularies(tmp_path, monkeypatch):
+def test_rejects_an_ensemble_with_different_vocabularies(tmp_path, monkeypatch):
     for name, letters in (("one", "abc"), ("same", "abc"), ("other", "abcd")):
         folder = WorkDir(tmp_path / name)
         folder.claim(micro())
         folder.save_vocabularies(CharacterVocabulary("abc"), CharacterVocabulary(letters))
-    message = "one and .*other cannot be one ensemble: their target vocabularies differ .of 7 and 8 entries"
+    message = "one and .*other: cannot be one ensemble: their target vocabularies differ .of 7 and 8 entries"
     with pytest.raises(InputError, match=message):
         load([tmp_path / "one", tmp_path / "same", tmp_path / "other"])
     with pytest.raises(InputError, match="there are no checkpoints"):
@@ -233,7 +234,7 @@ def test_empty_lines_stay_empty_in_their_places(predictor):
     assert predictor.decode([], GREEDY) == []
 
 
-def test_n_best_are_ranked_and_the_first_is_decodes(predictor):
+def test_n_best_are_ranked_and_the_first_is_that_of_decode(predictor):
     lines = lines_of(5)
     found = predictor.n_best(lines, BEAM)
     assert [len(line) for line in found] == [3] * 5
@@ -254,12 +255,12 @@ def test_the_length_is_capped_by_the_sources(predictor):
     assert max(len(text) for text in predictor.decode(lines, short)) <= 2
 
 
-def test_unknown_letters_are_read(predictor):
+def test_unknown_letters_are_accepted(predictor):
     assert len(predictor.decode(["äöü", "日本", "a\u2028b"], GREEDY)) == 3
 
 
 @pytest.mark.parametrize("decode", [GREEDY, BEAM], ids=["greedy", "beam"])
-def test_learned_positions_end_somewhere_and_say_so(decode, make, capsys):
+def test_sources_beyond_learned_positions_are_truncated_with_a_message(decode, make, capsys):
     predictor = make(
         {"model.encoder.positions.kind": "learned", "data.max_source_length": 12, "data.max_target_length": 11}
     )
@@ -268,15 +269,13 @@ def test_learned_positions_end_somewhere_and_say_so(decode, make, capsys):
     assert "positions" not in capsys.readouterr().err
     long = ["abcdefghijabcdefghij", "abcdefghija" + "j" * 50]
     mixed = predictor.n_best([*lines, *long], decode)
-    assert (
-        "2 lines have more than the 12 tokens that this model's learned positions reach to" in capsys.readouterr().err
-    )
+    assert "2 lines have more than the 12 tokens that this model's learned positions support" in capsys.readouterr().err
     close(mixed[:6], found)
     close(mixed[6:], predictor.n_best(["abcdefghija"] * 2, decode))
     assert max(len(p.text) for line in mixed for p in line) <= 12
 
 
-def test_sinusoidal_positions_never_end(predictor, capsys):
+def test_sinusoidal_positions_support_any_length(predictor, capsys):
     longer = "ab" * 60  # the config's limits are 32
     assert predictor.decode([longer], GREEDY) == predictor.decode([longer, "a"], GREEDY)[:1]
     assert "positions" not in capsys.readouterr().err

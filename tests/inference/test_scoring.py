@@ -42,26 +42,26 @@ def test_a_search_and_the_scorer_agree(predictor):
     lines = [line for line in SOURCES if line]
     found = predictor.n_best(lines, decode)
     pairs = [(line, p) for line, predictions in zip(lines, found, strict=True) for p in predictions]
-    scored = Scorer(predictor, predictor.config.decode).hypotheses(
+    scored = Scorer(predictor, predictor.config.decode).score_ids(
         [line for line, _ in pairs], [p.ids for _, p in pairs]
     )
     np.testing.assert_allclose([s.log_prob for s in scored], [p.score for _, p in pairs], rtol=1e-4, atol=1e-4)
 
 
-def test_a_pair_is_scored_the_same_whatever_is_around_it(predictor):
+def test_the_score_of_a_pair_does_not_depend_on_other_pairs(predictor):
     scorer = Scorer(predictor, predictor.config.decode)
-    together = scorer.texts(SOURCES, TARGETS)
+    together = scorer.score(SOURCES, TARGETS)
     for source, target, found in zip(SOURCES, TARGETS, together, strict=True):
-        (alone,) = scorer.texts([source], [target])
+        (alone,) = scorer.score([source], [target])
         assert alone.tokens == found.tokens == [*target, "<end>"]
         assert found.source_tokens == [*source, "<end>"]
         np.testing.assert_array_equal(alone.log_probs, found.log_probs)
         np.testing.assert_array_equal(alone.attention, found.attention)
 
 
-def test_attention_is_a_share_of_each_source_token(predictor, folder):
+def test_attention_weights_over_source_tokens_sum_to_1(predictor, folder):
     for source, target, found in zip(
-        SOURCES, TARGETS, Scorer(predictor, predictor.config.decode).texts(SOURCES, TARGETS), strict=True
+        SOURCES, TARGETS, Scorer(predictor, predictor.config.decode).score(SOURCES, TARGETS), strict=True
     ):
         if folder.name == "sutskever":
             assert found.attention.shape == (len(target) + 1, 0)
@@ -70,16 +70,16 @@ def test_attention_is_a_share_of_each_source_token(predictor, folder):
             np.testing.assert_allclose(found.attention.sum(-1), 1, rtol=1e-5)
 
 
-def test_the_unknown_is_counted_aloud(predictor, capfd):
-    known, unknown = Scorer(predictor, predictor.config.decode).texts(["abc", "abc"], ["ab", "äb"])
+def test_unknown_tokens_are_counted_in_a_message(predictor, capfd):
+    known, unknown = Scorer(predictor, predictor.config.decode).score(["abc", "abc"], ["ab", "äb"])
     assert "1 tokens of the targets are not in the vocabulary" in capfd.readouterr().err
     assert known.log_probs[0] != unknown.log_probs[0]
 
 
 def next_log_probs(predictor, decode, target):
-    """At each place of a target of "abc", the log-probability of every token to come next."""
-    continued = [[*target[:place], token] for place in range(len(target)) for token in range(LETTERS.size)]
-    scored = Scorer(predictor, decode).hypotheses(["abc"] * len(continued), continued)
+    """Log-probabilities of every token at each position of a target of "abc"."""
+    continued = [[*target[:position], token] for position in range(len(target)) for token in range(LETTERS.size)]
+    scored = Scorer(predictor, decode).score_ids(["abc"] * len(continued), continued)
     return np.reshape([found.log_probs[-1] for found in scored], (len(target), LETTERS.size))
 
 
@@ -94,7 +94,7 @@ _MEANS = {
 
 
 @pytest.mark.parametrize("mean", _MEANS)
-def test_an_ensemble_is_averaged_as_asked(mean, tmp_path, monkeypatch):
+def test_the_mean_of_an_ensemble_is_the_one_of_the_config(mean, tmp_path, monkeypatch):
     use_devices(monkeypatch, 1)
     make_folder(tmp_path / "a", micro(), steps=(10,))
     make_folder(tmp_path / "b", micro(_RNN), steps=(20,))
@@ -111,27 +111,27 @@ def test_an_ensemble_is_averaged_as_asked(mean, tmp_path, monkeypatch):
 
 
 def test_bad_input(predictor):
-    with pytest.raises(InputError, match="5 sources and 1 targets"):
-        Scorer(predictor, predictor.config.decode).texts(SOURCES, ["a"])
+    with pytest.raises(InputError, match="5 sources and 1 targets: the numbers differ"):
+        Scorer(predictor, predictor.config.decode).score(SOURCES, ["a"])
 
 
-def test_beyond_learned_positions(tmp_path, monkeypatch):
+def test_rejects_targets_beyond_learned_positions(tmp_path, monkeypatch):
     use_devices(monkeypatch, 1)
     make_folder(tmp_path, micro({"model.encoder.positions.kind": "learned"}))
     long = "ab" * 40
     predictor = flaxformer_lite.load(tmp_path)
-    with pytest.raises(InputError, match="target 2 has 81 tokens"):
-        Scorer(predictor, predictor.config.decode).texts(["a", "b"], ["a", long])
-    # What a search read was cut, and so it is when that is scored.
+    with pytest.raises(InputError, match="target 2: has 81 tokens"):
+        Scorer(predictor, predictor.config.decode).score(["a", "b"], ["a", long])
+    # A search truncates its sources, and so does the scoring of its results.
     cut = predictor.decode([long])[0]
-    (scored,) = Scorer(predictor, predictor.config.decode).hypotheses([long], [predictor.vocabularies[1].encode(cut)])
-    assert len(scored.source_tokens) == predictor.reach
+    (scored,) = Scorer(predictor, predictor.config.decode).score_ids([long], [predictor.vocabularies[1].encode(cut)])
+    assert len(scored.source_tokens) == predictor.max_supported_length
 
 
 def test_the_command(folder, predictor, tmp_path, capfd):
     (tmp_path / "source").write_text("\n".join(SOURCES))
     (tmp_path / "target").write_text("\n".join(TARGETS) + "\n")
-    expected = Scorer(predictor, predictor.config.decode).texts(SOURCES, TARGETS)
+    expected = Scorer(predictor, predictor.config.decode).score(SOURCES, TARGETS)
     flags = [f"--workdir={folder}", f"--source={tmp_path / 'source'}", f"--target={tmp_path / 'target'}"]
 
     assert main(["score", *flags]) == 0
@@ -149,7 +149,7 @@ def test_the_command(folder, predictor, tmp_path, capfd):
     assert "has 5 lines and --target" in capfd.readouterr().err
 
 
-def test_decode_shows_where_it_looked(folder, tmp_path, capfd):
+def test_decode_with_attention(folder, tmp_path, capfd):
     (tmp_path / "lines").write_text("abc\n\n")
     flags = [
         f"--workdir={folder}",
@@ -166,4 +166,4 @@ def test_decode_shows_where_it_looked(folder, tmp_path, capfd):
         assert len(hypothesis["tokens"]) + 1 == len(hypothesis["log_probs"]) == len(hypothesis["attention"])
     assert second["hypotheses"] == [{"text": "", "score": 0.0, "tokens": []}]
     assert main(["decode", *flags, "--attention"]) == 2
-    assert "--attention needs --format=jsonl" in capfd.readouterr().err
+    assert "--attention: needs --format=jsonl" in capfd.readouterr().err

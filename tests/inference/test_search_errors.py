@@ -8,7 +8,7 @@ import flaxformer_lite
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.inference.scoring import Scorer
-from flaxformer_lite.inference.search_errors import compare, summarize
+from flaxformer_lite.inference.search_errors import compare_searches, summarize
 from tests.folders import make_folder
 from tests.micro import micro, use_devices
 
@@ -24,19 +24,19 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
-def test_exact_is_the_best_of_all_targets(folder):
+def test_exact_search_finds_the_most_likely_of_all_targets(folder):
     predictor = flaxformer_lite.load(folder)
     decode = dataclasses.replace(predictor.config.decode, beam_size=1)
-    found = list(compare(predictor, SOURCES, decode, budget=10_000))
-    unknown = LETTERS.special.unknown  # what can be said although no text has it
-    words = [unknown, *LETTERS.encode("abc")]
-    every = [[*ids, LETTERS.special.end] for n in range(4) for ids in itertools.product(words, repeat=n)]
+    found = list(compare_searches(predictor, SOURCES, decode, budget=10_000))
+    unknown = LETTERS.special.unknown  # may be generated although no text has it
+    tokens = [unknown, *LETTERS.encode("abc")]
+    every = [[*ids, LETTERS.special.end] for n in range(4) for ids in itertools.product(tokens, repeat=n)]
     for comparison in found:
-        scored = Scorer(predictor, predictor.config.decode).hypotheses([comparison.source] * len(every), every)
+        scored = Scorer(predictor, predictor.config.decode).score_ids([comparison.source] * len(every), every)
         best = max(range(len(every)), key=lambda i: scored[i].log_prob)
         assert comparison.exact.log_prob == pytest.approx(scored[best].log_prob, abs=1e-3)
         assert comparison.exact.proven
-        assert comparison.missed == (scored[best].log_prob > comparison.found.score + 1e-4)
+        assert comparison.is_error == (scored[best].log_prob > comparison.found.score + 1e-4)
     assert summarize(found)["proven"] == 100
 
 

@@ -11,7 +11,7 @@ import pytest
 from flaxformer_lite.data.vocabularies.character_word import WordVocabulary
 from flaxformer_lite.data.vocabularies.pretrained import AddedToken, ByT5Vocabulary, TokenTemplate
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.inference.predict import load
+from flaxformer_lite.inference.loaded_model import load
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.ctranslate2_export import unique_tokens, write_ctranslate2
 from flaxformer_lite.types import SpecialIds

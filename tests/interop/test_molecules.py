@@ -14,7 +14,7 @@ from flaxformer_lite.checkpoints.saving import save_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.features import pad, tokenize
-from flaxformer_lite.inference.predict import load
+from flaxformer_lite.inference.loaded_model import load
 from flaxformer_lite.interop.families.name_map import match_params
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.train_step.state import param_shapes

@@ -123,7 +123,7 @@ def _predictor(workdir, sharded):
         return predictor
     config = predictor.config
     layout = MeshLayout(MeshConfig(2, 2, 2), dataclasses.replace(config.logical_axis_rules, vocab="none"))
-    shapes = layout.shapes(lambda: init_params(predictor.model_of(config.decode), 0))
+    shapes = layout.shapes(lambda: init_params(predictor.module_of(config.decode), 0))
     params = jax.device_put(predictor.params, jax.tree.map(lambda x: x.sharding, shapes))
     return Predictor(config, predictor.vocabularies, params, predictor.step, layout)
 
