@@ -67,7 +67,8 @@ class LoadedModel(Predictor):
           InputError: the model is an ensemble, whose members have states of their own.
         """
         require(len(self.paths) == 1, "encode", "an ensemble has no common encoder states", "load one model")
-        source, layout, rows = self.vocabularies[0], self.layout, self.layout.round_up_rows(self.config.decode.batch_size)
+        source, layout = self.vocabularies[0], self.layout
+        rows = layout.round_up_rows(self.config.decode.batch_size)
         tokens = self.truncate(tokenize(source, lines))
         shapes = pad_to_power_of_two(tokens.lengths, self.max_supported_length)[:, None]
         found: dict[int, np.ndarray] = {}

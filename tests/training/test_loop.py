@@ -337,7 +337,7 @@ def test_sigkill_at_a_random_moment(repository, tmp_path):
 
 def test_a_forbidden_token_that_is_none_stops_a_run_before_it_begins(runs):
     with pytest.raises(
-        InputError, match=r"^config\.decode\.suppress_tokens: 'xyz' is no token of the target vocabulary"
+        InputError, match=r"^config\.decode\.suppress_tokens: 'xyz' is not a token of the target vocabulary"
     ):
         runs.start("run", micro({"decode.suppress_tokens": ("xyz",)}))
     assert not (runs.folder / "run").exists()
