@@ -10,7 +10,7 @@ Vary     another seed: --config.seed=1
 
 from ml_collections import ConfigDict
 
-from configs import g2p
+from flaxformer_lite.run_cards import g2p
 
 
 def get_config() -> ConfigDict:

@@ -13,7 +13,7 @@ Vary     small enough for 2 CPU cores: configs/wikipron_gru_attention.py
 
 from ml_collections import ConfigDict
 
-from configs import text
+from flaxformer_lite.run_cards import text
 
 
 def get_config() -> ConfigDict:

@@ -12,7 +12,7 @@ Vary     other sizes: families.m2m_100 below (1.2b)
 
 from ml_collections import ConfigDict
 
-from configs import bart, text
+from flaxformer_lite.run_cards import bart, text
 from flaxformer_lite.models import presets
 
 

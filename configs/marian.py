@@ -12,7 +12,7 @@ Vary     other sizes: families.marian below (big)
 
 from ml_collections import ConfigDict
 
-from configs import text
+from flaxformer_lite.run_cards import text
 from flaxformer_lite.models import presets
 
 

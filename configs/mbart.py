@@ -13,7 +13,7 @@ Vary     other sizes: families.mbart below (large-cc25)
 
 from ml_collections import ConfigDict
 
-from configs import bart, text
+from flaxformer_lite.run_cards import bart, text
 from flaxformer_lite.models import presets
 
 

@@ -12,7 +12,7 @@ Vary     other sizes: families.nllb below (1.3b, 3.3b)
 
 from ml_collections import ConfigDict
 
-from configs import bart, text
+from flaxformer_lite.run_cards import bart, text
 from flaxformer_lite.models import presets
 
 

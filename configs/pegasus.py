@@ -12,7 +12,7 @@ Vary     other sizes: families.pegasus below (none other published)
 
 from ml_collections import ConfigDict
 
-from configs import t5, text
+from flaxformer_lite.run_cards import t5, text
 from flaxformer_lite.models import presets
 
 

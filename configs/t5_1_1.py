@@ -12,7 +12,7 @@ Vary     other sizes: families.t5_1_1 below (base, large, xl, xxl)
 
 from ml_collections import ConfigDict
 
-from configs import t5
+from flaxformer_lite.run_cards import t5
 from flaxformer_lite.models import presets
 
 

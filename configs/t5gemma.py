@@ -13,7 +13,7 @@ Vary     other sizes: families.t5gemma below (b-b, l-l, ml-ml, xl-xl, 2b-2b, 9b-
 
 from ml_collections import ConfigDict
 
-from configs import text
+from flaxformer_lite.run_cards import text
 from flaxformer_lite.models import presets
 
 

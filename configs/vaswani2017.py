@@ -13,7 +13,7 @@ Vary     the big model: --config.model.encoder.width=1024 --config.model.encoder
 
 from ml_collections import ConfigDict
 
-from configs import text
+from flaxformer_lite.run_cards import text
 from flaxformer_lite.models import presets
 
 

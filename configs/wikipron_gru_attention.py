@@ -10,7 +10,7 @@ Vary     feeding attention back: --config.model.decoder.rnn.input_feeding=True
 
 from ml_collections import ConfigDict
 
-from configs import wikipron_lstm_attention
+from flaxformer_lite.run_cards import wikipron_lstm_attention
 
 
 def get_config() -> ConfigDict:

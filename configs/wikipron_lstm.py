@@ -10,7 +10,7 @@ Vary     the summary read at each step, as in Cho et al. (2014): --config.model.
 
 from ml_collections import ConfigDict
 
-from configs import wikipron_lstm_attention
+from flaxformer_lite.run_cards import wikipron_lstm_attention
 
 
 def get_config() -> ConfigDict:

@@ -10,7 +10,7 @@ Vary     the cell: --config.model.encoder.rnn.cell=gru
 
 from ml_collections import ConfigDict
 
-from configs import wikipron
+from flaxformer_lite.run_cards import wikipron
 
 
 def get_config() -> ConfigDict:

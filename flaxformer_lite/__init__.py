@@ -22,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from flaxformer_lite.inference.loaded_model import load
 
         return load
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("flaxformer-lite")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import pytest
 
-from configs import tiny
 from flaxformer_lite.config import parsing
 from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.run_cards import tiny
 
 _SMALL = {
     "data.reverse.examples": 200,

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from flaxformer_lite.cli import config_flags
-from flaxformer_lite.config import overrides
 from flaxformer_lite.errors import require
 from flaxformer_lite.system.console import table
 
@@ -53,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the description of the data; returns the exit code."""
-    require(arguments.examples >= 0, f"--examples={arguments.examples}", "must be at least 0")
-    config = overrides.load(arguments.config, arguments.overrides)
+from flaxformer_lite.errors import require
     for line in _describe(config, arguments.examples):
         print(line)
     return 0

@@ -1,7 +1,7 @@
-"""The command ``flaxformer-lite``: the word after it names the module of this folder that does the work.
+"""The command ``flaxformer-lite``, whose first argument names a module of this folder.
 
 A command is a module with a docstring (its help), ``add_arguments(parser)`` and ``run(arguments) -> int | None`` (the
-exit code; None: 0). It is imported when it is called, and imports what is heavy only inside ``run``.
+exit code; None: 0). It is imported when it is called, and imports large libraries only inside ``run``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import importlib.metadata
+import logging
 import os
 import re
 import sys
@@ -22,7 +24,7 @@ from flaxformer_lite.system.cache_dir import enable_compilation_cache
 from flaxformer_lite.system.console import configure_logging
 
 _COMMANDS = {
-    "train": "train a model, or go on where a run stopped",
+    "train": "train a model, or resume a run",
     "sweep": "train many variants of one config, several at once",
     "decode": "read lines of text, write what a trained model makes of them",
     "evaluate": "measure a trained model on a split of its data",
@@ -35,29 +37,30 @@ _COMMANDS = {
     "import": "make a work folder of a published model (T5, BART, Marian, …)",
     "export": "write a model as other libraries open it",
     "data": "show what a model will see: examples, ids, lengths, what is cut",
+    "configs": "list the run cards",
 }
 _HELP = """\
 usage: flaxformer-lite COMMAND [--flag=value …]
 
-Encoder-decoder models in JAX: train them, go on where a run stopped, use them.
+Encoder-decoder models in JAX: train, resume, decode, evaluate, compare.
 
 Commands:
 {commands}
 
 Examples:
-  flaxformer-lite train --config=configs/tiny.py --workdir=runs/tiny
+  flaxformer-lite train --config=tiny --workdir=runs/tiny
   echo "abcde" | flaxformer-lite decode --workdir=runs/tiny
   flaxformer-lite evaluate --workdir=runs/tiny --split=test
 
-flaxformer-lite COMMAND --help explains a command and its flags.
+flaxformer-lite COMMAND --help explains a command and its flags; flaxformer-lite --version prints the version.
 """.format(commands="\n".join(f"  {name:<15}{text}" for name, text in _COMMANDS.items()))
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers mistakes like every other bad input, in one line."""
+    """Raises ``InputError`` for wrong arguments."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
+        raise InputError(message, remedy=f"see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,10 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flaxformer-lite: error{multihost.process_label()}: {error}", file=sys.stderr)
         return multihost.exit_process(2)
     except KeyboardInterrupt:
+        # Training saves a checkpoint at the first SIGINT once steps are made; this is before, or the second one.
+        text = "interrupted; nothing was saved since the last checkpoint, and the same command starts from there"
+        print(f"flaxformer-lite: {text}{multihost.process_label()}", file=sys.stderr)
         return multihost.exit_process(130)
     except BrokenPipeError:
-        # `flaxformer-lite decode … | head` is no error. Python flushes standard output once more as it ends; let that
-        # go nowhere.
+        # `flaxformer-lite decode … | head` is no error. Python flushes standard output once more as it ends, which must
+        # not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return multihost.exit_process(141)
     except Exception as error:
@@ -87,11 +93,15 @@ def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_HELP, end="")
         return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"flaxformer-lite {importlib.metadata.version('flaxformer-lite')}")
+        return 0
+    # An import path module:name in a config may name a module of the current directory.
+    sys.path.append(os.getcwd())
     name, *rest = argv
     if name not in _COMMANDS:
-        raise InputError(
-            f"{name}: there is no such command{_nearest(name, _COMMANDS)} (flaxformer-lite --help lists them)"
-        )
+        remedy = _nearest(name, _COMMANDS) or "flaxformer-lite --help lists them"
+        raise InputError(name, "there is no such command", remedy)
     command = importlib.import_module(f"flaxformer_lite.cli.{name.replace('-', '_')}")
     parser = _Parser(
         prog=f"flaxformer-lite {name}",
@@ -100,25 +110,30 @@ def _run(argv: list[str]) -> int:
         allow_abbrev=False,  # a flag that a later version adds must not change what an abbreviation means
     )
     command.add_arguments(parser)
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+    volume.add_argument("--verbose", action="store_true", help="print details too")
     ordinary, overrides = config_flags.separate(rest)
     _check_flags(ordinary, parser)
     arguments = parser.parse_args(ordinary)
+    configure_logging(logging.WARNING if arguments.quiet else logging.DEBUG if arguments.verbose else logging.INFO)
     if overrides and "config" not in arguments:
-        raise InputError(f"{overrides[0]}: {name} reads its settings from the work folder; see {parser.prog} --help")
+        raise InputError(overrides[0], f"{name} reads its config from the work directory", f"see {parser.prog} --help")
     arguments.overrides = overrides
     enable_compilation_cache()
     return command.run(arguments) or 0
 
 
 def _check_flags(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """Names an unknown flag and the nearest known one (argparse would first complain of what that flag leaves out)."""
+    """Raises ``InputError`` for an unknown flag; argparse would first report required flags that are missing."""
     known = {"--help", *re.findall(r"--[\w-]+", parser.format_usage())}
     for word in words:
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag not in known:
-            raise InputError(f"{flag}: there is no such flag{_nearest(flag, known)} ({parser.prog} --help lists them)")
+            remedy = _nearest(flag, known) or f"{parser.prog} --help lists them"
+            raise InputError(flag, "there is no such flag", remedy)
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"did you mean {near[0]}?" if near else ""

@@ -20,7 +20,6 @@ import os
 from typing import TYPE_CHECKING
 
 from flaxformer_lite.cli import config_flags
-from flaxformer_lite.config import overrides
 from flaxformer_lite.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the plan; returns the exit code."""
     if arguments.devices < 1:
         raise InputError(f"--devices={arguments.devices}: give 1 or more")
-    config = _with_mesh(overrides.load(arguments.config, arguments.overrides), arguments.mesh)
+    config = _with_mesh(config_flags.load(arguments), arguments.mesh)
     if arguments.fit and config.parallel.mode == "pmap":
         raise InputError("--fit looks for a mesh, and config.parallel.mode='pmap' has none; use parallel.mode=jit")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the compiler's own warnings; the plan says what follows

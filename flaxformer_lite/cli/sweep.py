@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{flag}={value}: must be at least 1")
     from flaxformer_lite.sweeps.sweep_dir import SweepFolder
 
-    base = overrides.read(arguments.config, arguments.overrides)
+    base = config_flags.read(arguments)
     given = set(map(overrides.key_of, arguments.overrides))
     return (_search if arguments.search else _sweep)(arguments, base, given, SweepFolder(Path(arguments.workdir)))
 

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load_config(arguments: argparse.Namespace) -> Config:
     if not arguments.reproduce:
-        return overrides.load(arguments.config, arguments.overrides)
+        return config_flags.load(arguments)
     if arguments.config:
         reason = f"--reproduce uses the settings of {arguments.reproduce}"
         raise InputError(f"--config={arguments.config}", reason, "leave one of the two out")

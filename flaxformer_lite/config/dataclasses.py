@@ -15,6 +15,7 @@ from flaxformer_lite.config.key_types import (
     PositiveFloat,
     PositiveInt,
     Rate,
+    Seed,
 )
 
 
@@ -62,7 +63,9 @@ class ReverseConfig:
     alphabet: str
     min_length: PositiveInt
     max_length: int
-    examples: Annotated[int, Bounds(at_least=10)]  # of the training split; validation and test have a tenth each
+    examples: Annotated[
+        PositiveInt, Bounds(at_least=10)
+    ]  # of the training split; validation and test have a tenth each
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ class DataConfig:
     source_vocabulary: VocabularyConfig
     target_vocabulary: VocabularyConfig
     share_vocabulary: bool
-    max_source_length: Annotated[int, Bounds(at_least=2)]
-    max_target_length: Annotated[int, Bounds(at_least=2)]
+    max_source_length: Annotated[PositiveInt, Bounds(at_least=2)]
+    max_target_length: Annotated[PositiveInt, Bounds(at_least=2)]
     overlength: Literal["drop", "truncate"]
     num_buckets: PositiveInt
     prefetch: NonNegativeInt
@@ -381,7 +384,7 @@ class ParallelConfig:
 class Config:
     """A whole run."""
 
-    seed: NonNegativeInt
+    seed: Seed
     data: DataConfig
     model: ModelConfig
     optim: OptimConfig

@@ -2,12 +2,13 @@
 
 Change a value on the command line:  --config.model.encoder.num_layers=2 --config.optim.learning_rate=3e-4
 
-Write a config of your own, anywhere, as what differs from this one; `configs` can be imported from every config file:
+A config file of your own, anywhere, contains the differences from these defaults (or from a run card, such as
+``flaxformer_lite.run_cards.tiny``):
 
-    from configs import base
+    from flaxformer_lite.config import defaults
 
     def get_config():
-        config = base.get_config()
+        config = defaults.get_config()
         config.data.task = "text"
         config.data.text.train = ("train.de", "train.en")
         return config

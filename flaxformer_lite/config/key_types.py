@@ -27,8 +27,10 @@ class Bounds:
         return f"must be below {self.below}" if self.below is not None and not value < self.below else ""
 
 
-PositiveInt = Annotated[int, Bounds(at_least=1)]
-NonNegativeInt = Annotated[int, Bounds(at_least=0)]
+_MAX_INT = 2**31 - 1  # of int32, in which sizes and counters are computed
+PositiveInt = Annotated[int, Bounds(at_least=1, at_most=_MAX_INT)]
+NonNegativeInt = Annotated[int, Bounds(at_least=0, at_most=_MAX_INT)]
+Seed = Annotated[int, Bounds(at_least=0, at_most=2**53)]  # JSON represents larger numbers inexactly
 NonNegativeFloat = Annotated[float, Bounds(at_least=0)]
 PositiveFloat = Annotated[float, Bounds(at_least=0.01)]
 Rate = Annotated[float, Bounds(at_least=0, below=1)]  # of dropout or decay, where 1 would leave nothing

@@ -1,11 +1,12 @@
-"""From ``--config=configs/x.py --config.model.encoder.width=64`` to a checked ``Config``."""
+"""Config files and overrides such as ``--config.optim.learning_rate=3e-4`` → a checked ``Config``."""
 
 from __future__ import annotations
 
 import ast
+import dataclasses
+import logging
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from flaxformer_lite.config import migrations, parsing, python_files
@@ -13,14 +14,16 @@ from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.config.key_types import Options
 from flaxformer_lite.errors import InputError, require
 
+logger = logging.getLogger(__name__)
 
-def load(file: str | None, overrides: Sequence[str]) -> Config:
+
+def load(file: str, overrides: Sequence[str]) -> Config:
     """Runs a config file, applies the overrides and checks the result.
 
     Args:
-      file: what ``--config`` said; None: nothing.
-      overrides: such as ``--config.model.encoder.width=64``; the last one of a key wins, but a key that holds a tuple
-        takes all its values.
+      file: a Python file, the name of a run card, or the config.json of a work directory.
+      overrides: such as ``--config.optim.learning_rate=3e-4``; the last one of a key wins, but a key that holds a
+        tuple takes all its values.
 
     Raises:
       InputError: the file or an override cannot be used.
@@ -28,42 +31,47 @@ def load(file: str | None, overrides: Sequence[str]) -> Config:
     return resolve(read(file, overrides))
 
 
-def read(file: str | None, overrides: Sequence[str]) -> Any:
-    """The ConfigDict of a config file with the overrides, not yet checked; arguments and errors are those of ``load``.
+def read(file: str, overrides: Sequence[str]) -> Any:
+    """The ConfigDict of ``load``, not yet checked; references between keys are kept for further changes."""
+    from ml_collections import ConfigDict  # deferred: --help does not need it
 
-    What one key takes from another it still does when that is changed.
-    """
-    from ml_collections import ConfigDict  # here, because --help does not need it
-
-    if not file:
-        raise InputError("--config is missing: name a config file, such as --config=configs/tiny.py")
-    config = _get_config(Path(file))
-    if not isinstance(config, ConfigDict):
-        raise InputError(f"{file}: get_config() must return an ml_collections.ConfigDict, got {config!r}")
+    path = python_files.find(file)
+    if path.suffix == ".json":
+        config = ConfigDict(_with_tuples(migrations.read_config(path)))
+    else:
+        get_config = python_files.function(path, "get_config", "configs/tiny.py")
+        with python_files.errors_located(path):
+            config = get_config()
+    wanted = "get_config() must return an ml_collections.ConfigDict"
+    require(isinstance(config, ConfigDict), file, f"{wanted}, got {config!r}")
     return _changed(config, overrides, file)
 
 
 def resolve(config: Any) -> Config:
-    """The checked config that a ConfigDict stands for.
-
-    Raises:
-      InputError: as ``parsing.from_dict`` says.
-    """
+    """Converts a ConfigDict to a checked config; errors are those of ``parsing.from_dict``."""
     return parsing.from_dict(config.to_dict())
 
 
 def overridden(config: Any, overrides: Sequence[str], source: str) -> Config:
-    """Changes some settings and checks them all.
-
-    Args:
-      config: a ConfigDict, which is changed.
-      overrides: see ``load``.
-      source: where it comes from, for messages.
-
-    Raises:
-      InputError: a value or an override cannot be used.
-    """
+    """Applies overrides to a ConfigDict and checks the result; ``source`` names its origin in error messages."""
     return resolve(_changed(config, overrides, source))
+
+
+def smoke(config: Config, steps: int = 10) -> Config:
+    """Shortens a run to a few steps with an evaluation and a checkpoint, and logs what is adjusted."""
+    train, optim = config.train, config.optim
+    half = max(1, steps // 2)
+    short = dataclasses.replace(
+        config,
+        train=dataclasses.replace(train, steps=steps, log_every=1, eval_every=half, save_every=half, patience=0),
+        optim=dataclasses.replace(
+            optim, warmup_steps=min(optim.warmup_steps, half - 1), decay_steps=min(optim.decay_steps, half)
+        ),
+        eval=dataclasses.replace(config.eval, max_examples=min(config.eval.max_examples or 16, 16)),
+    )
+    for line in parsing.difference(parsing.to_dict(config), parsing.to_dict(short)):
+        logger.info(f"smoke run: {line}")
+    return parsing.from_dict(parsing.to_dict(short))
 
 
 def _changed(config: Any, overrides: Sequence[str], source: str) -> Any:
@@ -123,17 +131,6 @@ def _parse_tuple(element: Any, text: str, subject: str) -> tuple[Any, ...]:
     except (ValueError, SyntaxError):
         raise InputError(subject, "must be values between commas, or a Python tuple such as ('a', 'b')") from None
     return tuple(values) if isinstance(values, tuple | list) else (values,)
-
-
-def _get_config(path: Path) -> Any:
-    """What the file's ``get_config()`` returns, or the config.json of a work folder holds."""
-    if path.suffix == ".json":
-        from ml_collections import ConfigDict
-
-        return ConfigDict(_with_tuples(migrations.read_config(path)))
-    get_config = python_files.function(path, "--config", "get_config", "configs/tiny.py")
-    with python_files.faults_named(path):
-        return get_config()
 
 
 def _with_tuples(value: Any) -> Any:

@@ -164,7 +164,7 @@ def _parse_choice(members: Sequence[Any], hint: Any, value: Any, name: str) -> A
 
 def _parse_bounded(hint: Any, value: Any, name: str) -> Any:
     number = parse_value(hint.__origin__, value, name)
-    for bounds in hint.__metadata__:
+    for bounds in reversed(hint.__metadata__):  # the narrowest ones, which are added last, first
         if isinstance(bounds, Bounds) and (violation := bounds.violation(number)):
             raise InputError(f"{name}={number}", violation)
     return number
@@ -176,7 +176,16 @@ def _parse_scalar(hint: Any, value: Any, name: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise InputError(f"{name}={value!r}", f"must be {_TYPE_NAMES.get(hint, hint)}")
     require(hint is not float or math.isfinite(value), f"{name}={value!r}", "must be a finite number")
+    if hint is str:
+        _check_text(value, name)
     return value
+
+
+def _check_text(value: str, name: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name}={value!a}", "must be valid Unicode", "use UTF-8, in file names too") from None
 
 
 def _parse_options(value: Any, name: str) -> Options:
@@ -191,7 +200,10 @@ def _plain_value(value: Any, name: str) -> Any:
         return _parse_options(value, name)
     if isinstance(value, tuple | list):
         return tuple(_plain_value(item, f"{name}[{i}]") for i, item in enumerate(value))
-    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, str):
+        _check_text(value, name)
+        return value
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise InputError(f"{name}={value!r}", "must be a string, a finite number, True, False, None, a tuple or a mapping")
 

@@ -213,7 +213,7 @@ def _param_dtype(name: str, weights: TensorReader) -> str:
 def _make_config(
     model: Mapping[str, Any], decode: Mapping[str, Any], share: str, workdir: Path, param_dtype: str
 ) -> Config:
-    values = python_files.shipped_config("imported")
+    values = python_files.run_card("imported")
     values.model.update_from_flattened_dict(dict(model))
     values.decode.update(decode)
     values.data.share_vocabulary = share in ("all", "inputs")

@@ -69,8 +69,8 @@ def read_space(file: str, base: Any, given: Iterable[str]) -> SearchSpace:
       InputError: the file raises, or what it describes is no space, or a config of it cannot work.
     """
     path = Path(file)
-    describe = python_files.function(path, "--sweep", "space", _EXAMPLE)
-    with python_files.faults_named(path):
+    describe = python_files.function(path, "space", _EXAMPLE)
+    with python_files.errors_located(path):
         values = describe()
     whose = f"--sweep={file}: space()"
     if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):

@@ -52,8 +52,8 @@ def read_points(file: str, base: Any, given: Collection[str]) -> list[Point]:
       InputError: the file raises, yields nothing, what is not a point, or one point twice; or a config cannot work.
     """
     path = Path(file)
-    sweep = python_files.function(path, "--sweep", "sweep", "configs/sweeps/lr.py")
-    with python_files.faults_named(path):
+    sweep = python_files.function(path, "sweep", "configs/sweeps/lr.py")
+    with python_files.errors_located(path):
         found = sweep()
         require(isinstance(found, Iterable), f"sweep() must yield dictionaries, got {found!r}")
         yielded = list(itertools.islice(found, _MOST + 1))

@@ -1,10 +1,14 @@
+import importlib
+import logging
 import os
+import re
 import subprocess
 import sys
 import time
 
 import pytest
 
+import flaxformer_lite
 from flaxformer_lite.cli import main as cli
 
 _COMMANDS = ["train", "sweep", "decode", "evaluate", "average", "checkpoints", "compare", "plan", "data"]
@@ -62,7 +66,7 @@ def test_an_unknown_flag_brings_the_nearest(capsys):
 
 
 def test_what_is_missing_is_named(capsys, repository):
-    assert "--config is missing" in _fails_with(capsys, "train", "--workdir=x")
+    assert "--config: is missing; name a run card" in _fails_with(capsys, "train", "--workdir=x")
     assert "--workdir is missing" in _fails_with(capsys, "train", f"--config={repository}/configs/tiny.py")
     assert "expected one argument" in _fails_with(capsys, "train", "--workdir")
     assert "unrecognized arguments: 3" in _fails_with(capsys, "train", "--workdir=x", "3")
@@ -70,16 +74,43 @@ def test_what_is_missing_is_named(capsys, repository):
 
 def test_overrides_are_refused_where_nothing_takes_them(capsys):
     message = _fails_with(capsys, "decode", "--workdir=x", "--config.decode.beam_size=3")
-    assert "--config.decode.beam_size=3: decode reads its settings from the work folder" in message
+    assert "--config.decode.beam_size=3: decode reads its config from the work directory" in message
 
 
-def test_ctrl_c_ends_quietly(monkeypatch, capsys):
+def test_ctrl_c_ends_with_one_line(monkeypatch, capsys):
     def interrupted(argv):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_run", interrupted)
     assert cli.main(["train"]) == 130
-    assert capsys.readouterr() == ("", "")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("flaxformer-lite: interrupted; nothing was saved since the last checkpoint")
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"flaxformer-lite {flaxformer_lite.__version__}\n"
+    assert re.fullmatch(r"\d+\.\d+.*", flaxformer_lite.__version__)
+
+
+def test_run_cards_are_listed(capsys):
+    assert cli.main(["configs"]) == 0
+    assert re.search(r"\n  tiny +Reverse short strings: ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("flag", "level"), [("--quiet", "WARNING"), ("--verbose", "DEBUG"), (None, "INFO")])
+def test_messages_of_a_command_are_as_many_as_wanted(flag, level):
+    assert cli.main(["configs", *([flag] if flag else [])]) == 0
+    assert logging.getLevelName(logging.getLogger("flaxformer_lite").level) == level
+
+
+def test_commands_find_modules_of_the_current_directory(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "of_the_user.py").write_text("x = 1\n")
+    assert cli.main(["configs"]) == 0
+    assert importlib.import_module("of_the_user").x == 1
 
 
 def test_a_reader_who_goes_away_is_no_error(repository):

@@ -1,10 +1,11 @@
 import ast
+import copy
 import json
 from pathlib import Path
 
 import pytest
 
-from flaxformer_lite.config import overrides, parsing
+from flaxformer_lite.config import defaults, overrides, parsing
 from flaxformer_lite.config.key_types import Bounds
 from flaxformer_lite.errors import InputError
 
@@ -12,10 +13,15 @@ _ROOT = Path(__file__).resolve().parents[2]
 _CONFIGS = sorted(path.name for path in (_ROOT / "configs").glob("*.py"))
 
 
+@pytest.fixture(scope="module")
+def default_values() -> dict:
+    return parsing.to_dict(parsing.from_dict(defaults.get_config().to_dict()))
+
+
 @pytest.fixture
-def values(repository) -> dict:
-    """The values of flaxformer_lite/config/defaults.py, to be spoilt."""
-    return parsing.to_dict(overrides.load(str(repository / "flaxformer_lite/config/defaults.py"), []))
+def values(default_values) -> dict:
+    """The values of flaxformer_lite/config/defaults.py, to be changed."""
+    return copy.deepcopy(default_values)
 
 
 def _set(values: dict, key: str, value: object) -> dict:
@@ -160,8 +166,9 @@ def test_an_integer_is_a_number(values):
 
 
 def _bounds() -> dict[str, Bounds]:
+    """The narrowest bounds of each key that has some."""
     types = {key: parsing.key_type(key) for key in parsing.known_keys()}
-    return {key: t.__metadata__[0] for key, t in types.items() if hasattr(t, "__metadata__")}
+    return {key: t.__metadata__[-1] for key, t in types.items() if hasattr(t, "__metadata__")}
 
 
 @pytest.mark.parametrize("key", _bounds())
@@ -194,6 +201,21 @@ def test_options_belong_to_import_paths(values):
     _set(values, "eval.metrics", ["acme:Rouge", "other:Rouge"])
     with pytest.raises(InputError, match=r"config\.eval\.metrics=.*must have distinct class names"):
         parsing.from_dict(values)
+
+
+@pytest.mark.parametrize("value", ["a\ud800", ("a", "\udcff")])
+def test_text_that_is_no_unicode_is_refused(value, values):
+    key = "data.tfds.name" if isinstance(value, str) else "data.text.train"
+    with pytest.raises(InputError, match=rf"config\.{key}.*\\ud.*: must be valid Unicode"):
+        parsing.from_dict(_set(values, key, value))
+
+
+@pytest.mark.parametrize(
+    "key", ["seed", "data.reverse.examples", "data.num_buckets", "data.source_vocabulary.size", "train.steps"]
+)
+def test_numbers_beyond_what_arrays_hold_are_refused(key, values):
+    with pytest.raises(InputError, match=rf"config\.{key}=9+: must be at most \d+$"):
+        parsing.from_dict(_set(values, key, 99999999999999999999999))
 
 
 @pytest.mark.parametrize("kind", ["acme", "acme:", ":Json", "acme:Js on", "acme.:Json", "1a:b"])

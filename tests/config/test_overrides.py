@@ -3,7 +3,7 @@ import json
 import pytest
 
 from flaxformer_lite.cli import config_flags
-from flaxformer_lite.config import migrations, overrides, parsing
+from flaxformer_lite.config import migrations, overrides, parsing, python_files
 from flaxformer_lite.errors import InputError
 
 
@@ -121,14 +121,68 @@ def test_a_wrong_override_is_named(override, message, load):
         load(override)
 
 
-def test_no_config_is_named():
-    with pytest.raises(InputError, match="--config is missing"):
-        overrides.load(None, [])
+def test_a_config_may_start_from_a_run_card_and_import_its_neighbors(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "shared_by_mine.py").write_text("SEED = 5\n")
+    (tmp_path / "configs" / "beside_mine.py").write_text("STEPS = 700\n")
+    path = tmp_path / "configs" / "mine.py"
+    path.write_text(
+        "from configs.shared_by_mine import SEED\n"
+        "from beside_mine import STEPS\n"
+        "from flaxformer_lite.run_cards import tiny\n"
+        "def get_config():\n"
+        "    config = tiny.get_config()\n"
+        "    config.seed, config.train.steps = SEED, STEPS\n"
+        "    return config\n"
+    )
+    config = overrides.load(str(path), ["--config.train.log_every=3"])
+    assert (config.seed, config.train.steps, config.train.log_every) == (5, 700, 3)
 
 
-def test_a_config_anywhere_may_import_the_projects(tmp_path):
-    path = _write(tmp_path / "configs/mine.py", "config = base.get_config()", "config.seed = 5", "return config")
-    assert overrides.load(path, ["--config.train.steps=3"]).seed == 5
+@pytest.mark.parametrize(
+    "line", ["from configs import base", "import configs.base", "from configs.base import get_config"]
+)
+def test_the_former_import_of_the_defaults_brings_the_new_one(line, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(f"x = 1\n{line}\n")
+    message = r"mine\.py, line 2: .*Error: .*configs.*; import the defaults with `from flaxformer_lite\.config import"
+    with pytest.raises(InputError, match=message):
+        overrides.load(str(path), [])
+
+
+def test_a_config_that_exits_is_named_with_the_line(tmp_path):
+    path = _write(tmp_path / "mine.py", "import sys", "sys.exit(0)")
+    with pytest.raises(InputError, match=r"mine\.py, line 4: ends the program \(SystemExit: 0\); remove that call"):
+        overrides.load(path, [])
+
+
+def test_run_cards_have_names(repository):
+    assert overrides.load("tiny", []) == overrides.load(str(repository / "configs/tiny.py"), [])
+    cards = dict(python_files.run_cards())
+    assert set(cards) == {path.stem for path in (repository / "configs").glob("*.py")}
+    assert cards["tiny"] == "Reverse short strings: the smallest run that shows everything working."
+    assert all(cards.values())
+    with pytest.raises(InputError, match=r"^tinny: there is no such file or run card; did you mean tiny\?"):
+        overrides.load("tinny", [])
+    with pytest.raises(InputError, match=r"^xyzzy: there is no such file or run card; the run cards are .*tiny"):
+        overrides.load("xyzzy", [])
+
+
+def test_a_file_is_preferred_to_a_run_card_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _write(tmp_path / "tiny", "config = base.get_config()", "config.seed = 17", "return config")
+    assert overrides.load("tiny", []).seed == 17
+
+
+def test_a_smoke_run_is_short_and_valid(repository, caplog):
+    for name in ("tiny", "g2p", "vaswani2017", "t5"):
+        config = overrides.load(name, [])
+        short = overrides.smoke(config)
+        assert (short.train.steps, short.train.eval_every, short.optim.warmup_steps) == (10, 5, 4)
+        assert short.model == config.model
+    wsd = overrides.load("tiny", ["--config.optim.schedule=wsd", "--config.optim.decay_steps=500"])
+    assert overrides.smoke(wsd).optim.decay_steps == 5
+    assert "smoke run: train.steps: 2000 → 10" in caplog.text
 
 
 def test_a_missing_file_brings_the_nearest(tmp_path):
@@ -152,7 +206,7 @@ def test_the_line_of_a_syntax_error_is_named(tmp_path):
 def test_a_file_that_is_no_config_is_named(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("x = 3\n")
-    with pytest.raises(InputError, match=r"mine\.py has no function get_config"):
+    with pytest.raises(InputError, match=r"mine\.py: has no function get_config"):
         overrides.load(str(path), [])
     with pytest.raises(InputError, match=r"mine\.py: get_config\(\) must return an ml_collections\.ConfigDict, got 3"):
         overrides.load(_write(path, "return 3"), [])

@@ -6,7 +6,7 @@ import pytest
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config import defaults, parsing
 from flaxformer_lite.config.dataclasses import ModelConfig
-from flaxformer_lite.config.python_files import shipped_config
+from flaxformer_lite.config.python_files import run_card
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.families.config_map import architecture, check_representable
@@ -47,7 +47,7 @@ def config_of(model: dict) -> ModelConfig:
 
 @pytest.mark.parametrize("card", [*PUBLISHED, "t5_1_1", "byt5", "nllb"])
 def test_models_of_run_cards_can_be_exported(tmp_path, card):
-    values = shipped_config(card)
+    values = run_card(card)
     values.data.text.train = ("a", "b")
     trained = exporting.TrainedModel(WorkDir(tmp_path), parsing.from_dict(values.to_dict()), (LETTERS, LETTERS), 0, {})
     exported = exporting.make_config_json(
