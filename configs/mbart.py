@@ -13,8 +13,8 @@ Vary     other sizes: families.mbart below (large-cc25)
 
 from ml_collections import ConfigDict
 
-from flaxformer_lite.run_cards import bart, text
 from flaxformer_lite.models import presets
+from flaxformer_lite.run_cards import bart, text
 
 
 def get_config() -> ConfigDict:

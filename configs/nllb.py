@@ -12,8 +12,8 @@ Vary     other sizes: families.nllb below (1.3b, 3.3b)
 
 from ml_collections import ConfigDict
 
-from flaxformer_lite.run_cards import bart, text
 from flaxformer_lite.models import presets
+from flaxformer_lite.run_cards import bart, text
 
 
 def get_config() -> ConfigDict:

@@ -12,8 +12,8 @@ Vary     other sizes: families.pegasus below (none other published)
 
 from ml_collections import ConfigDict
 
-from flaxformer_lite.run_cards import t5, text
 from flaxformer_lite.models import presets
+from flaxformer_lite.run_cards import t5, text
 
 
 def get_config() -> ConfigDict:

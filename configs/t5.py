@@ -12,8 +12,8 @@ Vary     other sizes: families.t5 below (base, large, 3b, 11b)
 
 from ml_collections import ConfigDict
 
-from flaxformer_lite.run_cards import text
 from flaxformer_lite.models import presets
+from flaxformer_lite.run_cards import text
 
 
 def get_config() -> ConfigDict:

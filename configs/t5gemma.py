@@ -13,8 +13,8 @@ Vary     other sizes: families.t5gemma below (b-b, l-l, ml-ml, xl-xl, 2b-2b, 9b-
 
 from ml_collections import ConfigDict
 
-from flaxformer_lite.run_cards import text
 from flaxformer_lite.models import presets
+from flaxformer_lite.run_cards import text
 
 
 def get_config() -> ConfigDict:

@@ -12,8 +12,8 @@ Vary     other sizes: families.umt5 below (base, xl, xxl)
 
 from ml_collections import ConfigDict
 
-from flaxformer_lite.run_cards import t5
 from flaxformer_lite.models import presets
+from flaxformer_lite.run_cards import t5
 
 
 def get_config() -> ConfigDict:

@@ -13,8 +13,8 @@ Vary     the big model: --config.model.encoder.width=1024 --config.model.encoder
 
 from ml_collections import ConfigDict
 
-from flaxformer_lite.run_cards import text
 from flaxformer_lite.models import presets
+from flaxformer_lite.run_cards import text
 
 
 def get_config() -> ConfigDict:

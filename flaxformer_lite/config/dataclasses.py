@@ -98,8 +98,8 @@ class PositionsConfig:
     max_length: NonNegativeInt
     offset: NonNegativeInt
     scale: bool
-    num_buckets: Annotated[int, Bounds(at_least=4)]
-    max_distance: Annotated[int, Bounds(at_least=2)]
+    num_buckets: Annotated[PositiveInt, Bounds(at_least=4)]
+    max_distance: Annotated[PositiveInt, Bounds(at_least=2)]
     theta: Annotated[float, Bounds(at_least=1)]
 
 

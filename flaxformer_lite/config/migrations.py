@@ -39,6 +39,7 @@ _RENAMED_0 = {  # keys of version 0 (flaxformer-lite 0.1.0) → keys of version 
 }
 _ADDED_1: dict[str, Any] = {
     "data.options": {},
+    "data.validation_fraction": 0.0,
     "data.source_vocabulary.options": {},
     "data.target_vocabulary.options": {},
     "optim.options": {},
@@ -59,6 +60,10 @@ _POSITIONS = {
     "relative_per_layer": "relative_bias",
 }
 _PLACEMENTS = {"before": "pre", "after": "post", "around": "sandwich"}
+_UNREAD_BY_ENCODERS = {  # the defaults, which run cards leave as they are
+    **{"design": "bahdanau", "attention": "additive", "input_feeding": False, "bridge": "dense"},
+    **{"attention_dim": 0, "readout_dim": 0},
+}
 _SIZES = {  # new key: old keys of the encoder and of the decoder
     "width": ("width", "decoder_width"),
     "num_layers": ("num_layers", "num_decoder_layers"),
@@ -191,7 +196,7 @@ def _stack(old: Mapping[str, Any], side: int) -> dict[str, Any]:
             "layer_pattern": [{"full": "global", "window": "local"}[layer] for layer in old["attention"]["pattern"]],
         },
         "feed_forward": dict(old["feed_forward"]),
-        "rnn": _renamed(old["rnn"], widths),
+        "rnn": _renamed(old["rnn"], widths) | ({} if side else _UNREAD_BY_ENCODERS),
     }
 
 
