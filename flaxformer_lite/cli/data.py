@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-from flaxformer_lite.errors import require
+    config = config_flags.load(arguments)
     for line in _describe(config, arguments.examples):
         print(line)
     return 0
