@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from flaxformer_lite.cli import config_flags
-from flaxformer_lite.errors import require
 from flaxformer_lite.system.console import table
 
 if TYPE_CHECKING:

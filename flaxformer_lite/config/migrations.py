@@ -44,7 +44,6 @@ _ADDED_1: dict[str, Any] = {
     "data.target_vocabulary.options": {},
     "optim.options": {},
     "optim.schedule_options": {},
-    "data.validation_fraction": 0.0,
     "train.loss_terms": (),
     "train.loss_options": {},
     "eval.metric_options": {},

@@ -63,7 +63,9 @@ def test_another_vocabulary_is_refused_with_the_difference(side, difference, tmp
 
 
 def test_what_is_no_work_folder_is_named(tmp_path):
-    with pytest.raises(InputError, match=rf"^config\.train\.distill\.teachers: {tmp_path}/x/config\.json: there is no such file"):
+    with pytest.raises(
+        InputError, match=rf"^config\.train\.distill\.teachers: {tmp_path}/x/config\.json: there is no such file"
+    ):
         load(taught_by(tmp_path / "x"))
 
 

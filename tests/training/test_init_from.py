@@ -60,7 +60,9 @@ def test_layers_may_be_scanned_and_weights_of_another_dtype(folder):
 
 def test_another_model_or_vocabulary_is_refused(folder):
     path, _ = folder
-    with pytest.raises(InputError, match=r"holds another model \(there → here\):\n  model\.encoder\.norm\.placement: 'pre' → 'post'"):
+    with pytest.raises(
+        InputError, match=r"holds another model \(there → here\):\n  model\.encoder\.norm\.placement: 'pre' → 'post'"
+    ):
         check_init_from(micro({"train.init_from": str(path), "model.encoder.norm.placement": "post"}), _LETTERS)
     with pytest.raises(InputError, match="has another target vocabulary than this run: character there, byte here"):
         check_init_from(micro({"train.init_from": str(path)}), (LETTERS, ByteVocabulary()))
