@@ -43,7 +43,7 @@ def write_errors_named(path: Path) -> Iterator[None]:
             raise InputError(
                 f"{path}: cannot be written ({os.strerror(kind)}); make it yours, or name another place"
             ) from error
-        if kind in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+        if kind in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR):
             raise InputError(f"{path}: cannot be written ({os.strerror(kind)}); name another place") from error
         # Libraries written in other languages raise errors of their own, in which the system's words stand.
         for number in (errno.ENOSPC, errno.EDQUOT):

@@ -1,4 +1,4 @@
-"""The picture of a run: one small panel for each metric."""
+"""Plots of a run: one small panel for each metric."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_COLOURS = {"train": "#4477aa", "eval": "#cc5533"}
+_COLORS = {"train": "#4477aa", "eval": "#cc5533"}
 _TITLES = {
     "loss": "loss per target token",
     "tokens_per_second": "target tokens per second",
@@ -35,17 +35,17 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     rows = -(-len(panels) // _COLUMNS)
     figure = Figure(figsize=(4.2 * min(_COLUMNS, len(panels)), 2.7 * rows), dpi=120, layout="constrained")
     axes = np.ravel(figure.subplots(rows, min(_COLUMNS, len(panels)), squeeze=False))
-    for place, (name, series) in zip(axes, panels.items(), strict=False):
-        _draw_panel(place, name, series)
-        place.set_xlim(0, 1.03 * max(line["step"] for line in lines) + 1)  # the same in all, to compare them
-    for place in axes[len(panels) :]:
-        place.set_axis_off()
+    for axis, (name, series) in zip(axes, panels.items(), strict=False):
+        _draw_panel(axis, name, series)
+        axis.set_xlim(0, 1.03 * max(line["step"] for line in lines) + 1)  # equal in all panels, to compare them
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
     figure.supxlabel("step", fontsize=9)
     figure.savefig(path, format="png")
 
 
 def _panels(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """The points (step, value) of each panel and split: the loss, then what is evaluated, then the rest."""
+    """The points (step, value) of each panel and split: the loss, then evaluation metrics, then the others."""
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for line in lines:
         for name, value in line.items():
@@ -60,8 +60,8 @@ def _draw_panel(axes: Axes, name: str, series: Mapping[str, Sequence[tuple[int, 
 
     for split, points in series.items():
         steps, values = np.array(points, float).T
-        color = _COLOURS.get(split, "#555555")
-        if np.abs(np.diff(values)).sum() > 10 * np.ptp(values):  # it goes up and down so much that its line is a smear
+        color = _COLORS.get(split, "#555555")
+        if np.abs(np.diff(values)).sum() > 10 * np.ptp(values):  # so noisy that its line would be a band
             axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.6)
             values = _running_mean(values, width=max(1, len(points) // 50))
         last = values[-1]

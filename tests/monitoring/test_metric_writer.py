@@ -35,9 +35,9 @@ def _shape(path: Path) -> tuple[int, int]:
 
 
 def test_metrics_are_json_lines_and_events(tmp_path):
-    record = MetricWriter(tmp_path / "run")
-    record.write(3, {"train/loss": np.float32(1.5), "train/norm": math.nan})
-    record.write(7, {"eval/wer": 33})
+    writer = MetricWriter(tmp_path / "run")
+    writer.write(3, {"train/loss": np.float32(1.5), "train/norm": math.nan})
+    writer.write(7, {"eval/wer": 33})
     assert _lines(tmp_path / "run") == [
         {"step": 3, "train/loss": 1.5, "train/norm": None},
         {"step": 7, "eval/wer": 33.0},
@@ -46,10 +46,10 @@ def test_metrics_are_json_lines_and_events(tmp_path):
     assert values[0] == (3, "train/loss", 1.5)
     assert values[1][:2] == (3, "train/norm")
     assert values[2] == (7, "eval/wer", 33.0)
-    record.close()
+    writer.close()
 
 
-def test_rewind_forgets_what_comes_again(tmp_path, capsys):
+def test_rewind_removes_later_steps(tmp_path, capsys):
     killed = MetricWriter(tmp_path)
     for step in (5, 10, 15):
         killed.write(step, {"train/loss": 1.0 / step})
@@ -74,30 +74,45 @@ def test_rewind_forgets_what_comes_again(tmp_path, capsys):
     resumed.close()
 
 
-def test_rewind_of_nothing_does_nothing(tmp_path):
+def test_rewind_keeps_an_edited_samples_file(tmp_path):
+    """Case r04: samples.txt is for people, who may edit it; what they write must not stop a run."""
+    edited = b"samples of step abc\n  caf\xe9\nsamples of step 20\n  x\nsamples of step 1,000\n  y\n"
+    (tmp_path / "samples.txt").write_bytes(edited)
+    MetricWriter(tmp_path).rewind(20)
+    assert (tmp_path / "samples.txt").read_bytes() == edited.partition(b"samples of step 1,000")[0]
+
+
+@pytest.mark.parametrize("name", ["samples.txt", "metrics.jsonl"])
+def test_a_directory_in_place_of_a_file_is_named(name, tmp_path):
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=rf"{name}: cannot be written \(Is a directory\)"):
+        MetricWriter(tmp_path).rewind(0)
+
+
+def test_rewind_without_files(tmp_path):
     MetricWriter(tmp_path).rewind(0)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
     MetricWriter(tmp_path).draw_plots()
     assert not (tmp_path / "curves.png").exists()
 
 
-def test_curves_of_few_and_of_many_points(tmp_path):
-    record = MetricWriter(tmp_path)
-    record.write(1, {"train/loss": 2.0})
-    record.draw_plots()
+def test_plots_of_few_and_of_many_points(tmp_path):
+    writer = MetricWriter(tmp_path)
+    writer.write(1, {"train/loss": 2.0})
+    writer.draw_plots()
     one_panel = _shape(tmp_path / "curves.png")
     rng = np.random.default_rng(0)
     for step in range(2, 400):
-        record.write(step, {"train/loss": rng.normal(), "train/learning_rate": 1 / step, "train/norm": math.inf})
-    record.write(400, {"eval/loss": 1.0, "eval/wer": 3.0, "eval/per": 1.0})
-    record.draw_plots()
-    record.close()
+        writer.write(step, {"train/loss": rng.normal(), "train/learning_rate": 1 / step, "train/norm": math.inf})
+    writer.write(400, {"eval/loss": 1.0, "eval/wer": 3.0, "eval/per": 1.0})
+    writer.draw_plots()
+    writer.close()
     width, height = _shape(tmp_path / "curves.png")
     assert (width, height) == (3 * one_panel[0], 2 * one_panel[1])  # loss, wer, per; learning rate
     assert [path.name for path in tmp_path.glob("*.partial")] == []
 
 
-def test_panels_unite_train_and_eval():
+def test_panels_combine_train_and_eval():
     lines = [
         {"step": 1, "train/rate": 0.1, "train/loss": 2.0},
         {"step": 2, "train/rate": None, "eval/wer": 9.0, "eval/loss": 3.0},
@@ -114,19 +129,19 @@ def test_running_mean_keeps_the_ends():
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_named(number, tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error(number, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(number, "No space left on device")
 
-    record = MetricWriter(tmp_path)
+    writer = MetricWriter(tmp_path)
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(InputError, match=r"metrics\.jsonl: the disk is full"):
-        record.write(1, {"train/loss": 1.0})
+        writer.write(1, {"train/loss": 1.0})
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_a_disk_that_is_really_full_is_named(tmp_path):
-    record = MetricWriter(tmp_path)
+def test_a_really_full_disk_is_an_error(tmp_path):
+    writer = MetricWriter(tmp_path)
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(InputError, match=r"metrics\.jsonl: the disk is full"):
-        record.write(1, {"train/loss": 1.0})
+        writer.write(1, {"train/loss": 1.0})

@@ -1,4 +1,4 @@
-"""What is said of how well devices are used."""
+"""MFU, peak memory and profiles of a run."""
 
 import json
 
@@ -24,7 +24,7 @@ def batch(rows, source, target):
 
 
 def peak_time(changes, monkeypatch):
-    """Its peak is one operation a second, so that seconds are operations."""
+    """With a peak of one FLOP/s, seconds are FLOPs."""
     monkeypatch.setattr(mfu, "peak_flops", lambda dtype: 1.0)
     config = micro({"train.batch_size": 6, **changes})
     training = make_training(config, make_model(config, 12, 14))
@@ -32,7 +32,7 @@ def peak_time(changes, monkeypatch):
     return PeakTime(training.step.objective, params, (), config)
 
 
-def test_a_batch_needs_what_a_hand_counts(monkeypatch):
+def test_flops_equal_the_count_by_hand(monkeypatch):
     """One layer each of width 16 with 24 hidden units; the products of 6 rows, 7 + 5 tokens, forward and backward."""
     width, hidden, rows, s, t = 16, 24, 6, 7, 5
     encoder = s * (4 * width * width + 2 * width * hidden) + 2 * s * s * width
@@ -41,12 +41,19 @@ def test_a_batch_needs_what_a_hand_counts(monkeypatch):
     assert peak_time({}, monkeypatch)(batch(rows, s, t)) == by_hand
 
 
-def test_a_process_with_half_the_rows_counts_them_all_and_remat_nothing_twice(monkeypatch):
-    expected = peak_time({}, monkeypatch)(batch(6, 7, 5))
-    assert peak_time({"model.remat": "full"}, monkeypatch)(batch(3, 7, 5)) == expected
+@pytest.mark.parametrize(
+    "changes",
+    [{"model.remat": "full"}, {"model.scan_layers": True}, {"train.grad_accum_steps": 3}],
+    ids=["rematerialized", "scanned", "accumulated"],
+)
+def test_how_a_step_is_computed_does_not_change_its_flops(changes, monkeypatch):
+    """A process with half of the rows counts all of them."""
+    layers = {"model.encoder.num_layers": 2, "model.decoder.num_layers": 2}
+    expected = peak_time(layers, monkeypatch)(batch(6, 7, 5))
+    assert peak_time(layers | changes, monkeypatch)(batch(3, 7, 5)) == expected > 0
 
 
-def test_kinds_of_devices_are_known_by_what_jax_calls_them():
+def test_chips_are_found_by_device_kind():
     kinds = ("NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "TPU v5 lite", "TPU v5", "TPU v6 lite", "NVIDIA H200")
     assert [chip and chip.name for chip in map(chip_of, kinds)] == ["h100", "a100", "v5e", "v5p", "v6e", "h200"]
     assert chip_of("cpu") is None
@@ -55,7 +62,7 @@ def test_kinds_of_devices_are_known_by_what_jax_calls_them():
     assert mfu.peak_memory() >= 0
 
 
-def test_a_run_tells_of_its_devices_and_traces_the_steps_it_was_asked_for(tmp_path, monkeypatch, capsys):
+def test_a_run_reports_utilization_and_traces_steps(tmp_path, monkeypatch, capsys):
     use_devices(monkeypatch, 1)
     monkeypatch.setattr(mfu, "chip_of", lambda kind: CHIPS["h100"])
     monkeypatch.setattr(mfu, "peak_memory", lambda: 12345)
@@ -75,5 +82,5 @@ def test_a_run_tells_of_its_devices_and_traces_the_steps_it_was_asked_for(tmp_pa
 
 
 @pytest.mark.parametrize("steps", ["10", "4:2", "0:3", "a:b"])
-def test_steps_to_trace_that_cannot_be(steps):
+def test_invalid_profile_steps(steps):
     assert main(["train", "--config=configs/tiny.py", "--workdir=/nowhere", f"--profile_steps={steps}"]) == 2

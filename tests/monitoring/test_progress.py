@@ -1,6 +1,15 @@
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
-from flaxformer_lite.monitoring.progress import format_progress
+from flaxformer_lite.monitoring import progress
+from flaxformer_lite.monitoring.metric_writer import MetricWriter, read_metrics
+from flaxformer_lite.monitoring.mfu import StepTiming
+from flaxformer_lite.monitoring.progress import Progress, Skipped, format_progress
+from flaxformer_lite.train_step.objective import Sums
+from flaxformer_lite.train_step.step import UpdateStats
+from tests.micro import micro
 
 
 @pytest.mark.parametrize(
@@ -19,3 +28,20 @@ from flaxformer_lite.monitoring.progress import format_progress
 )
 def test_progress_line(arguments, line):
     assert format_progress(*arguments) == line
+
+
+def test_speed_and_time_left_exclude_compilation(tmp_path, monkeypatch, capsys):
+    now, compiled = [0.0], [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    writer = MetricWriter(tmp_path)
+    config = micro({"train.steps": 30, "train.log_every": 1})
+    each = Progress(config, lambda step: 0.1, writer, Skipped(0, 0), [0.0] * 4, lambda: compiled[0])
+    for step, seconds, compile_seconds in ((1, 60, 58), (2, 64, 58)):
+        each.add(step, Sums(*map(np.float32, (2, 1, 4, 2))), UpdateStats(*map(np.float32, (1, 1, 1))), StepTiming())
+        now[0], compiled[0] = seconds, compile_seconds
+        each.catch_up()
+    writer.close()
+    speeds = [line["train/tokens_per_second"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert speeds == [2, 1]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("tokens/s  ")[1] for line in lines] == ["58 s left", "2 min left"]
