@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from flaxformer_lite.config.import_path import is_import_path
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.metrics import compute as metrics
 
 SEED = "seed"  # the key in which runs of one group differ
-_COSTS = ("objective", "gradient_norm", "data_wait", "peak_memory", "skipped")  # what metrics.py does not compute
+_COSTS = ("objective", "gradient_norm", "data_wait", "peak_memory", "skipped")  # what metrics/ does not compute
 
 
 class Curve(NamedTuple):
@@ -171,8 +172,13 @@ def choose_metric(runs: Sequence[Run], name: str) -> str:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether less of a metric, such as ``eval/wer``, is better; of one that is not known here, more is."""
-    return bool(known_direction(metric))
+    """Whether less of a metric, such as ``eval/wer``, is better; of one that is not known here, more is.
+
+    Raises:
+      InputError: the metric is an import path that cannot be imported.
+    """
+    name = metric.rpartition("/")[2]
+    return metrics.lower_is_better(name) if is_import_path(name) else bool(known_direction(metric))
 
 
 def known_direction(metric: str) -> bool | None:
