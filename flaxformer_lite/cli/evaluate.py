@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flaxformer_lite.cli import decode_flags, multihost_flags, output
-from flaxformer_lite.compare import decodes
-from flaxformer_lite.compare.decodes import Decodes
+from flaxformer_lite.compare.decode_records import DecodeRecords, check_name, decodes_path, save_decodes
 from flaxformer_lite.config.dataclasses import DecodeConfig
 from flaxformer_lite.errors import InputError, require
 
@@ -74,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         "metrics": found.metrics,
     } | ({"text": arguments.text} if arguments.text else {})
     if decodes_file:
-        results = Decodes(settings, found.examples.sources, found.examples.references, found.hypotheses)
-        decodes.save(results, decodes_file)
+        records = DecodeRecords(settings, found.examples.sources, found.examples.references, found.hypotheses)
+        save_decodes(records, decodes_file)
         logger.info(f"saved the decodes in {decodes_file}")
     if arguments.json:
         print(output.to_json(settings, indent=2))
@@ -96,9 +95,11 @@ def _decodes_file(arguments: argparse.Namespace, paths: Sequence[str]) -> Path |
     if arguments.text and not arguments.save_decodes:
         reason = f"is missing a name, since --text={arguments.text} is not a split"
         raise InputError("--save_decodes", reason, "use --save_decodes=NAME")
-    return decodes.path_of(
-        Path(paths[0]), decodes.checked_name(arguments.save_decodes or arguments.split, "--save_decodes")
-    )
+    name = arguments.save_decodes or arguments.split
+    try:
+        return decodes_path(Path(paths[0]), check_name(name))
+    except InputError as error:
+        raise error.with_subject(f"--save_decodes={name}") from error
 
 
 def _description(decode: DecodeConfig) -> str:

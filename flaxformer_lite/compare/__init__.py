@@ -1,1 +1,1 @@
-"""Several runs side by side: what differs between them, how good each is, and whether that is chance."""
+"""Comparison of runs: differing settings, metrics over seeds, and significance tests."""

@@ -1,4 +1,4 @@
-"""A comparison for programs: exact numbers, whole names."""
+"""CSV and JSON of a comparison, in full precision."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from flaxformer_lite.compare.runs import SEED, Comparison, Group, Run, Spread, best, final, lower_is_better
+from flaxformer_lite.compare.comparison import (
+    SEED,
+    Comparison,
+    MeanStd,
+    RunRecord,
+    SeedGroup,
+    best_point,
+    final_point,
+    lower_is_better,
+)
 
 
 def to_csv(comparison: Comparison) -> str:
-    """A row for each run, best first: the settings that differ, and of every metric its final and its best value.
+    """One row per run, best first: the settings that differ, and the final and best value of each metric.
 
-    A cell is empty where a run has no such setting or metric, ``nan`` where a metric was not finite.
+    A cell is empty where a run has no such setting or metric, and ``nan`` where a value was not finite.
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -23,68 +32,68 @@ def to_csv(comparison: Comparison) -> str:
     rows.writerow(["run", "folder", "done", "step", *comparison.keys, *measured])
     for run in comparison.runs:
         settings = [_cell(run.settings[key]) if key in run.settings else "" for key in comparison.keys]
-        values = [value for metric in comparison.metrics for value in _row(run, metric)]
-        rows.writerow([run.name, run.folder, run.done, run.step, *settings, *values])
+        values = [value for metric in comparison.metrics for value in _metric_cells(run, metric)]
+        rows.writerow([run.name, run.path, run.done, run.step, *settings, *values])
     return text.getvalue()
 
 
-def to_json(comparison: Comparison, trial: Sequence[Any] = ()) -> str:
-    """The same, the groups, and what a trial of the runs' decodes found; what was not finite is null."""
+def to_json(comparison: Comparison, significance: Sequence[Any] = ()) -> str:
+    """The same, the groups over seeds, and the results of significance tests; values that are not finite are null."""
     values = {
         "metric": comparison.metric,
         "lower_is_better": comparison.lower_is_better,
         "keys": comparison.keys,
         "runs": [_run(run, comparison) for run in comparison.runs],
         "groups": [_group(group, comparison) for group in comparison.groups],
-        "significance": trial,
+        "significance": significance,
     }
-    return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(_finite(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _run(run: Run, comparison: Comparison) -> dict[str, Any]:
+def _run(run: RunRecord, comparison: Comparison) -> dict[str, Any]:
     return {
         "name": run.name,
-        "folder": str(run.folder),
+        "folder": str(run.path),
         "done": run.done,
         "step": run.step,
         "settings": {key: run.settings[key] for key in comparison.keys if key in run.settings},
-        "metrics": {metric: _measured(run, metric) for metric in comparison.metrics if metric in run.curves},
+        "metrics": {metric: _metric(run, metric) for metric in comparison.metrics if metric in run.curves},
     }
 
 
-def _measured(run: Run, metric: str) -> dict[str, Any]:
-    last, top = final(run, metric), best(run, metric, lower_is_better(metric))
-    return {
-        "final": _finite(last.value),
-        "final_step": last.step,
-        "best": _finite(top.value),
-        "best_step": top.step,
-    }
+def _metric(run: RunRecord, metric: str) -> dict[str, Any]:
+    final, best = final_point(run, metric), best_point(run, metric, lower_is_better(metric))
+    return {"final": final.value, "final_step": final.step, "best": best.value, "best_step": best.step}
 
 
-def _group(group: Group, comparison: Comparison) -> dict[str, Any]:
+def _group(group: SeedGroup, comparison: Comparison) -> dict[str, Any]:
     settings = group.runs[0].settings
     return {
         "runs": [run.name for run in group.runs],
         "settings": {key: settings[key] for key in comparison.keys if key != SEED and key in settings},
-        "final": _spread(group.final),
-        "best": _spread(group.best),
+        "final": _statistics(group.final),
+        "best": _statistics(group.best),
     }
 
 
-def _spread(spread: Spread) -> dict[str, float | None]:
-    return {"mean": _finite(spread.mean), "deviation": _finite(spread.deviation)}
+def _statistics(statistics: MeanStd) -> dict[str, float]:
+    return {"mean": statistics.mean, "deviation": statistics.std}
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: Any) -> Any:
+    """Replaces numbers that JSON does not have (RFC 8259), wherever they are, by None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _row(run: Run, metric: str) -> tuple[Any, Any, Any]:
+def _metric_cells(run: RunRecord, metric: str) -> tuple[Any, Any, Any]:
     if metric not in run.curves:
         return "", "", ""
-    top = best(run, metric, lower_is_better(metric))
-    return final(run, metric).value, top.value, top.step
+    best = best_point(run, metric, lower_is_better(metric))
+    return final_point(run, metric).value, best.value, best.step
 
 
 def _cell(value: Any) -> Any:

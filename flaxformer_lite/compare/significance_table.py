@@ -1,4 +1,4 @@
-"""The decodes of several runs, tried against those of the first."""
+"""Table of significance tests of the runs' stored decodes against those of the first run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from flaxformer_lite.compare import decodes
-from flaxformer_lite.compare.decodes import Decodes
-from flaxformer_lite.compare.runs import Run
-from flaxformer_lite.compare.significance import RESAMPLES, Verdict, paired_bootstrap
-from flaxformer_lite.compare.table import Column, decimals, lay_out
+from flaxformer_lite.compare.bootstrap import RESAMPLES, BootstrapResult, paired_bootstrap
+from flaxformer_lite.compare.comparison import RunRecord
+from flaxformer_lite.compare.decode_records import DecodeRecords, decodes_path, load_decodes
+from flaxformer_lite.compare.text_table import Column, decimals, layout_columns
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.metrics.compute import METRICS
 from flaxformer_lite.monitoring import metric_writer
@@ -19,46 +18,44 @@ _SPLITS = ("train", "validation", "test")
 
 
 class System(NamedTuple):
-    """A run and decodes of it, which lie in its folder under a name."""
+    """A run and its decodes of one name."""
 
-    run: Run
+    run: RunRecord
     name: str
-    decodes: Decodes
+    decodes: DecodeRecords
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What the tests found.
+class SignificanceTable:
+    """Results of the tests.
 
     Attributes:
-      systems: the first is the one that the others are tested against.
-      verdicts: of each metric, one for each system.
-      missing: which runs have no such decodes, and how to make them; empty where all have.
+      systems: the others are tested against the first.
+      results: for each metric, one per system.
+      missing: a message about runs without such decodes and how to create them; "" where all have some.
     """
 
     systems: tuple[System, ...]
-    verdicts: dict[str, list[Verdict]]
+    results: dict[str, list[BootstrapResult]]
     missing: str
 
     def render(self, width: int) -> str:
-        """A table for people: for each metric the systems in order."""
+        """A text table with the systems in order for each metric."""
         names = self._names()
         columns = [
             Column(parts[0].heading, [cell for part in parts for cell in part.cells], parts[0].right)
-            for parts in zip(*(self._columns(metric, names) for metric in self.verdicts), strict=True)
+            for parts in zip(*(self._columns(metric, names) for metric in self.results), strict=True)
         ]
-        title = (
-            f"{len(self.systems[0].decodes.sources):,} sources, paired bootstrap over {RESAMPLES:,} resamples against "
-            f"{names[0]}"
-        )
-        return "\n".join([title, "", *lay_out(columns, width)]) + "\n"
+        num_sources = len(self.systems[0].decodes.sources)
+        title = f"{num_sources:,} sources, paired bootstrap over {RESAMPLES:,} resamples against {names[0]}"
+        return "\n".join([title, "", *layout_columns(columns, width)]) + "\n"
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The same as plain values, exact."""
+        """The same as plain values in full precision."""
         return [
-            {"run": system.run.name, "folder": str(system.run.folder), "decodes": system.name}
+            {"run": system.run.name, "folder": str(system.run.path), "decodes": system.name}
             | {"settings": system.decodes.settings, "sources": len(system.decodes.sources)}
-            | {"metrics": {metric: _plain(verdicts, i) for metric, verdicts in self.verdicts.items()}}
+            | {"metrics": {metric: _to_json(results, i) for metric, results in self.results.items()}}
             for i, system in enumerate(self.systems)
         ]
 
@@ -67,71 +64,70 @@ class Trial:
         return [f"{system.run.name} ({system.name})" if several else system.run.name for system in self.systems]
 
     def _columns(self, metric: str, names: Sequence[str]) -> list[Column]:
-        verdicts = self.verdicts[metric]
-        places = decimals([verdict.score for verdict in verdicts])
-        ranges = [(v.mean - v.half_width, v.mean + v.half_width) for v in verdicts]
-        gaps = [verdict.score - verdicts[0].score for verdict in verdicts]
+        results = self.results[metric]
+        places = decimals([result.score for result in results])
+        intervals = [(r.mean - r.half_width, r.mean + r.half_width) for r in results]
+        differences = [result.score - results[0].score for result in results]
         return [
-            Column("metric", [metric] * len(verdicts), right=False),
-            Column("score", [f"{verdict.score:.{places}f}" for verdict in verdicts], right=True),
-            Column("95 % of resamples", [f"{low:.{places}f} – {high:.{places}f}" for low, high in ranges], right=True),
-            Column("difference", ["", *(f"{gap:+.{places}f}" for gap in gaps[1:])], right=True),
-            Column("p", ["", *(f"{verdict.p_value:.3f}" for verdict in verdicts[1:])], right=True),
+            Column("metric", [metric] * len(results), right=False),
+            Column("score", [f"{result.score:.{places}f}" for result in results], right=True),
+            Column("95 % interval", [f"{low:.{places}f} – {high:.{places}f}" for low, high in intervals], right=True),
+            Column("difference", ["", *(f"{value:+.{places}f}" for value in differences[1:])], right=True),
+            Column("p", ["", *(f"{result.p_value:.3f}" for result in results[1:])], right=True),
             Column("run", names, right=False),
         ]
 
 
-def hold_trial(runs: Sequence[Run], names: Sequence[str]) -> Trial:
-    """Tests the decodes of these names that lie in the runs' folders, each against the first.
-
-    The metrics are those that all of them were evaluated by.
+def significance_table(runs: Sequence[RunRecord], names: Sequence[str]) -> SignificanceTable:
+    """Tests the runs' decodes of these names, each against the first, by the metrics that all of them have.
 
     Raises:
-      InputError: there are fewer than two, or they are not of the same sources and references.
+      InputError: there are fewer than two, or their sources and references differ.
     """
-    asked = [(run, name) for run in runs for name in names]
-    there = [(run, name) for run, name in asked if decodes.path_of(run.folder, name).exists()]
-    absent = [pair for pair in asked if pair not in there]
-    missing = _missing(absent) if absent else ""
-    if len(there) < 2:
-        what = missing or "two runs, or two names of what one run decoded, are needed"
-        raise InputError(f"--significance={','.join(names)}: there are no two decodes to compare: {what}")
-    systems = [System(run, name, decodes.load(decodes.path_of(run.folder, name))) for run, name in there]
-    _check_same(systems)
+    candidates = [(run, name) for run in runs for name in names]
+    found = [(run, name) for run, name in candidates if decodes_path(run.path, name).exists()]
+    absent = [pair for pair in candidates if pair not in found]
+    missing = _describe_missing(absent) if absent else ""
+    if len(found) < 2:
+        reason = missing or "two runs, or two names of one run's decodes, are needed"
+        raise InputError(f"decodes {','.join(names)}", f"fewer than two were found: {reason}")
+    systems = [System(run, name, load_decodes(decodes_path(run.path, name))) for run, name in found]
+    _check_same_data(systems)
     first = systems[0].decodes
     hypotheses = [system.decodes.hypotheses for system in systems]
-    verdicts = {metric: paired_bootstrap(metric, hypotheses, first.references) for metric in _common_metrics(systems)}
-    return Trial(tuple(systems), verdicts, missing)
+    results = {metric: paired_bootstrap(metric, hypotheses, first.references) for metric in _common_metrics(systems)}
+    return SignificanceTable(tuple(systems), results, missing)
 
 
-def _check_same(systems: Sequence[System]) -> None:
+def _check_same_data(systems: Sequence[System]) -> None:
     first, *others = systems
     for other in others:
         ours, theirs = ((system.decodes.sources, system.decodes.references) for system in (first, other))
         if ours != theirs:
-            paths = [decodes.path_of(system.run.folder, system.name) for system in (first, other)]
+            paths = [decodes_path(system.run.path, system.name) for system in (first, other)]
             raise InputError(
-                f"{paths[0]} and {paths[1]} are not of the same sources and references (of {len(ours[0]):,} and "
-                f"{len(theirs[0]):,} examples); decode the same data with both: {_command(other.run, other.name)}"
+                f"{paths[0]}, {paths[1]}",
+                f"their sources and references differ ({len(ours[0]):,} and {len(theirs[0]):,} examples)",
+                f"decode the same data with both: {_command(other.run, other.name)}",
             )
 
 
 def _common_metrics(systems: Sequence[System]) -> list[str]:
-    named = [system.decodes.settings.get("metrics", {}) for system in systems]
-    return [name for name in METRICS if all(name in of_one for of_one in named)] or ["exact_match"]
+    metrics = [system.decodes.settings.get("metrics", {}) for system in systems]
+    return [name for name in METRICS if all(name in of_one for of_one in metrics)] or ["exact_match"]
 
 
-def _missing(absent: Sequence[tuple[Run, str]]) -> str:
+def _describe_missing(absent: Sequence[tuple[RunRecord, str]]) -> str:
     (run, name), *others = absent
-    more = f" (and {len(others):,} others lack theirs)" if others else ""
-    return f"{run.folder} has no decodes/{name}.jsonl{more}; make it with: {_command(run, name)}"
+    more = f" (nor have {len(others):,} others)" if others else ""
+    return f"{run.path} has no decodes/{name}.jsonl{more}; create it with: {_command(run, name)}"
 
 
-def _command(run: Run, name: str) -> str:
-    split, named = (name, "") if name in _SPLITS else ("…", f"={name}")
-    return f"flaxformer-lite evaluate --workdir={run.folder} --split={split} --save_decodes{named}"
+def _command(run: RunRecord, name: str) -> str:
+    split, suffix = (name, "") if name in _SPLITS else ("…", f"={name}")
+    return f"flaxformer-lite evaluate --workdir={run.path} --split={split} --save_decodes{suffix}"
 
 
-def _plain(verdicts: Sequence[Verdict], i: int) -> dict[str, float | None]:
-    values = verdicts[i]._asdict() | {"difference": verdicts[i].score - verdicts[0].score}
+def _to_json(results: Sequence[BootstrapResult], i: int) -> dict[str, float | None]:
+    values = results[i]._asdict() | {"difference": results[i].score - results[0].score}
     return metric_writer.finite_or_none(values)

@@ -1,6 +1,6 @@
-"""Many runs of one config: a sweep file says what changes, ``flaxformer-lite sweep`` runs it.
+"""Hyperparameter sweeps: a sweep file describes the trials, ``flaxformer-lite sweep`` runs them.
 
-For sweep files; none of it needs jax.
+The names below are for sweep files; none of them imports jax.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 
 from flaxformer_lite.sweeps.distributions import Choice, Integers, LogUniform, Uniform, grid, random_draws, zipped
 
-# submitit, imported after this, would set up logging anew, and close the handlers of all others.
+# Otherwise submitit, when it is imported later, configures logging anew and closes the handlers of all others.
 os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
 
 __all__ = ["Choice", "Integers", "LogUniform", "Uniform", "grid", "random_draws", "zipped"]

@@ -1,4 +1,4 @@
-"""What sweep files say points with: grids, values side by side, and random draws from a space."""
+"""Grids, zipped values, and the distributions that random search and optuna sample from."""
 
 from __future__ import annotations
 
@@ -14,130 +14,123 @@ from flaxformer_lite.errors import require
 
 @runtime_checkable
 class Distribution(Protocol):
-    """What a value is drawn from."""
+    """A distribution over the values of one config key."""
 
-    def draw(self, source: random.Random) -> Any:
-        """One value."""
-        ...
+    def sample(self, rng: random.Random) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Real numbers between two, all equally likely; four digits of them."""
+    """Uniform distribution over ``[low, high]``; samples are rounded to four significant digits."""
 
     low: float
     high: float
 
     def __post_init__(self):
-        _check_ends(self, -math.inf)
+        _check_bounds(self, -math.inf)
 
-    def draw(self, source: random.Random) -> float:
-        """One of them."""
-        return self.nearby(source.uniform(self.low, self.high))
+    def sample(self, rng: random.Random) -> float:
+        return self.round(rng.uniform(self.low, self.high))
 
-    def nearby(self, value: float) -> float:
-        """The number of four digits that is next to one of them."""
-        return _four_digits(value, self.low, self.high)
+    def round(self, value: float) -> float:
+        """Rounds to four significant digits, within the bounds."""
+        return _round(value, self.low, self.high)
 
 
 @dataclass(frozen=True)
 class LogUniform:
-    """Real numbers between two above 0, all orders of magnitude equally likely; four digits of them."""
+    """Log-uniform distribution over ``[low, high]``, ``low > 0``; samples are rounded to four significant digits."""
 
     low: float
     high: float
 
     def __post_init__(self):
-        _check_ends(self, 0.0)
+        _check_bounds(self, 0.0)
 
-    def draw(self, source: random.Random) -> float:
-        """One of them."""
-        return self.nearby(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
+    def sample(self, rng: random.Random) -> float:
+        return self.round(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
 
-    def nearby(self, value: float) -> float:
-        """The number of four digits that is next to one of them."""
-        return _four_digits(value, self.low, self.high)
+    def round(self, value: float) -> float:
+        """Rounds to four significant digits, within the bounds."""
+        return _round(value, self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Integers:
-    """Whole numbers from one to another, both included, all equally likely."""
+    """Uniform distribution over the integers from ``low`` to ``high``, both included."""
 
     low: int
     high: int
 
     def __post_init__(self):
-        _check_ends(self, -math.inf)
+        _check_bounds(self, -math.inf)
 
-    def draw(self, source: random.Random) -> int:
-        """One of them."""
-        return source.randint(self.low, self.high)
+    def sample(self, rng: random.Random) -> int:
+        return rng.randint(self.low, self.high)
 
 
 @dataclass(frozen=True, init=False)
 class Choice:
-    """One of several values, all equally likely."""
+    """Uniform distribution over a list of values."""
 
     values: tuple[Any, ...]
 
     def __init__(self, *values: Any):
-        require(bool(values), "Choice(): name the values to choose from, such as Choice(64, 128)")
+        require(bool(values), "Choice()", "has no values", "list them, such as Choice(64, 128)")
         object.__setattr__(self, "values", values)
 
-    def draw(self, source: random.Random) -> Any:
-        """One of them."""
-        return source.choice(self.values)
+    def sample(self, rng: random.Random) -> Any:
+        return rng.choice(self.values)
 
 
 def grid(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Every combination of the values; those of the last key change fastest.
+    """Yields the Cartesian product of the values; the last key changes fastest.
 
-    >>> [*grid({"seed": [0, 1], "model.encoder.width": [32, 64]})][1]
-    {'seed': 0, 'model.encoder.width': 64}
+    >>> [*grid({"seed": [0, 1], "train.batch_size": [32, 64]})][1]
+    {'seed': 0, 'train.batch_size': 64}
     """
     for values in itertools.product(*space.values()):
         yield dict(zip(space, values, strict=True))
 
 
 def zipped(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """The first values of all keys, the second ones, and so on; every key has as many.
+    """Yields the first values of all keys, then the second values, and so on; all keys have equally many.
 
-    >>> [*zipped({"model.encoder.width": [32, 64], "model.encoder.mlp_dim": [128, 256]})][1]
-    {'model.encoder.width': 64, 'model.encoder.mlp_dim': 256}
+    >>> [*zipped({"train.steps": [500, 900], "train.batch_size": [128, 256]})][1]
+    {'train.steps': 900, 'train.batch_size': 256}
     """
     lengths = {key: len(values) for key, values in space.items()}
-    require(
-        len(set(lengths.values())) <= 1, f"zipped(): every key must have as many values as the others, got {lengths}"
-    )
+    require(len(set(lengths.values())) <= 1, "zipped()", f"all keys must have equally many values, got {lengths}")
     for values in zip(*space.values(), strict=True):
         yield dict(zip(space, values, strict=True))
 
 
 def random_draws(space: Mapping[str, Distribution | Any], count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """So many points drawn from a space, a function of the seed.
+    """Yields ``count`` random samples of a space.
 
-    A value is a function of (seed, number of the point, key) alone: more points, or another key, leave it as it is.
+    A value is a function of (seed, sample number, key): a larger ``count`` or another key does not change it.
 
     Args:
-      space: a distribution, or what stays the same, for each key.
-      count: of points.
-      seed: another one gives other points.
+      space: for each key a distribution or a constant.
+      count: number of samples.
+      seed: another seed gives other samples.
     """
     for i in range(count):
         yield {
-            key: found.draw(random.Random(f"{seed}/{i}/{key}")) if isinstance(found, Distribution) else found
+            key: found.sample(random.Random(f"{seed}/{i}/{key}")) if isinstance(found, Distribution) else found
             for key, found in space.items()
         }
 
 
-def _four_digits(value: float, low: float, high: float) -> float:
-    """As many as anyone tunes, so that what a folder's name says is all there is; the ends are kept to."""
+def _round(value: float, low: float, high: float) -> float:
+    """Four digits, so that the name of the trial's directory shows the exact value."""
     return min(max(float(f"{value:.4g}"), low), high)
 
 
-def _check_ends(ends: Any, above: float) -> None:
-    name = type(ends).__name__
+def _check_bounds(bounds: Any, above: float) -> None:
+    positive = " above 0" * (above == 0)
     require(
-        above < ends.low < ends.high < math.inf,
-        f"{name}({ends.low}, {ends.high}): must be two finite numbers{' above 0' * (above == 0)}, the lower one first",
+        above < bounds.low < bounds.high < math.inf,
+        f"{type(bounds).__name__}({bounds.low}, {bounds.high})",
+        f"must be two finite numbers{positive}, the lower one first",
     )

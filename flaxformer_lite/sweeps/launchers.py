@@ -1,4 +1,4 @@
-"""Where jobs run: processes of this machine, or Slurm's. Both are submitit's executors."""
+"""Launchers of jobs: processes on this machine, or Slurm. Both are submitit executors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from submitit.slurm.slurm import SlurmJob
 
 from flaxformer_lite.errors import InputError, write_errors_named
 from flaxformer_lite.sweeps.job import Job
-from flaxformer_lite.sweeps.resources import Share, shares
-from flaxformer_lite.sweeps.trial_dir import PointFolder, Ticket
+from flaxformer_lite.sweeps.resources import JobResources, split_resources
+from flaxformer_lite.sweeps.trial_dir import Submission, TrialDir
 
 _YEAR = 365 * 24 * 60  # minutes
 _DAY = 24 * 60
-_REQUEUES = 1_000  # submitit's limit; a run that goes on loses nothing
+_MAX_REQUEUES = 1_000  # submitit's limit; a requeued run resumes from its checkpoint
 
 
 @runtime_checkable
@@ -34,124 +34,121 @@ class Launcher(Protocol):
     """Starts and stops jobs.
 
     Attributes:
-      name: as ``--launcher`` says.
-      shares: what each of the jobs that run at once may use.
-      patience: seconds between two looks at all jobs.
+      name: of the launcher.
+      slots: resources of each concurrent job.
+      poll_seconds: interval between two checks of all jobs.
     """
 
     name: str
-    shares: list[Share]
-    patience: float
+    slots: list[JobResources]
+    poll_seconds: float
 
     def submit(self, job: Job) -> str:
-        """Starts a job, or queues it; returns what to call it."""
+        """Starts or queues a job; returns its id."""
         ...
 
-    def over(self, ticket: Ticket) -> bool:
-        """Whether a job that this launcher submitted, perhaps in an earlier call, is neither queued nor running."""
+    def is_over(self, submission: Submission) -> bool:
+        """Whether a job of this launcher, perhaps of an earlier call, is neither queued nor running."""
         ...
 
-    def stop(self, folder: PointFolder, ticket: Ticket | None, kill: bool) -> bool:
-        """Has what works in a folder save and end; ``kill``: end at once. What is queued at a cluster never starts.
+    def stop(self, trial_dir: TrialDir, submission: Submission | None, kill: bool) -> bool:
+        """Makes the job of a directory save and exit, or exit at once (``kill``); a queued job never starts.
 
         Returns:
-          Whether there was something to tell it to.
+          Whether there was a job to stop.
         """
         ...
 
 
-class Local:
-    """Processes of this machine, each with its share of cores and GPUs."""
+class LocalLauncher:
+    """Processes on this machine, which outlive the sweep's own process."""
 
     name = "local"
-    patience = 0.2
+    poll_seconds = 0.2
 
-    def __init__(self, folder: Path, parallel: int):
-        self.shares = shares(parallel)
-        self._folder = folder
+    def __init__(self, path: Path, parallel: int):
+        self.slots = split_resources(parallel)
+        self._path = path
         self._jobs: dict[str, LocalJob[int]] = {}
 
     def submit(self, job: Job) -> str:
-        """Starts a job in a process that outlives this one."""
-        with write_errors_named(self._folder), _deaf_children():
+        with write_errors_named(self._path), _signals_blocked_in_children():
             started: Any = self._executor.submit(job)
         self._jobs[started.job_id] = started
         return started.job_id
 
-    def over(self, ticket: Ticket) -> bool:
-        """Whether the process has ended; one of an earlier call is known by the lock on its folder alone."""
-        started = self._jobs.get(ticket.id)
+    def is_over(self, submission: Submission) -> bool:
+        started = self._jobs.get(submission.id)  # None: of an earlier call, whose jobs are found by their lock alone
         return started is None or started.done()
 
-    def stop(self, folder: PointFolder, ticket: Ticket | None, kill: bool) -> bool:
-        """Sends a signal to the process that trains there."""
-        del ticket
-        holder = folder.at_work()
-        if not holder or not holder.pid or holder.host != socket.gethostname():
+    def stop(self, trial_dir: TrialDir, submission: Submission | None, kill: bool) -> bool:
+        del submission
+        process = trial_dir.job_process()
+        if not process or not process.pid or process.host != socket.gethostname():
             return False
         with suppress(ProcessLookupError):
-            os.kill(holder.pid, signal.SIGKILL if kill else signal.SIGTERM)
+            os.kill(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
         return True
 
     @cached_property
     def _executor(self) -> LocalExecutor:
-        executor = LocalExecutor(self._folder)  # which makes the folder
-        executor.update_parameters(timeout_min=_YEAR)  # otherwise two minutes
+        executor = LocalExecutor(self._path)  # creates the directory
+        executor.update_parameters(timeout_min=_YEAR)  # the default is two minutes
         return executor
 
 
-class Slurm:
-    """Jobs of a Slurm cluster whose machines see the folder."""
+class SlurmLauncher:
+    """Jobs of a Slurm cluster whose machines share the file system.
+
+    Raises:
+      InputError: Slurm is not installed here, or it has no such parameter.
+    """
 
     name = "slurm"
-    patience = 5.0
+    poll_seconds = 5.0
 
-    def __init__(self, folder: Path, parallel: int, settings: Mapping[str, Any]):
+    def __init__(self, path: Path, parallel: int, parameters: Mapping[str, Any]):
         if missing := [name for name in ("sbatch", "srun", "scancel") if not shutil.which(name)]:
             raise InputError(
-                f"--launcher=slurm: there is no {missing[0]} on this machine; run it where Slurm is, or leave the flag "
-                "out to run the jobs here"
+                "launcher 'slurm'",
+                f"there is no {missing[0]} on this machine",
+                "run the sweep on a machine with Slurm, or use the local launcher",
             )
         known = SlurmExecutor._valid_parameters()
-        for key in settings:
+        for key in parameters:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
-                raise InputError(
-                    f"--slurm={key}: there is no such setting"
-                    + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}")
-                )
-        self.shares = [Share()] * parallel  # Slurm shares out itself
-        self._executor = SlurmExecutor(folder, max_num_timeout=_REQUEUES)
-        self._executor.update_parameters(**{"time": _DAY, "job_name": "flaxformer-lite", **settings})
+                remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+                raise InputError("launcher 'slurm'", f"there is no parameter {key!r}", remedy)
+        self.slots = [JobResources()] * parallel  # Slurm assigns cores and GPUs
+        self._executor = SlurmExecutor(path, max_num_timeout=_MAX_REQUEUES)
+        self._executor.update_parameters(**{"time": _DAY, "job_name": "flaxformer-lite", **parameters})
 
     def submit(self, job: Job) -> str:
-        """Queues a job."""
         try:
             with write_errors_named(self._executor.folder):
                 return self._executor.submit(job).job_id
         except (FailedJobError, FailedSubmissionError) as error:
-            raise InputError(f"--launcher=slurm: sbatch refused the job: {error}") from error
+            raise InputError("launcher 'slurm'", f"sbatch refused the job: {error}") from error
 
-    def over(self, ticket: Ticket) -> bool:
-        """As its result in the folder or Slurm's accounting says, which is asked now and then."""
-        return SlurmJob(self._executor.folder, ticket.id).done()
+    def is_over(self, submission: Submission) -> bool:
+        return SlurmJob(self._executor.folder, submission.id).done()
 
-    def stop(self, folder: PointFolder, ticket: Ticket | None, kill: bool) -> bool:
-        """Cancels what is queued, and sends a signal to what runs."""
-        del folder
-        if not ticket or ticket.launcher != self.name:
+    def stop(self, trial_dir: TrialDir, submission: Submission | None, kill: bool) -> bool:
+        del trial_dir
+        if not submission or submission.launcher != self.name:
             return False
         for flags in (["--state=PENDING"], [] if kill else ["--signal=TERM"]):
-            subprocess.run(["scancel", *flags, ticket.id], capture_output=True, check=False)
+            subprocess.run(["scancel", *flags, submission.id], capture_output=True, check=False)
         return True
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes started in here do not hear Ctrl-C or the end of the terminal.
+def _signals_blocked_in_children() -> Iterator[None]:
+    """Processes started here ignore Ctrl-C and hangup.
 
-    The controller that submitit puts before each job would kill it a second after Ctrl-C; the sweep stops it better. A
-    blocked signal stays blocked in children, and one that comes meanwhile is only late.
+    Otherwise submitit's controller kills each job a second after Ctrl-C, before it can save. Children inherit the
+    blocked signals; in this process they are only delayed.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:

@@ -1,4 +1,4 @@
-"""The cores and GPUs of one machine, shared out among jobs."""
+"""Division of one machine's CPU cores and GPUs among concurrent jobs."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_MEMORY = 0.9  # of a GPU, for all jobs on it together
+_GPU_MEMORY = 0.9  # fraction of a GPU's memory, for all jobs on it together
 
 
 @dataclass(frozen=True)
-class Share:
-    """What a job may use.
+class JobResources:
+    """Resources of one job.
 
     Attributes:
-      cores: of the machine; none: all that it sees.
-      environment: variables that jax reads when it looks for devices.
+      cores: CPU cores; empty: all.
+      environment: variables that jax reads when it initializes its devices.
     """
 
     cores: tuple[int, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def take(self) -> None:
-        """Confines this process to it, before jax is asked for devices: its pools of threads become as large."""
+    def apply(self) -> None:
+        """Restricts this process; call it before jax initializes its devices, whose thread pools follow the cores."""
         if self.cores:
             os.sched_setaffinity(0, self.cores)
         os.environ.update(self.environment)
 
 
-def shares(count: int) -> list[Share]:
-    """So many shares of this machine: as few cores and GPUs in common as can be."""
+def split_resources(count: int) -> list[JobResources]:
+    """Splits this machine among ``count`` jobs, with as little overlap as possible."""
     cores, gpus = sorted(os.sched_getaffinity(0)), visible_gpus()
-    return [Share(tuple(_part(cores, i, count)), _environment(gpus, i, count)) for i in range(count)]
+    return [JobResources(tuple(_part(cores, i, count)), _environment(gpus, i, count)) for i in range(count)]
 
 
 def visible_gpus() -> list[str]:
-    """The names of the GPUs that a process would use, as CUDA_VISIBLE_DEVICES knows them."""
+    """The GPUs that a process would use, in the notation of CUDA_VISIBLE_DEVICES."""
     if os.environ.get("JAX_PLATFORMS", "cuda").split(",")[0] not in ("cuda", "gpu", ""):
         return []
     if "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -54,16 +54,16 @@ def visible_gpus() -> list[str]:
 def _environment(gpus: Sequence[str], i: int, count: int) -> dict[str, str]:
     if not gpus:
         return {}
-    found = {"CUDA_VISIBLE_DEVICES": ",".join(_part(gpus, i, count))}
-    together = -(-count // len(gpus))
-    if together > 1:  # jax takes three quarters of a GPU at once, which the next job would find missing
-        own = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{_MEMORY / together:.2f}")
-        found["XLA_PYTHON_CLIENT_MEM_FRACTION"] = own
-    return found
+    environment = {"CUDA_VISIBLE_DEVICES": ",".join(_part(gpus, i, count))}
+    jobs_per_gpu = -(-count // len(gpus))
+    if jobs_per_gpu > 1:  # by default jax preallocates three quarters of a GPU, and the next job would fail
+        name = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+        environment[name] = os.environ.get(name, f"{_GPU_MEMORY / jobs_per_gpu:.2f}")
+    return environment
 
 
-def _part(things: Sequence[T], i: int, count: int) -> Sequence[T]:
-    """Part i of ``count``; where there are not enough, one of them."""
-    if count > len(things):
-        return [things[i % len(things)]]
-    return things[i * len(things) // count : (i + 1) * len(things) // count]
+def _part(items: Sequence[T], i: int, count: int) -> Sequence[T]:
+    """Part i of ``count``; one item, used in turn, where there are fewer items than parts."""
+    if count > len(items):
+        return [items[i % len(items)]]
+    return items[i * len(items) // count : (i + 1) * len(items) // count]

@@ -1,4 +1,4 @@
-"""What a search may try: the space that a sweep file describes, checked before anything starts."""
+"""Search space that a sweep file describes, validated before anything starts."""
 
 from __future__ import annotations
 
@@ -11,94 +11,95 @@ from flaxformer_lite.config import python_files
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.sweeps.distributions import Choice, Distribution, Integers, LogUniform, Uniform
-from flaxformer_lite.sweeps.trials import Point, make_point
+from flaxformer_lite.sweeps.trials import Trial, make_trial
 
 _EXAMPLE = "configs/sweeps/space.py"
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What a search may try.
+    """A search space over a base config.
 
     Attributes:
-      values: by dotted keys, what a value is drawn from, or what stays the same.
-      base: the ConfigDict that points change.
-      given: the keys that the command line set for all points.
+      values: a distribution or a constant, by dotted config keys.
+      base: the ConfigDict that trials change.
+      fixed: keys that no trial may change, because the caller set them for all trials.
     """
 
     values: Mapping[str, Distribution | Any]
     base: Any
-    given: frozenset[str]
+    fixed: frozenset[str]
 
     @property
-    def searched(self) -> dict[str, Distribution]:
-        """The keys with more than one value."""
+    def distributions(self) -> dict[str, Distribution]:
+        """The keys that are searched."""
         return {key: found for key, found in self.values.items() if isinstance(found, Distribution)}
 
     @property
-    def corner(self) -> Config:
-        """A config of the space: the lowest, or first, of everything."""
-        return self.point({}).config
+    def first_config(self) -> Config:
+        """The config with the lowest, or first, value of every key."""
+        return self.trial({}).config
 
     @property
     def seed(self) -> int:
-        """From which draws are made: that of the config which points change."""
+        """Seed of the search: that of the base config."""
         return self.base.seed
 
-    def point(self, drawn: Mapping[str, Any]) -> Point:
-        """The point of some values, the others the lowest or first.
+    def trial(self, sampled: Mapping[str, Any]) -> Trial:
+        """The trial of sampled values; keys without one take their lowest, or first, value.
 
         Raises:
-          InputError: these values do not go together.
+          InputError: the values are not valid together.
         """
-        values = {key: drawn.get(key, _ends(found)[0]) for key, found in self.values.items()}
-        return make_point(values, self.base, self.given)
+        values = {key: sampled.get(key, _extremes(found)[0]) for key, found in self.values.items()}
+        return make_trial(values, self.base, self.fixed)
 
 
-def read_space(file: str, base: Any, given: Iterable[str]) -> SearchSpace:
-    """Runs a sweep file and checks the space that it describes.
+def load_search_space(file: str, base: Any, fixed: Iterable[str]) -> SearchSpace:
+    """Runs a sweep file and validates its search space.
 
-    Each end of each range, and each choice, is tried in a config whose other values are the lowest or first.
+    Both bounds of each range and each choice are tried in a config whose other values are the lowest or first.
 
     Args:
-      file: what ``--sweep`` said.
-      base: the ConfigDict that points change.
-      given: the keys that the command line set for all points.
+      file: path of a Python file with a function ``space()``.
+      base: the ConfigDict that trials change.
+      fixed: keys that no trial may change, because the caller set them for all trials.
 
     Raises:
-      InputError: the file raises, or what it describes is no space, or a config of it cannot work.
+      InputError: the file raises, its search space is invalid, or a config of it is.
     """
     path = Path(file)
     describe = python_files.function(path, "space", _EXAMPLE)
     with python_files.errors_located(path):
         values = describe()
-    whose = f"--sweep={file}: space()"
+    subject = f"{file}, space()"
     if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
         raise InputError(
-            f"{whose} must return a dictionary of dotted keys, such as {{'optim.learning_rate': LogUniform(1e-4, "
-            f"1e-2)}}, got {values!r}"
+            subject,
+            "must return a dictionary of dotted config keys, such as {'optim.learning_rate': LogUniform(1e-4, 1e-2)}, "
+            f"got {values!r}",
         )
-    space = SearchSpace(values, base, frozenset(given))
-    require(bool(space.searched), f"{whose} leaves nothing to search; {_EXAMPLE} shows what it should return")
+    space = SearchSpace(values, base, frozenset(fixed))
+    require(bool(space.distributions), subject, "has no distribution to search", f"see {_EXAMPLE} for an example")
     require(
-        "eval.best_metric" not in space.searched, f"{whose}: eval.best_metric is what is searched for: name one for all"
+        "eval.best_metric" not in space.distributions,
+        subject,
+        "must not search eval.best_metric, the metric that trials are compared by",
     )
-    for key, found in space.searched.items():
-        require(
-            isinstance(found, Uniform | LogUniform | Integers | Choice),
-            f"{whose}: {key} is drawn from {found!r}; a search knows LogUniform, Uniform, Integers and Choice",
-        )
+    for key, found in space.distributions.items():
+        known = isinstance(found, Uniform | LogUniform | Integers | Choice)
+        require(known, f"{subject}, {key}", f"must be LogUniform, Uniform, Integers or Choice, got {found!r}")
     for key, found in values.items():
-        for end in _ends(found):
+        for value in _extremes(found):
             try:
-                space.point({key: end})
+                space.trial({key: value})
             except InputError as error:
-                raise InputError(f"{whose}, {key}={end!r}: {error}") from error
+                raise InputError(f"{subject}, {key}={value!r}", str(error)) from error
     return space
 
 
-def _ends(found: Any) -> tuple[Any, ...]:
-    """The values at which what can go wrong does."""
+def _extremes(found: Any) -> tuple[Any, ...]:
+    """The bounds of a range, or all choices: the values at which a config may be invalid."""
     match found:
         case Choice(values):
             return values

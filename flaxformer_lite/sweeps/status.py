@@ -1,4 +1,4 @@
-"""Where a point stands, read off its folder alone."""
+"""Status of a trial, read from its directory."""
 
 from __future__ import annotations
 
@@ -6,67 +6,67 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from flaxformer_lite.sweeps.launchers import Launcher
-from flaxformer_lite.sweeps.trial_dir import PointFolder, Progress
-from flaxformer_lite.sweeps.trials import Point
+from flaxformer_lite.sweeps.trial_dir import TrialDir, TrialProgress
+from flaxformer_lite.sweeps.trials import Trial
 
 
-class Phase(StrEnum):
-    """Of a point's life."""
+class TrialState(StrEnum):
+    """Life cycle of a trial."""
 
     NEW = "new"
-    QUEUED = "queued"  # submitted, not at work yet
+    QUEUED = "queued"  # submitted, but its process has not started
     RUNNING = "running"
-    INTERRUPTED = "interrupted"  # it goes on from its checkpoint, if a job is started
+    INTERRUPTED = "interrupted"  # a new job resumes it from its checkpoint
     FAILED = "failed"
-    PRUNED = "pruned"  # by a search, which saw that others do better
+    PRUNED = "pruned"  # stopped early by a search
     DONE = "done"
 
     @property
-    def under_way(self) -> bool:
-        """Whether a job has it, which no other must be started beside."""
-        return self in (Phase.QUEUED, Phase.RUNNING)
+    def is_active(self) -> bool:
+        """Whether a job works on it; a second one must not be started."""
+        return self in (TrialState.QUEUED, TrialState.RUNNING)
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing more is to become of it."""
-        return self in (Phase.PRUNED, Phase.DONE)
-
-
-def metric_of(point: Point) -> str:
-    """By which a point is judged, as metrics.jsonl calls it."""
-    return f"eval/{point.config.eval.best_metric}"
+    def is_final(self) -> bool:
+        """Whether no further job is needed."""
+        return self in (TrialState.PRUNED, TrialState.DONE)
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a point stands.
+class TrialStatus:
+    """Status of a trial.
 
     Attributes:
-      phase: of its life.
-      progress: how far its run has come.
-      said: why it failed; empty where it did not.
+      state: where it is in its life cycle.
+      progress: the last recorded step and metric.
+      message: why it failed; "" otherwise.
     """
 
-    phase: Phase
-    progress: Progress
-    said: str = ""
+    state: TrialState
+    progress: TrialProgress
+    message: str = ""
 
 
-def stand(point: Point, folder: PointFolder, launcher: Launcher) -> Standing:
-    """Where a point stands now."""
-    metric = metric_of(point)
-    if finish := folder.finish():
-        return Standing(Phase.DONE, Progress(finish.step, metric, finish.best_value))
-    progress = folder.progress(metric)
-    if folder.at_work():
-        return Standing(Phase.RUNNING, progress)
-    ticket = folder.ticket()
-    if ticket and ticket.launcher == launcher.name and not launcher.over(ticket):
-        return Standing(Phase.QUEUED, progress)
-    if finish := folder.finish():  # it may have ended since it was asked first
-        return Standing(Phase.DONE, Progress(finish.step, metric, finish.best_value))
-    if folder.pruned():
-        return Standing(Phase.PRUNED, progress)
-    if failure := folder.failure():
-        return Standing(Phase.FAILED, progress, failure.message)
-    return Standing(Phase.INTERRUPTED if folder.begun else Phase.NEW, progress)
+def metric_of(trial: Trial) -> str:
+    """The metric that trials are ranked by, under its name in metrics.jsonl."""
+    return f"eval/{trial.config.eval.best_metric}"
+
+
+def read_status(trial: Trial, trial_dir: TrialDir, launcher: Launcher) -> TrialStatus:
+    """Reads the current status of a trial."""
+    metric = metric_of(trial)
+    if result := trial_dir.result():
+        return TrialStatus(TrialState.DONE, TrialProgress(result.step, metric, result.best_value))
+    progress = trial_dir.progress(metric)
+    if trial_dir.job_process():
+        return TrialStatus(TrialState.RUNNING, progress)
+    submission = trial_dir.submission()
+    if submission and submission.launcher == launcher.name and not launcher.is_over(submission):
+        return TrialStatus(TrialState.QUEUED, progress)
+    if result := trial_dir.result():  # the run may have finished since the first check
+        return TrialStatus(TrialState.DONE, TrialProgress(result.step, metric, result.best_value))
+    if trial_dir.pruned():
+        return TrialStatus(TrialState.PRUNED, progress)
+    if failure := trial_dir.failure():
+        return TrialStatus(TrialState.FAILED, progress, failure.message)
+    return TrialStatus(TrialState.INTERRUPTED if trial_dir.has_run else TrialState.NEW, progress)

@@ -1,60 +1,57 @@
-"""Where the points of a sweep come from: a list, or a search that learns from those before."""
+"""Interface of a sweep to what chooses its trials: a fixed list, or a search that uses earlier results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from flaxformer_lite.sweeps.status import Standing
-from flaxformer_lite.sweeps.trials import Point
+from flaxformer_lite.sweeps.status import TrialStatus
+from flaxformer_lite.sweeps.trials import Trial
 
-Standings = Mapping[str, Standing]  # by the points' names
+Statuses = Mapping[str, TrialStatus]  # by the trials' names
 
 
 @runtime_checkable
-class Source(Protocol):
-    """Gives points as there is room for them, and is told what becomes of them."""
+class Suggester(Protocol):
+    """Suggests trials and receives their results."""
 
     @property
-    def points(self) -> Sequence[Point]:
-        """Those that there are so far, in the order in which they are to be run."""
+    def trials(self) -> Sequence[Trial]:
+        """The trials suggested so far, in the order in which they run."""
         ...
 
     @property
-    def to_come(self) -> int:
-        """How many more there may be."""
+    def num_remaining(self) -> int:
+        """How many more trials may be suggested."""
         ...
 
-    def draw(self, room: int) -> None:
-        """Adds so many points, or as many as there still are."""
+    def suggest(self, count: int) -> None:
+        """Appends up to ``count`` new trials to ``trials``."""
         ...
 
-    def hopeless(self, point: Point) -> bool:
-        """Whether a point that is at work need not end."""
+    def should_prune(self, trial: Trial) -> bool:
+        """Whether to stop a running trial early."""
         ...
 
-    def tell(self, point: Point, standing: Standing) -> None:
-        """What has become of a point; it may be told more than once."""
+    def report(self, trial: Trial, status: TrialStatus) -> None:
+        """Records the final status of a trial; may be called repeatedly."""
         ...
 
 
-class Listed:
-    """Points that are known from the start."""
+class FixedTrials:
+    """A list of trials that is known from the start."""
 
-    to_come = 0
+    num_remaining = 0
 
-    def __init__(self, points: Sequence[Point]):
-        self.points = points
+    def __init__(self, trials: Sequence[Trial]):
+        self.trials = trials
 
-    def draw(self, room: int) -> None:
-        """There are no more."""
-        del room
+    def suggest(self, count: int) -> None:
+        del count
 
-    def hopeless(self, point: Point) -> bool:
-        """Every one runs to its end."""
-        del point
+    def should_prune(self, trial: Trial) -> bool:
+        del trial
         return False
 
-    def tell(self, point: Point, standing: Standing) -> None:
-        """Nothing is learned from it."""
-        del point, standing
+    def report(self, trial: Trial, status: TrialStatus) -> None:
+        del trial, status

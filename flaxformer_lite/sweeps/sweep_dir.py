@@ -1,4 +1,4 @@
-"""The folder of a sweep, with a folder for each point."""
+"""Directory of a sweep, with a subdirectory for each trial."""
 
 from __future__ import annotations
 
@@ -6,79 +6,81 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flaxformer_lite.checkpoints.work_dir import WorkDir, what
+from flaxformer_lite.checkpoints.work_dir import WorkDir, fixed_values
 from flaxformer_lite.config import parsing
-from flaxformer_lite.errors import InputError, write_errors_named
-from flaxformer_lite.sweeps.trial_dir import PointFolder
-from flaxformer_lite.sweeps.trials import Point
+from flaxformer_lite.errors import InputError, require, write_errors_named
+from flaxformer_lite.sweeps.trial_dir import TrialDir
+from flaxformer_lite.sweeps.trials import Trial
 from flaxformer_lite.system import file_lock
 
+_REMEDY = "choose another directory for this sweep"
 
-class SweepFolder:
-    """A folder with a folder for each point."""
+
+class SweepDir:
+    """Directory of a sweep.
+
+    Attributes:
+      path: of the directory.
+      jobs: submitit's own files.
+      study: optuna's database, where a search suggests the trials.
+    """
 
     def __init__(self, path: Path):
-        self.path = WorkDir(path).path  # which refuses addresses
-        self.jobs = path / ".jobs"  # submitit's own
-        self.search = path / "search.sqlite"  # optuna's, where a search chooses the points
+        self.path = WorkDir(path).path  # raises for URLs
+        self.jobs = path / ".jobs"
+        self.study = path / "search.sqlite"
 
-    def of(self, point: Point) -> PointFolder:
-        """The folder of a point, there or not."""
-        return PointFolder(self.path / point.name)
+    def trial_dir(self, trial: Trial) -> TrialDir:
+        """The directory of a trial, which need not exist."""
+        return TrialDir(self.path / trial.name)
 
-    def check(self, points: Sequence[Point]) -> None:
-        """Raises ``InputError`` where a run or another sweep lies here. More points than before are no other sweep."""
+    def check_trials(self, trials: Sequence[Trial]) -> None:
+        """Raises ``InputError`` where a run or another sweep is stored here; the same sweep may have grown."""
         self._check_no_run()
-        if self.search.exists():
-            raise InputError(f"--workdir={self.path} holds a search (--search=optuna); name another one for this sweep")
-        names, there = {point.name for point in points}, self._runs()
-        if strange := [folder for folder in there if folder.name not in names]:
+        require(not self.study.exists(), f"{self.path}", "contains a search (search.sqlite)", _REMEDY)
+        names = {trial.name for trial in trials}
+        if unknown := [path for path in self._runs() if path.name not in names]:
+            more = f" and {len(unknown) - 1} more" * (len(unknown) > 1)
             raise InputError(
-                f"--workdir={self.path} holds another sweep: {strange[0].name}"
-                + f" and {len(strange) - 1} more" * (len(strange) > 1)
-                + f" {'are no points' if len(strange) > 1 else 'is no point'} of this one"
-                + _how_they_differ(strange[0], points)
-                + "\nname another folder for this sweep, or move those away"
+                f"{self.path}",
+                f"contains another sweep: {unknown[0].name}{more} {'are' if more else 'is'} not among these trials",
+                f"{_REMEDY}, or move the other one{_differences(unknown[0], trials)}",
             )
 
     def check_search(self) -> None:
-        """Raises ``InputError`` where a run lies here, or a sweep whose points no search chose."""
+        """Raises ``InputError`` where a run, or a sweep without a search, is stored here."""
         self._check_no_run()
-        if not self.search.exists() and (there := self._runs()):
-            raise InputError(
-                f"--workdir={self.path} holds a sweep without a search: {there[0].name} and what else lies there; name "
-                "another folder for this search"
-            )
+        if not self.study.exists() and (runs := self._runs()):
+            raise InputError(f"{self.path}", f"contains a sweep without a search ({runs[0].name}, …)", _REMEDY)
 
     def _check_no_run(self) -> None:
-        if (self.path / "config.json").exists():
-            raise InputError(f"--workdir={self.path} is the work folder of a run; name another one for the sweep")
+        require(not (self.path / "config.json").exists(), f"{self.path}", "is the work directory of a run", _REMEDY)
 
     def _runs(self) -> list[Path]:
         return sorted(path.parent for path in self.path.glob("*/config.json"))
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Makes the folder, and keeps other sweeps out of it.
+    def lock(self) -> Iterator[None]:
+        """Creates the directory and keeps other sweeps out of it.
 
         Raises:
-          InputError: there is one at work, or the folder cannot be made.
+          InputError: another process runs this sweep, or the directory cannot be created.
         """
         with write_errors_named(self.path):
             self.jobs.mkdir(parents=True, exist_ok=True)
         with file_lock.hold(self.path / ".lock") as other:
             if other:
-                raise InputError(f"--workdir={self.path}: {other} runs this sweep already; wait for it, or stop it")
+                raise InputError(f"{self.path}", f"{other} runs this sweep already", "wait for it, or stop it")
             yield
 
 
-def _how_they_differ(folder: Path, points: Sequence[Point]) -> str:
-    """What the config there has that the point of the same overrides here has not."""
-    twin = next((point for point in points if point.label == folder.name.rpartition("__")[0]), None)
-    if twin is None:
+def _differences(path: Path, trials: Sequence[Trial]) -> str:
+    """Lists the config keys in which a stored run differs from the trial with the same overrides."""
+    same = next((trial for trial in trials if trial.label == path.name.rpartition("__")[0]), None)
+    if same is None:
         return ""
     try:
-        lines = parsing.difference(what(WorkDir(folder).config()), what(twin.config))
-    except InputError:  # of a version with other keys
+        lines = parsing.difference(fixed_values(WorkDir(path).config()), fixed_values(same.config))
+    except InputError:  # another version's config
         return ""
-    return " (there → here):\n  " + "\n  ".join(lines) if lines else ""
+    return "; differences (stored → here):\n  " + "\n  ".join(lines) if lines else ""

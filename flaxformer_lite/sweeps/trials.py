@@ -1,11 +1,13 @@
-"""From what a sweep file yields to points: configs that are checked, told apart, and named."""
+"""Trials of a sweep: overrides of a base config, validated and named."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import itertools
 import json
+import operator
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,24 +16,26 @@ from typing import Any
 
 import numpy as np
 
-from flaxformer_lite.checkpoints.work_dir import what
+from flaxformer_lite.checkpoints.work_dir import fixed_values
+from flaxformer_lite.config import overrides as config_overrides
 from flaxformer_lite.config import parsing, python_files
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError, require
 
-_MOST = 10_000  # points; a generator without an end yields more
-_LONGEST = 80  # characters of a name, before the hash
+EXAMPLE = "configs/sweeps/lr.py"
+_MAX_TRIALS = 10_000  # a generator without an end yields more
+_MAX_LABEL = 80  # characters of a directory name before the hash
 
 
 @dataclass(frozen=True)
-class Point:
+class Trial:
     """One run of a sweep.
 
     Attributes:
-      overrides: what it changes, by dotted keys.
-      config: all of it.
-      label: the overrides, in few words, as a file may be called.
-      name: of its folder: the label and a hash of what the run is.
+      overrides: values by dotted config keys.
+      config: the base config with the overrides.
+      label: the overrides in short form, as a valid file name.
+      name: of its directory: the label and a hash.
     """
 
     overrides: Mapping[str, Any]
@@ -40,78 +44,81 @@ class Point:
     name: str
 
 
-def read_points(file: str, base: Any, given: Collection[str]) -> list[Point]:
-    """Runs a sweep file and checks every point of it.
+def load_trials(file: str, base: Any, fixed: Collection[str]) -> list[Trial]:
+    """Runs a sweep file and validates all of its trials.
 
     Args:
-      file: what ``--sweep`` said.
-      base: the ConfigDict that the points change.
-      given: the keys that the command line set for all points.
+      file: path of a Python file with a function ``sweep()``.
+      base: the ConfigDict that the trials change.
+      fixed: keys that no trial may change, because the caller set them for all trials.
 
     Raises:
-      InputError: the file raises, yields nothing, what is not a point, or one point twice; or a config cannot work.
+      InputError: the file raises, yields nothing, an invalid trial or one trial twice.
     """
     path = Path(file)
-    sweep = python_files.function(path, "sweep", "configs/sweeps/lr.py")
+    sweep = python_files.function(path, "sweep", EXAMPLE)
     with python_files.errors_located(path):
         found = sweep()
-        require(isinstance(found, Iterable), f"sweep() must yield dictionaries, got {found!r}")
-        yielded = list(itertools.islice(found, _MOST + 1))
-    require(bool(yielded), f"--sweep={file}: sweep() yields nothing; configs/sweeps/lr.py shows what it should")
-    require(len(yielded) <= _MOST, f"--sweep={file}: sweep() yields more than {_MOST:,} points; does it end?")
-    points = []
-    for i, overrides in enumerate(yielded):
+        require(isinstance(found, Iterable), "sweep()", f"must yield dictionaries, got {found!r}")
+        yielded = list(itertools.islice(found, _MAX_TRIALS + 1))
+    require(bool(yielded), file, "sweep() yields nothing", f"see {EXAMPLE} for an example")
+    require(len(yielded) <= _MAX_TRIALS, file, f"sweep() yields more than {_MAX_TRIALS:,} trials", "make it end")
+    trials = []
+    for i, overrides in enumerate(yielded, 1):
         try:
-            points.append(make_point(overrides, base, given))
+            trials.append(make_trial(overrides, base, fixed))
         except InputError as error:
-            raise InputError(f"--sweep={file}, point {i + 1} of {len(yielded)}, {overrides!r}: {error}") from error
-    _check_distinct(file, points)
-    return points
+            raise InputError(f"{file}, trial {i} of {len(yielded)}, {overrides!r}", str(error)) from error
+    _check_distinct(file, trials)
+    return trials
 
 
-def make_point(overrides: Any, base: Any, given: Collection[str]) -> Point:
-    """One point of what it changes in a ConfigDict; arguments and errors are those of ``read_points``."""
+def make_trial(overrides: Any, base: Any, fixed: Collection[str]) -> Trial:
+    """Applies the overrides of one trial to ``base``; arguments and errors are those of ``load_trials``."""
     if not isinstance(overrides, Mapping) or not all(isinstance(key, str) for key in overrides):
-        raise InputError("a point must be a dictionary of dotted keys, such as {'optim.learning_rate': 1e-3}")
+        raise InputError("trial", "must be a dictionary of dotted config keys, such as {'optim.learning_rate': 1e-3}")
     overrides = {key: value.item() if isinstance(value, np.generic) else value for key, value in overrides.items()}
     known = parsing.known_keys()
     for key in overrides:
         if inside := [name for name in known if name.startswith(f"{key}.")]:
-            raise InputError(f"{key} is a group of settings; change one of them, such as {inside[0]}")
+            raise InputError(f"config.{key}", "is a group", f"change one of its keys, such as config.{inside[0]}")
         if key not in known:
             raise parsing.unknown_key(key)
-        require(key not in given, f"the command line sets config.{key} for all points; leave one of the two out")
+        require(key not in fixed, f"config.{key}", "is already overridden for all trials", "remove one of the two")
     values = copy.deepcopy(base)
-    with values.ignore_type():  # from_dict is stricter, and says more
+    with values.ignore_type():  # from_dict is stricter, and its messages are better
         values.update_from_flattened_dict(overrides)
-    config = overrides.resolve(values)
+    config = config_overrides.resolve(values)
     label = _label(overrides, known)
-    return Point(overrides, config, label, f"{label}__{_hash(config)}")
+    return Trial(overrides, config, label, f"{label}__{_hash(config, overrides)}")
 
 
-def _check_distinct(file: str, points: Sequence[Point]) -> None:
+def _check_distinct(file: str, trials: Sequence[Trial]) -> None:
     seen: dict[Config, int] = {}
-    for i, point in enumerate(points):
-        if (first := seen.setdefault(point.config, i)) != i:
+    for i, trial in enumerate(trials):
+        if (first := seen.setdefault(trial.config, i)) != i:
             raise InputError(
-                f"--sweep={file}: points {first + 1} and {i + 1} are the same run: {dict(points[first].overrides)!r} "
-                f"and {dict(point.overrides)!r} give one config; leave one out"
+                file,
+                f"trials {first + 1} and {i + 1} are the same run: {dict(trials[first].overrides)!r} and "
+                f"{dict(trial.overrides)!r} give one config",
+                "remove one",
             )
 
 
-def _hash(config: Config) -> str:
-    """Eight letters that differ where runs do."""
-    text = json.dumps(what(config), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def _hash(config: Config, overrides: Mapping[str, Any]) -> str:
+    """A hash of what a run computes, and of its overrides, which may change only how it is computed (a mesh)."""
+    values = {key: functools.reduce(operator.getitem, key.split("."), parsing.to_dict(config)) for key in overrides}
+    text = json.dumps([fixed_values(config), values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _label(overrides: Mapping[str, Any], known: Sequence[str]) -> str:
-    """Such as ``learning_rate=0.001__seed=0``: safe as the name of a file, and not too long for one."""
-    said = "__".join(f"{parsing.short_name(key, known)}={_say(value)}" for key, value in overrides.items())
-    return re.sub(r"[^\w.=+-]+", "-", said, flags=re.ASCII)[:_LONGEST] or "unchanged"
+    """``learning_rate=0.001__seed=0``: ASCII, without path separators, cut to a valid length of a file name."""
+    text = "__".join(f"{parsing.short_name(key, known)}={_format(value)}" for key, value in overrides.items())
+    return re.sub(r"[^\w.=+-]+", "-", text, flags=re.ASCII)[:_MAX_LABEL] or "unchanged"
 
 
-def _say(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "+".join(map(_say, value)) if isinstance(value, tuple | list) else str(value)
+    return "+".join(map(_format, value)) if isinstance(value, tuple | list) else str(value)

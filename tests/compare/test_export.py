@@ -3,9 +3,9 @@ import io
 import json
 import math
 
+from flaxformer_lite.compare.comparison import compare
 from flaxformer_lite.compare.export import to_csv, to_json
-from flaxformer_lite.compare.runs import compare
-from tests.compare.made import make_run
+from tests.compare.fake_runs import make_run
 
 THIRD = 1 / 3
 

@@ -1,4 +1,4 @@
-"""Real processes by submitit, and Slurm's with stand-ins for its commands."""
+"""Jobs in real processes that submitit starts, and Slurm jobs with fakes of Slurm's commands."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.sweeps.launchers import Local, Slurm
-from flaxformer_lite.sweeps.trial_dir import PointFolder, Ticket
-from tests.sweeps.sleeping import crashing, failing, sleeper
+from flaxformer_lite.sweeps.launchers import LocalLauncher, SlurmLauncher
+from flaxformer_lite.sweeps.trial_dir import Submission, TrialDir
+from tests.sweeps.fake_jobs import crashing, failing, sleeper
 
 
 @pytest.fixture(autouse=True)
@@ -20,64 +20,64 @@ def importable(repository, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = PointFolder(tmp_path / "point")
+    folder = TrialDir(tmp_path / "trial")
     yield folder
-    if holder := folder.at_work():  # the test failed
+    if holder := folder.job_process():  # the test failed
         os.kill(holder.pid, signal.SIGKILL)
 
 
-def until(what, seconds=20.0):
+def wait_for(condition, seconds=20.0):
     end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, "it does not come"
+    while not (found := condition()):
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
     return found
 
 
-def begun(folder, times=1):
-    """What the jobs that began said, once so many have."""
+def started(folder, times=1):
+    """The lines that started jobs wrote, as soon as there are ``times`` of them."""
 
     def lines():
-        path = folder.path / "begun"
-        said = path.read_text().splitlines() if path.exists() else []
-        return said if len(said) == times else None
+        path = folder.path / "started"
+        found = path.read_text().splitlines() if path.exists() else []
+        return found if len(found) == times else None
 
-    return until(lines)
+    return wait_for(lines)
 
 
-def test_a_job_has_its_share_and_saves_when_it_is_stopped(tmp_path, folder):
-    launcher = Local(tmp_path / "jobs", 1)
-    ticket = Ticket("local", launcher.submit(sleeper(folder.path)), 0)
-    (said,) = begun(folder)
-    holder = folder.at_work()
-    assert said == f"{holder.pid} [{max(os.sched_getaffinity(0))}] yes 1"
-    assert not launcher.over(ticket)
-    # Ctrl-C in the terminal reaches neither the job nor the process that submitit puts before it.
+def test_a_job_applies_its_resources_and_saves_when_stopped(tmp_path, folder):
+    launcher = LocalLauncher(tmp_path / "jobs", 1)
+    submission = Submission("local", launcher.submit(sleeper(folder.path)), 0)
+    (line,) = started(folder)
+    holder = folder.job_process()
+    assert line == f"{holder.pid} [{max(os.sched_getaffinity(0))}] yes 1"
+    assert not launcher.is_over(submission)
+    # Ctrl-C in the terminal reaches neither the job nor submitit's controller process.
     assert os.getsid(holder.pid) == holder.pid
-    status = Path(f"/proc/{ticket.id}/status").read_text()
+    status = Path(f"/proc/{submission.id}/status").read_text()
     blocked = int(status.split("SigBlk:")[1].split()[0], 16)
     assert blocked >> (signal.SIGINT - 1) & 1
 
-    again = Ticket("local", launcher.submit(sleeper(folder.path)), 0)  # it finds the place taken, and ends
-    until(lambda: launcher.over(again))
-    assert folder.at_work() == holder
+    again = Submission("local", launcher.submit(sleeper(folder.path)), 0)  # the directory is locked
+    wait_for(lambda: launcher.is_over(again))
+    assert folder.job_process() == holder
 
-    second_call = Local(tmp_path / "jobs", 1)
-    assert second_call.over(ticket), "it knows of it by the lock alone"
-    assert second_call.stop(folder, ticket, kill=False)
-    until(lambda: launcher.over(ticket))
+    second_call = LocalLauncher(tmp_path / "jobs", 1)
+    assert second_call.is_over(submission), "jobs of an earlier call are found by their lock alone"
+    assert second_call.stop(folder, submission, kill=False)
+    wait_for(lambda: launcher.is_over(submission))
     assert (folder.path / "saved").exists()
-    assert folder.at_work() is None
+    assert folder.job_process() is None
     assert folder.failure() is None
-    assert not second_call.stop(folder, ticket, kill=False)
-    assert len(begun(folder)) == 1
+    assert not second_call.stop(folder, submission, kill=False)
+    assert len(started(folder)) == 1
 
 
-def test_what_fails_keeps_its_log(tmp_path, folder):
-    launcher = Local(tmp_path / "jobs", 2)
-    other = PointFolder(tmp_path / "other")
+def test_a_failed_job_keeps_its_log_and_message(tmp_path, folder):
+    launcher = LocalLauncher(tmp_path / "jobs", 2)
+    other = TrialDir(tmp_path / "other")
     ids = [launcher.submit(failing(folder.path, "no such file")), launcher.submit(crashing(other.path, "by nothing"))]
-    until(lambda: all(launcher.over(Ticket("local", id, 0)) for id in ids))
+    wait_for(lambda: all(launcher.is_over(Submission("local", id, 0)) for id in ids))
     assert folder.failure() == (2, "no such file")
     assert "flaxformer-lite: error: no such file\n" in folder.log.read_text()
     assert "Traceback" not in folder.log.read_text()
@@ -86,7 +86,7 @@ def test_what_fails_keeps_its_log(tmp_path, folder):
 
 
 _SLURM = {
-    # Runs the script in the background, and knows it by a number.
+    # Runs the script in the background as job 7.
     "sbatch": """
       [ -z "$REFUSE" ] || { echo "$REFUSE" >&2; exit 1; }
       echo "$1" > "$STATE/7.script"; cp "$1" "$STATE/seen"
@@ -95,10 +95,10 @@ _SLURM = {
     """,
     "srun": 'echo $$ > "$STATE/7.pid"; shift 5; exec "$@"',
     "scontrol": """
-      echo "$*" >> "$STATE/said"
+      echo "$*" >> "$STATE/commands"
       SLURM_JOB_ID=7 SLURM_PROCID=0 SLURM_NTASKS=1 setsid bash "$(cat "$STATE/7.script")" > /dev/null 2>&1 &
     """,
-    "scancel": 'echo "$*" >> "$STATE/said"; [ "$1" != --signal=TERM ] || kill -TERM "$(cat "$STATE/7.pid")"',
+    "scancel": 'echo "$*" >> "$STATE/commands"; [ "$1" != --signal=TERM ] || kill -TERM "$(cat "$STATE/7.pid")"',
     "sacct": "exit 0",
 }
 
@@ -114,35 +114,37 @@ def slurm(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_job_that_slurm_takes_back_saves_and_goes_on(slurm, folder):
-    launcher = Slurm(slurm / "jobs", 3, {"partition": "gpu", "gpus_per_node": 1})
-    ticket = Ticket("slurm", launcher.submit(sleeper(folder.path)), 0)
-    assert ticket.id == "7"
+def test_a_preempted_slurm_job_saves_and_resumes(slurm, folder):
+    launcher = SlurmLauncher(slurm / "jobs", 3, {"partition": "gpu", "gpus_per_node": 1})
+    submission = Submission("slurm", launcher.submit(sleeper(folder.path)), 0)
+    assert submission.id == "7"
     script = (slurm / "seen").read_text()
     assert all(f"#SBATCH --{line}\n" in script for line in ("partition=gpu", "gpus-per-node=1", "time=1440"))
-    begun(folder)
-    assert not launcher.over(ticket)
+    started(folder)
+    assert not launcher.is_over(submission)
 
-    os.kill(folder.at_work().pid, signal.SIGUSR2)  # as Slurm does before the time is over, or for a more urgent job
-    first, second = begun(folder, times=2)
+    os.kill(folder.job_process().pid, signal.SIGUSR2)  # as Slurm does at the time limit or for preemption
+    first, second = started(folder, times=2)
     assert (folder.path / "saved").exists()
     assert first.split()[0] != second.split()[0]
 
-    assert launcher.stop(folder, ticket, kill=False)
-    until(lambda: launcher.over(ticket))
-    assert (slurm / "said").read_text().splitlines() == ["requeue 7", "--state=PENDING 7", "--signal=TERM 7"]
-    assert folder.at_work() is None
+    assert launcher.stop(folder, submission, kill=False)
+    wait_for(lambda: launcher.is_over(submission))
+    assert (slurm / "commands").read_text().splitlines() == ["requeue 7", "--state=PENDING 7", "--signal=TERM 7"]
+    assert folder.job_process() is None
 
 
-def test_what_slurm_refuses_is_said(slurm, folder, monkeypatch):
-    with pytest.raises(InputError, match=r"--slurm=partiton: there is no such setting; did you mean partition\?"):
-        Slurm(slurm / "jobs", 3, {"partiton": "gpu"})
+def test_slurm_errors_are_input_errors(slurm, folder, monkeypatch):
+    with pytest.raises(
+        InputError, match=r"launcher 'slurm': there is no parameter 'partiton'; did you mean partition\?"
+    ):
+        SlurmLauncher(slurm / "jobs", 3, {"partiton": "gpu"})
     monkeypatch.setenv("REFUSE", "invalid partition specified: gpu")
     with pytest.raises(InputError, match="sbatch refused the job: invalid partition specified: gpu"):
-        Slurm(slurm / "jobs", 3, {}).submit(sleeper(folder.path))
+        SlurmLauncher(slurm / "jobs", 3, {}).submit(sleeper(folder.path))
 
 
-def test_where_there_is_no_slurm_it_is_said(tmp_path, monkeypatch):
+def test_a_machine_without_slurm_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match=r"--launcher=slurm: there is no sbatch on this machine"):
-        Slurm(tmp_path, 3, {})
+    with pytest.raises(InputError, match=r"launcher 'slurm': there is no sbatch on this machine"):
+        SlurmLauncher(tmp_path, 3, {})

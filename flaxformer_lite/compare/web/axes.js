@@ -1,4 +1,4 @@
-// Elements, and the frame that charts share: ticks, grid and words as SVG, so that text stays text.
+// DOM helpers, and the axes that all charts share, drawn as SVG so that text can be selected.
 
 function el(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
@@ -18,20 +18,20 @@ function filled(element, attributes, children) {
   return element;
 }
 
-/** A text that may be broken behind its commas, slashes and the like, before it is broken anywhere. */
+/** A text with line break opportunities after its separators. */
 function breakable(text) {
   return text.split(/(?<=[,/;_= ])/).flatMap((part) => [part, el("wbr")]);
 }
 
 const ruler = document.createElement("canvas").getContext("2d");
 
-/** Pixels that a text takes. */
+/** Width of a text in pixels. */
 function textWidth(text, size = 11) {
   ruler.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
   return ruler.measureText(text).width;
 }
 
-/** A text without its middle, where it is too wide: names of one sweep begin and end differently. */
+/** A text without its middle, where it is too wide: names of one sweep differ at their beginning and end. */
 function shortened(text, width, size = 11) {
   if (textWidth(text, size) <= width) return text;
   for (let kept = text.length - 1; kept > 1; kept--) {
@@ -41,12 +41,12 @@ function shortened(text, width, size = 11) {
   return text.slice(0, 1);
 }
 
-/** Room on the left of a chart for the words of its vertical axis. */
+/** Width of the tick labels of a vertical axis. */
 function leftMargin(scale) {
   return Math.ceil(Math.max(18, ...scale.ticks.map((tick) => textWidth(tick.text)))) + 16;
 }
 
-/** Draws the frame of a chart into an emptied SVG; box is {left, right, top, bottom} in pixels. */
+/** Replaces the content of an SVG by axes and grid; box is {left, right, top, bottom} in pixels. */
 function drawAxes(svg, box, x, y, below) {
   svg.replaceChildren();
   for (const tick of y.ticks) {
@@ -71,7 +71,7 @@ function drawAxes(svg, box, x, y, below) {
   if (below) svg.append(svgEl("text", { class: "axis-name", x: (box.left + box.right) / 2, y: box.bottom + 35, "text-anchor": "middle" }, below));
 }
 
-/** Puts a tip above a place of its host; beside it too, where there is room. */
+/** Places a tooltip above a point of its host, and beside it where there is room. */
 function placeTip(tip, host, x, y, children) {
   tip.replaceChildren(...children);
   tip.hidden = false;

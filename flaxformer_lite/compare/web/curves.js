@@ -1,16 +1,16 @@
-// The curves of all runs: lines on a canvas, the one in hand on a second canvas above it.
+// Learning curves on a canvas; the highlighted one is drawn on a second canvas above it.
 
-const RAW_LIMIT = 12; // smoothed curves keep their faint originals as long as there are at most this many
-const DOTTED_LIMIT = 25; // curves of at most this many points show them
+const RAW_LIMIT = 12; // up to this many smoothed curves also show their raw values
+const DOTTED_LIMIT = 25; // curves with up to this many points show a dot at each
 
-/** Draws the chart anew and returns what pointing at it needs. */
+/** Redraws the chart and returns what pointer events need. */
 function drawCurves(data, view) {
   const host = byId("chart");
   const lines = data.runs.filter((run) => shown(run, view) && run.curves.has(view.metric)).map((run) => lineOf(run, view));
   const usable = lines.flatMap((line) => usablePoints(line, view));
   const empty = host.querySelector(".empty");
   empty.hidden = usable.length > 0;
-  empty.textContent = emptyWords(data, view, lines);
+  empty.textContent = emptyMessage(data, view, lines);
   const chart = { lines: usable.length ? lines : [], host };
   Object.assign(chart, frameOf(host, usable, view));
   if (usable.length) drawAxes(host.querySelector("svg"), chart.box, chart.x, chart.y, "step");
@@ -24,13 +24,13 @@ function lineOf(run, view) {
   return { run, steps: curve.steps, raw: curve.values, values: smooth(curve.values, view.smoothing) };
 }
 
-function emptyWords(data, view, lines) {
+function emptyMessage(data, view, lines) {
   if (lines.length) return "No points that can be drawn: none is finite, or none is positive on a logarithmic axis.";
   const having = data.runs.filter((run) => run.curves.has(view.metric)).length;
   return having ? "All runs that have this metric are hidden or filtered away." : "No run has points of this metric.";
 }
 
-/** Pairs of step and value that have a place on the axes. */
+/** Pairs of step and value that can be drawn on the axes. */
 function usablePoints(line, view) {
   const points = [];
   for (let i = 0; i < line.steps.length; i++) {
@@ -61,47 +61,47 @@ function frameOf(host, points, view) {
   return { box, x, y };
 }
 
-/** A canvas as sharp as the screen, emptied, with everything outside the frame cut off. */
+/** The context of a cleared canvas at screen resolution, clipped to the axes. */
 function preparedCanvas(canvas, chart) {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.round(chart.host.clientWidth * ratio);
   canvas.height = Math.round(chart.host.clientHeight * ratio);
-  const pen = canvas.getContext("2d");
-  pen.scale(ratio, ratio);
-  pen.beginPath();
-  pen.rect(chart.box.left, chart.box.top - 4, chart.box.right - chart.box.left + 6, chart.box.bottom - chart.box.top + 4);
-  pen.clip();
-  pen.lineJoin = pen.lineCap = "round";
-  return pen;
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  context.beginPath();
+  context.rect(chart.box.left, chart.box.top - 4, chart.box.right - chart.box.left + 6, chart.box.bottom - chart.box.top + 4);
+  context.clip();
+  context.lineJoin = context.lineCap = "round";
+  return context;
 }
 
 function paintLines(canvas, chart, view) {
-  const pen = preparedCanvas(canvas, chart);
+  const context = preparedCanvas(canvas, chart);
   const many = chart.lines.length > RAW_LIMIT;
   for (const line of chart.lines) {
-    pen.strokeStyle = pen.fillStyle = view.colours.of(line.run);
-    if (view.smoothing && !many) paintLine(pen, chart, view, line.steps, line.raw, 1, 0.22);
-    paintLine(pen, chart, view, line.steps, line.values, many ? 1.1 : 1.8, many ? 0.75 : 1);
+    context.strokeStyle = context.fillStyle = view.colors.of(line.run);
+    if (view.smoothing && !many) paintLine(context, chart, view, line.steps, line.raw, 1, 0.22);
+    paintLine(context, chart, view, line.steps, line.values, many ? 1.1 : 1.8, many ? 0.75 : 1);
   }
 }
 
-function paintLine(pen, chart, view, steps, values, width, opacity) {
+function paintLine(context, chart, view, steps, values, width, opacity) {
   const path = new Path2D();
-  const dots = new Path2D(); // of few points, and of those that have no neighbours to be joined with
+  const dots = new Path2D(); // of short curves, and of points without a neighbor to connect to
   const usable = (i) => i >= 0 && i < steps.length && drawable(steps[i], values[i], view);
   for (let i = 0; i < steps.length; i++) {
-    if (!usable(i)) continue; // which leaves a gap
+    if (!usable(i)) continue; // leaves a gap
     const x = chart.x.map(steps[i]);
     const y = chart.y.map(values[i]);
     if (usable(i - 1)) path.lineTo(x, y);
     else path.moveTo(x, y);
     if (steps.length <= DOTTED_LIMIT || !(usable(i - 1) || usable(i + 1))) addDot(dots, x, y, width + 0.8);
   }
-  pen.lineWidth = width;
-  pen.globalAlpha = opacity;
-  pen.stroke(path);
-  pen.fill(dots);
-  pen.globalAlpha = 1;
+  context.lineWidth = width;
+  context.globalAlpha = opacity;
+  context.stroke(path);
+  context.fill(dots);
+  context.globalAlpha = 1;
 }
 
 function addDot(path, x, y, radius) {
@@ -109,28 +109,28 @@ function addDot(path, x, y, radius) {
   path.arc(x, y, radius, 0, 2 * Math.PI);
 }
 
-/** Shows the run in hand above the others, which fade. */
-function paintOver(chart, view, run, index) {
-  const pen = preparedCanvas(chart.host.querySelector(".over"), chart);
+/** Draws the highlighted run above the others, which fade. */
+function paintHighlight(chart, view, run, index) {
+  const context = preparedCanvas(chart.host.querySelector(".over"), chart);
   const line = chart.lines.find((other) => other.run === run);
   chart.host.classList.toggle("faded", Boolean(line));
   if (!line) return;
   const surface = getComputedStyle(document.documentElement).getPropertyValue("--surface");
-  pen.strokeStyle = pen.fillStyle = surface;
-  paintLine(pen, chart, view, line.steps, line.values, 6, 0.9);
-  pen.strokeStyle = pen.fillStyle = view.colours.of(run);
-  if (view.smoothing) paintLine(pen, chart, view, line.steps, line.raw, 1, 0.35);
-  paintLine(pen, chart, view, line.steps, line.values, line.steps.length > 300 ? 1.8 : 2.6, 1);
+  context.strokeStyle = context.fillStyle = surface;
+  paintLine(context, chart, view, line.steps, line.values, 6, 0.9);
+  context.strokeStyle = context.fillStyle = view.colors.of(run);
+  if (view.smoothing) paintLine(context, chart, view, line.steps, line.raw, 1, 0.35);
+  paintLine(context, chart, view, line.steps, line.values, line.steps.length > 300 ? 1.8 : 2.6, 1);
   if (index === null || !drawable(line.steps[index], line.values[index], view)) return;
-  for (const [radius, colour] of [[7, surface], [4.5, view.colours.of(run)]]) {
-    pen.fillStyle = colour;
+  for (const [radius, color] of [[7, surface], [4.5, view.colors.of(run)]]) {
+    context.fillStyle = color;
     const point = new Path2D();
     addDot(point, chart.x.map(line.steps[index]), chart.y.map(line.values[index]), radius);
-    pen.fill(point);
+    context.fill(point);
   }
 }
 
-/** The point of a curve that lies nearest to a place in pixels: its run, index and distance; null if none is near. */
+/** The nearest point of a curve to a position in pixels (run, index, distance), or null. */
 function nearestPoint(chart, view, x, y, reach = 40) {
   let nearest = null;
   for (const line of chart.lines) {
@@ -155,7 +155,7 @@ function distanceToSegment([x, y], [x1, y1], [x2, y2]) {
   return Math.hypot(x1 + share * (x2 - x1) - x, y1 + share * (y2 - y1) - y);
 }
 
-/** The index of the step nearest to one; steps rise. */
+/** The index of the nearest step in an increasing array. */
 function indexNear(steps, step) {
   let low = 0;
   let high = steps.length - 1;
@@ -167,15 +167,15 @@ function indexNear(steps, step) {
   return Math.abs(steps[low] - step) <= Math.abs(steps[high] - step) ? low : high;
 }
 
-/** What a tip says of a point of a curve. */
-function pointWords(chart, view, run, index) {
+/** Tooltip of a point of a curve. */
+function pointTip(chart, view, run, index) {
   const line = chart.lines.find((other) => other.run === run);
-  const rows = [["step", say(line.steps[index], 9)], [view.metric, say(line.raw[index], 5)]];
-  if (view.smoothing) rows.push(["smoothed", say(line.values[index], 5)]);
+  const rows = [["step", formatNumber(line.steps[index], 9)], [view.metric, formatNumber(line.raw[index], 5)]];
+  if (view.smoothing) rows.push(["smoothed", formatNumber(line.values[index], 5)]);
   return tipOf(run, view, rows);
 }
 
 function tipOf(run, view, rows) {
   const list = el("dl", {}, ...rows.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
-  return [el("b", {}, swatch(view.colours.of(run)), ...breakable(run.name)), list];
+  return [el("b", {}, swatch(view.colors.of(run)), ...breakable(run.name)), list];
 }

@@ -1,8 +1,8 @@
-// What the page holds: settings and figures as JSON, the points of all curves as compressed bytes.
+// Reads the data of the page: metadata as JSON, the points of all curves as compressed bytes.
 
 const byId = (id) => document.getElementById(id);
 
-/** Runs with their settings and curves, as plain objects. */
+/** Decodes runs with their settings and curves. */
 async function readData() {
   const data = JSON.parse(byId("data").textContent);
   const bytes = await inflate(byId("points").textContent);
@@ -13,7 +13,7 @@ async function readData() {
     data.runs[run].curves.set(data.metrics[metric].name, { steps: steps[stepsAt], values: values[valuesAt], final, best, bestStep });
   }
   for (const run of data.runs) {
-    run.text = [run.name, run.state, ...data.keys.map((key) => `${key}=${saySetting(run.settings[key])}`)].join(" ").toLowerCase();
+    run.text = [run.name, run.state, ...data.keys.map((key) => `${key}=${formatSetting(run.settings[key])}`)].join(" ").toLowerCase();
     run.group = JSON.stringify(data.keys.filter((key) => key !== "seed").map((key) => run.settings[key] ?? null));
   }
   return data;
@@ -27,7 +27,7 @@ async function inflate(base64) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** Steps lie as differences: all first bytes, then all second ones and so on, the highest first. */
+/** Steps are stored as differences in byte planes: all first bytes, then all second ones and so on. */
 function readSteps(bytes, counts) {
   const total = sum(counts);
   let at = 0;
@@ -41,7 +41,7 @@ function readSteps(bytes, counts) {
   });
 }
 
-/** Values lie as the three high bytes of float32 numbers, in the same way. */
+/** Values are stored as the three high byte planes of float32 numbers. */
 function readValues(bytes, start, counts) {
   const total = sum(counts);
   const bits = new Uint32Array(total);
@@ -61,18 +61,18 @@ function mean(numbers) {
   return sum(numbers) / numbers.length;
 }
 
-/** The deviation of a sample; there is none of one number. */
+/** Standard deviation of a sample; NaN for one number. */
 function deviation(numbers) {
   const middle = mean(numbers);
   return Math.sqrt(sum(numbers.map((x) => (x - middle) ** 2)) / (numbers.length - 1));
 }
 
-/** Those of the two kinds of figures that a metric has; null where a run has none, or one that is not finite. */
+/** The selected value (best or final) of the selected metric; null where a run has none or it is not finite. */
 function figure(run, view) {
   return run.curves.get(view.metric)?.[view.value] ?? null;
 }
 
-/** Best first where the metric says which that is, else lowest first; runs without a figure come last. */
+/** Best first where the metric has a direction, otherwise lowest first; runs without a value are last. */
 function ranked(runs, view) {
   const sign = view.lower === false ? -1 : 1;
   const place = (run) => (figure(run, view) === null ? Infinity : sign * figure(run, view));
@@ -83,7 +83,7 @@ function compareNumbers(a, b) {
   return a === b ? 0 : a < b ? -1 : 1;
 }
 
-/** A run shows where it is neither hidden nor filtered away. */
+/** Whether a run is neither hidden nor filtered out. */
 function shown(run, view) {
   return !view.hidden.has(run.index) && matches(run, view);
 }
@@ -92,7 +92,7 @@ function matches(run, view) {
   return view.words.every((word) => run.text.includes(word));
 }
 
-/** Debiased exponential moving average; what is not finite is left out of it. */
+/** Debiased exponential moving average over the finite values. */
 function smooth(values, weight) {
   if (!weight) return values;
   const result = new Float32Array(values.length);

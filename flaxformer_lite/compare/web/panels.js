@@ -1,25 +1,25 @@
-// The metric against each setting in which runs differ: a small chart each, all with the same vertical axis.
+// The metric against each differing setting: small charts with a common vertical axis.
 
 const PANELS_AT_FIRST = 12;
 
-function drawPanels(data, view, hand) {
+function drawPanels(data, view, actions) {
   const host = byId("panels");
   const keys = panelKeys(data);
   byId("panels-section").hidden = !keys.length;
   const runs = data.runs.filter((run) => shown(run, view) && figure(run, view) !== null);
   const kept = view.allPanels ? keys : keys.slice(0, PANELS_AT_FIRST);
   host.replaceChildren(...kept.map((key) => el("figure", { class: "panel" }, el("figcaption", {}, key), el("div", { class: "plot" }))));
-  if (kept.length < keys.length) host.append(el("button", { type: "button", onclick: hand.allPanels }, `Show all ${keys.length}`));
-  kept.forEach((key, i) => drawPanel(host.children[i].lastChild, key, runs, data, view, hand));
+  if (kept.length < keys.length) host.append(el("button", { type: "button", onclick: actions.allPanels }, `Show all ${keys.length}`));
+  kept.forEach((key, i) => drawPanel(host.children[i].lastChild, key, runs, data, view, actions));
 }
 
-/** Seeds are only drawn where runs differ in nothing else; elsewhere they are the dots of each value. */
+/** The seed is a panel only where runs differ in nothing else. */
 function panelKeys(data) {
   const keys = data.keys.filter((key) => key !== "seed");
   return keys.length ? keys : data.keys;
 }
 
-function drawPanel(plot, key, runs, data, view, hand) {
+function drawPanel(plot, key, runs, data, view, actions) {
   const width = plot.clientWidth;
   const height = plot.clientHeight;
   const having = runs.filter((run) => run.settings[key] !== undefined && run.settings[key] !== null);
@@ -38,19 +38,19 @@ function drawPanel(plot, key, runs, data, view, hand) {
   drawMeans(svg, key, having, x, y, view);
   const ordered = [...having].sort((a, b) => compareNumbers(x.map(a.settings[key]), x.map(b.settings[key])) || a.index - b.index);
   const radius = having.length > 40 ? 3.2 : 4.2;
-  for (const [run, cx, cy] of swarm(ordered, (run) => [x.map(run.settings[key]), y.map(figure(run, view))], radius)) {
-    svg.append(svgEl("circle", { class: "dot", "data-run": run.index, fill: view.colours.of(run), cx, cy, r: radius }));
+  for (const [run, cx, cy] of spreadDots(ordered, (run) => [x.map(run.settings[key]), y.map(figure(run, view))], radius)) {
+    svg.append(svgEl("circle", { class: "dot", "data-run": run.index, fill: view.colors.of(run), cx, cy, r: radius }));
   }
-  svg.addEventListener("pointermove", (event) => hand.point(nearestDot(svg, event), plot, key));
-  svg.addEventListener("pointerdown", (event) => hand.point(nearestDot(svg, event), plot, key));
-  svg.addEventListener("pointerleave", () => hand.point(null, plot, key));
-  svg.addEventListener("blur", () => hand.point(null, plot, key));
+  svg.addEventListener("pointermove", (event) => actions.point(nearestDot(svg, event), plot, key));
+  svg.addEventListener("pointerdown", (event) => actions.point(nearestDot(svg, event), plot, key));
+  svg.addEventListener("pointerleave", () => actions.point(null, plot, key));
+  svg.addEventListener("blur", () => actions.point(null, plot, key));
   svg.addEventListener("keydown", (event) => {
     const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!move) return;
     event.preventDefault();
-    const at = ordered.findIndex((run) => run.index === view.inHand);
-    hand.point(ordered[(at + move + ordered.length) % ordered.length].index, plot, key);
+    const at = ordered.findIndex((run) => run.index === view.highlighted);
+    actions.point(ordered[(at + move + ordered.length) % ordered.length].index, plot, key);
   });
   plot.append(svg, el("div", { class: "tip", role: "status", hidden: true }));
 }
@@ -60,13 +60,13 @@ function settingScale({ values, log, categories }, box) {
   if (categories) return categoryScale(values, places);
   const inner = [box.left + 24, box.right - 20];
   const scale = (log ? logScale : linearScale)(rangeOf(values), inner, (box.right - box.left) / 60);
-  // Few values are their own ticks: nobody wants to read 512 between 400 and 600.
-  if (values.length <= 6) scale.ticks = values.map((value) => ({ at: value, text: saySetting(value) }));
+  // Few values are their own ticks, so that 512 is not read off between 400 and 600.
+  if (values.length <= 6) scale.ticks = values.map((value) => ({ at: value, text: formatSetting(value) }));
   return scale;
 }
 
-/** Runs with their places; those that would cover one another step aside a little. */
-function swarm(runs, placeOf, radius) {
+/** Positions of dots; overlapping ones are moved sideways. */
+function spreadDots(runs, placeOf, radius) {
   const placed = [];
   for (const run of runs) {
     const [x, y] = placeOf(run);
@@ -77,7 +77,7 @@ function swarm(runs, placeOf, radius) {
   return placed;
 }
 
-/** A bar at each value that several runs share: their mean. */
+/** Draws the mean of the runs at each value that several share. */
 function drawMeans(svg, key, runs, x, y, view) {
   const shared = Map.groupBy ? Map.groupBy(runs, (run) => run.settings[key]) : groupedBy(runs, key);
   for (const [value, members] of shared) {
@@ -105,15 +105,15 @@ function nearestDot(svg, event) {
   return nearest;
 }
 
-/** Lifts the dots of the run in hand; says its figure where it was pointed at. */
+/** Marks the dots of the highlighted run, with a tooltip in the panel under the pointer. */
 function markDots(data, view, plot, key) {
   for (const circle of document.querySelectorAll("#panels .dot")) {
-    const lifted = Number(circle.dataset.run) === view.inHand;
+    const lifted = Number(circle.dataset.run) === view.highlighted;
     circle.classList.toggle("lifted", lifted);
-    circle.classList.toggle("lowered", view.inHand !== null && !lifted);
+    circle.classList.toggle("lowered", view.highlighted !== null && !lifted);
     if (!lifted || circle.closest(".plot") !== plot) continue;
-    const run = data.runs[view.inHand];
-    const rows = [[key, saySetting(run.settings[key])], [`${view.metric}, ${view.value}`, say(figure(run, view), 5)]];
+    const run = data.runs[view.highlighted];
+    const rows = [[key, formatSetting(run.settings[key])], [`${view.metric}, ${view.value}`, formatNumber(figure(run, view), 5)]];
     placeTip(plot.querySelector(".tip"), plot, Number(circle.getAttribute("cx")), Number(circle.getAttribute("cy")), tipOf(run, view, rows));
   }
 }

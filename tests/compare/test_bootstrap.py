@@ -6,7 +6,7 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
-from flaxformer_lite.compare.significance import paired_bootstrap
+from flaxformer_lite.compare.bootstrap import paired_bootstrap
 from flaxformer_lite.metrics.compute import compute_metrics
 
 
@@ -18,23 +18,23 @@ def _references(count, seed=0):
 
 
 def _system(references, wrong, seed):
-    """Says the first reference, of this share of the sources with one word too many."""
+    """The first references, a fraction ``wrong`` of them with an additional word."""
     rng = random.Random(seed)
     return [these[0] + " x" * (rng.random() < wrong) for these in references]
 
 
 @pytest.mark.parametrize("metric", ["exact_match", "wer", "per"])
-def test_scores_are_the_metrics(metric):
+def test_scores_equal_the_metrics(metric):
     references = _references(30)
     systems = [_system(references, wrong, seed) for seed, wrong in enumerate((0.3, 0.5, 0.1))]
     found = paired_bootstrap(metric, systems, references, resamples=50)
-    for verdict, hypotheses in zip(found, systems, strict=True):
-        assert verdict.score == pytest.approx(compute_metrics([metric], {}, hypotheses, references)[metric])
-        assert abs(verdict.mean - verdict.score) < verdict.half_width
+    for result, hypotheses in zip(found, systems, strict=True):
+        assert result.score == pytest.approx(compute_metrics([metric], {}, hypotheses, references)[metric])
+        assert abs(result.mean - result.score) < result.half_width
     assert math.isnan(found[0].p_value)
 
 
-def test_bleu_is_sacrebleus_own():
+def test_bleu_equals_sacrebleu():
     references = [these[:1] for these in _references(40)]
     systems = [_system(references, 0.5, 1), _system(references, 0.3, 2)]
     found = paired_bootstrap("bleu", systems, references, resamples=200)
@@ -45,8 +45,8 @@ def test_bleu_is_sacrebleus_own():
     assert found[1].p_value == theirs["BLEU"][1].p_value
 
 
-def test_word_errors_agree_with_a_plain_bootstrap():
-    """A loop over lists, with draws of its own: estimates of the same p, mean and width, within their error."""
+def test_wer_agrees_with_a_simple_bootstrap():
+    """Another implementation with other samples estimates the same p-value, mean and interval, within their error."""
     references = _references(60)
     systems = [_system(references, 0.5, 1), _system(references, 0.4, 4)]
     wrong = [[h not in r for h, r in zip(s, references, strict=True)] for s in systems]
@@ -61,16 +61,16 @@ def test_word_errors_agree_with_a_plain_bootstrap():
     mean = sum(gaps) / len(gaps)
     p_value = sum(gap - mean > observed for gap in gaps) / len(gaps)
     ours = paired_bootstrap("wer", systems, references, resamples=4000)
-    assert 0.01 < p_value < 0.3  # what is compared must be able to differ
+    assert 0.01 < p_value < 0.3  # a p-value that is informative
     assert ours[1].p_value == pytest.approx(p_value, abs=5 * math.sqrt(p_value / 4000))
-    for verdict, drawn in zip(ours, (first, second), strict=True):
-        assert verdict.mean == pytest.approx(np.mean(drawn), abs=0.5)
+    for result, drawn in zip(ours, (first, second), strict=True):
+        assert result.mean == pytest.approx(np.mean(drawn), abs=0.5)
         low, high = np.quantile(drawn, [0.025, 0.975])
-        assert verdict.half_width == pytest.approx((high - low) / 2, abs=1.7)  # one source of 60
+        assert result.half_width == pytest.approx((high - low) / 2, abs=1.7)  # one source of 60
 
 
 @pytest.mark.parametrize("metric", ["wer", "per", "bleu", "chrf"])
-def test_twins_do_not_differ_and_the_clearly_better_does(metric):
+def test_equal_systems_have_p_one_and_better_ones_a_small_p(metric):
     references = _references(80)
     bad, good = _system(references, 0.7, 1), _system(references, 0.1, 2)
     _, twin, better = paired_bootstrap(metric, [bad, list(bad), good], references, resamples=100)
@@ -78,8 +78,8 @@ def test_twins_do_not_differ_and_the_clearly_better_does(metric):
     assert better.p_value == pytest.approx(1 / 101)
 
 
-def test_noise_is_seldom_significant():
-    """Systems that are equally good differ by p < 0.05 in about a tenth of the cases, since p looks at one side."""
+def test_p_values_of_equally_good_systems():
+    """p < 0.05 in about a tenth of the cases, since the test is one-sided."""
     references = _references(50)
     p_values = [
         paired_bootstrap("wer", [_system(references, 0.4, 2 * i), _system(references, 0.4, 2 * i + 1)], references, 200)
@@ -88,7 +88,7 @@ def test_noise_is_seldom_significant():
     assert np.mean([found[1].p_value < 0.05 for found in p_values]) < 0.25
 
 
-def test_the_same_draws_every_time():
+def test_resamples_are_deterministic():
     references = _references(20)
     systems = [_system(references, 0.5, 1), _system(references, 0.3, 2)]
     assert repr(paired_bootstrap("per", systems, references)) == repr(paired_bootstrap("per", systems, references))

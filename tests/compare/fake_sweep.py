@@ -1,4 +1,4 @@
-"""Runs to compare that nobody has trained."""
+"""Fake sweep with plausible curves."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from flaxformer_lite.compare.runs import Comparison, Curve, Run
+from flaxformer_lite.compare.comparison import Comparison, Curve, RunRecord
 
 _COSTS = ("train/gradient_norm", "train/tokens_per_second", "train/tokens_per_second_per_device", "train/data_wait")
 
 
 def sweep(runs: int, points: int, seeds: int = 4) -> Comparison:
     """A sweep over learning rate, width and optimizer, with some seeds each; the last run is not done."""
-    made = tuple(_run(i, settings, points) for i, settings in zip(range(runs), _settings(seeds), strict=False))
+    records = tuple(_run(i, settings, points) for i, settings in zip(range(runs), _settings(seeds), strict=False))
     keys = ("optim.learning_rate", "model.encoder.width", "optim.optimizer", "seed")
-    differing = tuple(key for key in keys if len({run.settings[key] for run in made}) > 1)
-    ordered = sorted(made, key=lambda run: run.curves["eval/wer"].values.min())
+    differing = tuple(key for key in keys if len({run.settings[key] for run in records}) > 1)
+    ordered = sorted(records, key=lambda run: run.curves["eval/wer"].values.min())
     return Comparison(tuple(ordered), differing, "eval/wer", lower_is_better=True)
 
 
@@ -27,7 +27,7 @@ def _settings(seeds: int) -> Iterator[dict[str, Any]]:
     return (dict(zip(keys, point, strict=True)) for point in points)
 
 
-def _run(index: int, settings: Mapping[str, Any], points: int) -> Run:
+def _run(index: int, settings: Mapping[str, Any], points: int) -> RunRecord:
     rng = np.random.default_rng(index)
     steps = 10 * np.arange(1, points + 1)
     floor = 0.4 + 0.25 * abs(np.log10(settings["optim.learning_rate"] / 1e-3)) + 16 / settings["model.encoder.width"]
@@ -43,4 +43,4 @@ def _run(index: int, settings: Mapping[str, Any], points: int) -> Run:
         "eval/per": Curve(steps, wer / 3.9 + rng.standard_normal(points)),
     } | {name: Curve(steps, rng.lognormal(3, 0.5, points)) for name in _COSTS}
     words = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
-    return Run(f"{words}-{index:04x}", Path("runs") / str(index), settings, curves, done=index != 11)
+    return RunRecord(f"{words}-{index:04x}", Path("runs") / str(index), settings, curves, done=index != 11)

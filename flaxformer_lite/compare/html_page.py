@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file that opens from disk, with no network and nothing beside it."""
+"""Self-contained HTML page of a comparison, which opens from disk and loads nothing."""
 
 from __future__ import annotations
 
@@ -15,22 +15,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from flaxformer_lite.compare.runs import Comparison, Curve, Run, best, final, known_direction
+from flaxformer_lite.compare.comparison import (
+    Comparison,
+    Curve,
+    RunRecord,
+    best_point,
+    final_point,
+    known_direction,
+)
 
 _SCRIPTS = ("data.js", "scales.js", "colors.js", "axes.js", "curves.js", "panels.js", "table.js", "main.js")
-_MOST_BYTES = 4_500_000  # of all points as text; the rest of a page of 100 runs is under a tenth of that
-_FEWEST_POINTS = 32  # of a curve; it is thinned no further
+_MAX_BYTES = 4_500_000  # of all points as text; the rest of a page of 100 runs is less than a tenth of that
+_MIN_POINTS = 32  # to which a curve may be thinned
 
 
 def render(comparison: Comparison) -> str:
-    """The page's text."""
-    metas, points = _data(comparison)
+    """The text of the page."""
+    metadata, points = _page_data(comparison)
     count = len(comparison.runs)
     return Template(_source("page.html")).substitute(
         title=html.escape("One run" if count == 1 else f"Comparison of {count:,} runs"),
         style=_source("page.css"),
         script="\n".join(_source(name) for name in _SCRIPTS),
-        data=_json(metas),
+        data=_json(metadata),
         points=points,
     )
 
@@ -40,13 +47,13 @@ def _source(name: str) -> str:
 
 
 def _json(values: Mapping[str, Any]) -> str:
-    """JSON that HTML reads as nothing else, whatever names are made of."""
+    """JSON without characters that HTML would interpret."""
     text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _data(comparison: Comparison) -> tuple[dict[str, Any], str]:
-    """What the page shows: names and figures, and the points of all curves, thinned out until they fit."""
+def _page_data(comparison: Comparison) -> tuple[dict[str, Any], str]:
+    """The metadata of the page as JSON values, and the packed points of all curves, thinned until they fit."""
     names = [comparison.metric, *(name for name in comparison.metrics if name != comparison.metric)]
     curves = [
         (i, j, run.curves[name])
@@ -56,85 +63,86 @@ def _data(comparison: Comparison) -> tuple[dict[str, Any], str]:
     ]
     packed, thinned = _pack_within([curve for _, _, curve in curves])
     lower = [comparison.lower_is_better, *(known_direction(name) for name in names[1:])]
-    metas = {
+    metadata = {
         "metric": comparison.metric,
         "metrics": [{"name": name, "lower": low} for name, low in zip(names, lower, strict=True)],
         "keys": list(comparison.keys),
         "runs": [_run(run, comparison.keys) for run in comparison.runs],
         "curves": [
-            [i, j, *places, *_figures(comparison.runs[i], names[j], lower[j])]
-            for (i, j, _), places in zip(curves, packed.places, strict=True)
+            [i, j, *indices, *_final_and_best(comparison.runs[i], names[j], lower[j])]
+            for (i, j, _), indices in zip(curves, packed.indices, strict=True)
         ],
         "steps": packed.steps,
         "values": packed.values,
         "thinned": thinned,
     }
-    return metas, packed.text
+    return metadata, packed.text
 
 
-def _run(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+def _run(run: RunRecord, keys: Sequence[str]) -> dict[str, Any]:
     return {
         "name": run.name,
-        "folder": str(run.folder),
+        "folder": str(run.path),
         "state": "done" if run.done else "not done",
         "step": run.step,
-        "settings": {key: _plain(run.settings[key]) for key in keys if key in run.settings},
+        "settings": {key: _to_json(run.settings[key]) for key in keys if key in run.settings},
     }
 
 
-def _plain(value: Any) -> Any:
-    """What JSON has a word for."""
+def _to_json(value: Any) -> Any:
+    """A value that JSON can represent."""
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return value if isinstance(value, str | int | None) else str(value)
 
 
-def _figures(run: Run, metric: str, lower: bool | None) -> tuple[float | None, float | None, int]:
-    """The final value, the best one and its step; None for what is not finite, or has no best."""
-    last = final(run, metric)
-    top = last if lower is None else best(run, metric, lower)
-    return _finite(last.value), None if lower is None else _finite(top.value), top.step
+def _final_and_best(run: RunRecord, metric: str, lower: bool | None) -> tuple[float | None, float | None, int]:
+    """The final value, the best one and its step; None for values that are not finite or have no direction."""
+    final = final_point(run, metric)
+    best = final if lower is None else best_point(run, metric, lower)
+    return _finite(final.value), None if lower is None else _finite(best.value), best.step
 
 
 def _finite(value: float) -> float | None:
     return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
-class _Packed(NamedTuple):
-    """Points as text, and where each curve finds its own.
+class _PackedCurves(NamedTuple):
+    """Points of all curves as text, and the index of each curve's points.
 
     Attributes:
-      text: base64 of what ``_planes`` makes of all steps and values, deflated.
-      steps, values: how many numbers each array has; arrays that several curves share are there once.
-      places: for each curve the number of its array of steps, and of values.
+      text: base64 of the deflated byte planes of all steps and values.
+      steps: lengths of the arrays of steps; curves share equal arrays.
+      values: lengths of the arrays of values.
+      indices: for each curve the indices of its arrays of steps and of values.
     """
 
     text: str
     steps: list[int]
     values: list[int]
-    places: list[tuple[int, int]]
+    indices: list[tuple[int, int]]
 
 
-def _pack_within(curves: Sequence[Curve]) -> tuple[_Packed, int]:
-    """Packs curves, with as many points as there is room for; the second result is that number, 0 if all have room."""
-    packed, most = _pack(curves), max((len(curve.steps) for curve in curves), default=0)
+def _pack_within(curves: Sequence[Curve]) -> tuple[_PackedCurves, int]:
+    """Packs curves within the size limit; also returns the number of points to which they were thinned, or 0."""
+    packed, max_points = _pack(curves), max((len(curve.steps) for curve in curves), default=0)
     thinned = 0
-    while len(packed.text) > _MOST_BYTES and most > _FEWEST_POINTS:
-        most = thinned = max(_FEWEST_POINTS, int(most * min(0.9, _MOST_BYTES / len(packed.text))))
-        packed = _pack([thin(curve, most) for curve in curves])
+    while len(packed.text) > _MAX_BYTES and max_points > _MIN_POINTS:
+        max_points = thinned = max(_MIN_POINTS, int(max_points * min(0.9, _MAX_BYTES / len(packed.text))))
+        packed = _pack([thin(curve, max_points) for curve in curves])
     return packed, thinned
 
 
-def _pack(curves: Sequence[Curve]) -> _Packed:
+def _pack(curves: Sequence[Curve]) -> _PackedCurves:
     steps: dict[bytes, int] = {}
     values: dict[bytes, int] = {}
-    places = []
+    indices = []
     for curve in curves:
         differences = np.diff(curve.steps, prepend=0).astype(">i4")
         rounded = _rounded(curve.values)
-        places.append(
+        indices.append(
             (
                 steps.setdefault(differences.tobytes(), len(steps)),
                 values.setdefault(rounded.tobytes(), len(values)),
@@ -142,12 +150,12 @@ def _pack(curves: Sequence[Curve]) -> _Packed:
         )
     planes = _planes(b"".join(steps)) + _planes(b"".join(values))[:3]
     text = base64.b64encode(zlib.compress(b"".join(plane.tobytes() for plane in planes), 6)).decode()
-    return _Packed(text, [len(key) // 4 for key in steps], [len(key) // 4 for key in values], places)
+    return _PackedCurves(text, [len(key) // 4 for key in steps], [len(key) // 4 for key in values], indices)
 
 
 def _rounded(values: Float[np.ndarray, "n"]) -> np.ndarray:
-    """Big-endian float32 whose lowest byte is 0: numbers with an error of at most 1 in 65,000."""
-    with np.errstate(over="ignore"):  # what is too large for float32 is infinite
+    """Big-endian float32 with a zero lowest byte: a relative error of at most 1 in 65,000."""
+    with np.errstate(over="ignore"):  # values above the range of float32 become infinite
         single = values.astype(np.float32)
     bits = single.view(np.uint32).astype(np.uint64)
     rounded = np.where(np.abs(single) < 3e38, bits + 0x80, bits) & 0xFFFFFF00
@@ -155,24 +163,21 @@ def _rounded(values: Float[np.ndarray, "n"]) -> np.ndarray:
 
 
 def _planes(numbers: bytes) -> list[UInt8[np.ndarray, "n"]]:
-    """All first bytes of numbers of four, then all second ones and so on: alike ones together, which deflates well."""
+    """Byte planes of 4-byte numbers: all first bytes, then all second ones and so on, which deflates well."""
     return list(np.frombuffer(numbers, np.uint8).reshape(-1, 4).T)
 
 
-def thin(curve: Curve, most: int) -> Curve:
-    """The first and the last point of a curve, and the lowest and the highest of each stretch between: about ``most``.
-
-    Points stay as they are, and a spike stays a spike; a curve with no more points than that is as before.
-    """
+def thin(curve: Curve, max_points: int) -> Curve:
+    """Thins a curve to about ``max_points``: its ends, and the minimum and maximum of each segment (spikes remain)."""
     count = len(curve.steps)
-    if count <= most:
+    if count <= max_points:
         return curve
-    length = -(-count // max(1, most // 2 - 1))
+    length = -(-count // max(1, max_points // 2 - 1))
     padded = np.full(-(-count // length) * length, np.nan)
     padded[:count] = np.where(np.isfinite(curve.values), curve.values, np.nan)
-    stretches = padded.reshape(-1, length)
-    starts = np.arange(len(stretches)) * length
-    low = starts + np.where(np.isnan(stretches), np.inf, stretches).argmin(1)
-    high = starts + np.where(np.isnan(stretches), -np.inf, stretches).argmax(1)
+    segments = padded.reshape(-1, length)
+    starts = np.arange(len(segments)) * length
+    low = starts + np.where(np.isnan(segments), np.inf, segments).argmin(1)
+    high = starts + np.where(np.isnan(segments), -np.inf, segments).argmax(1)
     kept: Int[np.ndarray, "k"] = np.unique(np.concatenate([[0, count - 1], low, high]))
     return Curve(curve.steps[kept], curve.values[kept])

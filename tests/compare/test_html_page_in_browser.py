@@ -13,9 +13,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from flaxformer_lite.compare import page
-from flaxformer_lite.compare.runs import Comparison, Curve, Run
-from tests.compare.invented import sweep
+from flaxformer_lite.compare import html_page
+from flaxformer_lite.compare.comparison import Comparison, Curve, RunRecord
+from tests.compare.fake_sweep import sweep
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +89,7 @@ def pages(tmp_path_factory) -> dict[int, Path]:
     folder = tmp_path_factory.mktemp("pages")
     sizes = {1: (1, 300, 1), 12: (12, 40, 2), 100: (100, 1000, 4)}
     for count, size in sizes.items():
-        (folder / f"{count}.html").write_text(page.render(sweep(*size)), "utf-8")
+        (folder / f"{count}.html").write_text(html_page.render(sweep(*size)), "utf-8")
     return {count: folder / f"{count}.html" for count in sizes}
 
 
@@ -142,13 +142,13 @@ def _assert_no_errors(browser: webdriver.Chrome) -> None:
     assert browser.get_log("browser") == []
 
 
-def _run(name: str, values: list[float], **settings: Any) -> Run:
+def _run(name: str, values: list[float], **settings: Any) -> RunRecord:
     steps = 10 * np.arange(1, len(values) + 1)
-    return Run(name, Path("runs") / name, settings, {"eval/wer": Curve(steps, np.array(values))}, done=True)
+    return RunRecord(name, Path("runs") / name, settings, {"eval/wer": Curve(steps, np.array(values))}, done=True)
 
 
-def _write(path: Path, runs: list[Run], *keys: str) -> Path:
-    path.write_text(page.render(Comparison(tuple(runs), keys, "eval/wer", lower_is_better=True)), "utf-8")
+def _write(path: Path, runs: list[RunRecord], *keys: str) -> Path:
+    path.write_text(html_page.render(Comparison(tuple(runs), keys, "eval/wer", lower_is_better=True)), "utf-8")
     return path
 
 
@@ -213,7 +213,7 @@ def test_the_legend_hides_runs_everywhere(browser, pages):
     assert _texts_of(browser, "#legend-count") == ["11 of 12 runs"]
     assert _script(browser, _FILLED) != before
     assert len(_texts_of(browser, "#panels circle")) == dots - 2  # one in each panel
-    assert len(_texts_of(browser, "#table tr.away")) == 1
+    assert len(_texts_of(browser, "#table tr.hidden-run")) == 1
     browser.find_element(By.ID, "show-none").click()
     _settle(browser)
     assert _texts_of(browser, "#chart .empty") == ["All runs that have this metric are hidden or filtered away."]
@@ -273,7 +273,7 @@ def test_the_table_sorts_filters_and_groups(browser, pages):
     assert len(_texts_of(browser, "#table tbody tr")) == 6
     expected = sweep(12, 40, 2).groups[0].best
     mean, deviation = _texts_of(browser, "#table tbody tr:first-child .number")[:2]
-    assert (float(mean), float(deviation[2:])) == pytest.approx((expected.mean, expected.deviation), rel=5e-3)
+    assert (float(mean), float(deviation[2:])) == pytest.approx((expected.mean, expected.std), rel=5e-3)
     _assert_no_errors(browser)
 
 
@@ -294,7 +294,7 @@ def test_odd_runs(theme, browser, tmp_path):
         _run("diverged", [6.0, float("nan"), float("inf")], rate=1e-3, kind="x" * 90),
         _run("nothing finite", [float("nan")] * 3, rate=1e-2, kind=""),
         _run("one point", [3.0], rate=1e-1, kind=(1, "a")),
-        Run("no points", Path("runs/none"), {"rate": 1.0}, {}, done=False),
+        RunRecord("no points", Path("runs/none"), {"rate": 1.0}, {}, done=False),
     ]
     path = _write(tmp_path / "x.html", runs, "rate", "kind")
     for width in (1280, 390):
@@ -310,7 +310,7 @@ def test_odd_runs(theme, browser, tmp_path):
 
 
 def test_no_run_with_a_point(browser, tmp_path):
-    bare = [Run(str(i), Path(str(i)), {"seed": i}, {}, done=False) for i in range(2)]
+    bare = [RunRecord(str(i), Path(str(i)), {"seed": i}, {}, done=False) for i in range(2)]
     _open(browser, _write(tmp_path / "x.html", bare, "seed"))
     assert _texts_of(browser, "#chart .empty") == ["No run has points of this metric."]
     for name in ("log-x", "log-y", "smoothing"):

@@ -1,4 +1,4 @@
-"""Jobs that do not train: what submitit starts must be able to import them."""
+"""Jobs that do not train, in a module because submitit's processes must import them."""
 
 import os
 import signal
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sweeps.job import Job
-from flaxformer_lite.sweeps.resources import Share
+from flaxformer_lite.sweeps.resources import JobResources
 
 
 @dataclass(frozen=True)
 class Sleeper(Job):
-    """Sleeps until it is told to stop, and says what it sees."""
+    """Writes its environment to a file and sleeps until SIGTERM."""
 
-    def _train(self, tasks):
+    def _train(self, num_processes):
         if "error" in self.config:
             raise self.config["error"]
         received = []
         signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-        with (self.folder / "begun").open("a") as file:
-            file.write(f"{os.getpid()} {sorted(os.sched_getaffinity(0))} {os.environ.get('GIVEN')} {tasks}\n")
+        with (self.path / "started").open("a") as file:
+            file.write(f"{os.getpid()} {sorted(os.sched_getaffinity(0))} {os.environ.get('GIVEN')} {num_processes}\n")
         end = time.monotonic() + 30
         while not received and time.monotonic() < end:
             time.sleep(0.02)
-        (self.folder / "saved").touch()
+        (self.path / "saved").touch()
         return 128 + received[0]
 
 
 def sleeper(folder, **config):
     core = max(os.sched_getaffinity(0))
-    return Sleeper(folder, config, Share((core,), {"GIVEN": "yes"}), ["flaxformer-lite"])
+    return Sleeper(folder, config, JobResources((core,), {"GIVEN": "yes"}), ["flaxformer-lite"])
 
 
 def failing(folder, message):

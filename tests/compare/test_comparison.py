@@ -4,23 +4,23 @@ import statistics
 import numpy as np
 import pytest
 
-from flaxformer_lite.compare.runs import (
-    Point,
-    best,
+from flaxformer_lite.compare.comparison import (
+    CurvePoint,
+    best_point,
     choose_metric,
     compare,
     differing_keys,
-    final,
+    final_point,
     known_direction,
     lower_is_better,
 )
 from flaxformer_lite.errors import InputError
-from tests.compare.made import make_run
+from tests.compare.fake_runs import make_run
 
 NAN = math.nan
 
 
-def test_best_first_and_what_is_no_number_last():
+def test_best_is_first_and_nan_last():
     runs = [
         make_run("diverged", [NAN, NAN]),
         make_run("worse", [9, 5, 7]),
@@ -29,17 +29,17 @@ def test_best_first_and_what_is_no_number_last():
     ]
     comparison = compare(runs, "eval/wer")
     assert [run.name for run in comparison.runs] == ["better", "worse", "diverged", "unmeasured"]
-    assert comparison.best(runs[3]) == Point(30, 3.0)
-    assert comparison.final(runs[3]) == Point(40, 4.0)
+    assert comparison.best(runs[3]) == CurvePoint(30, 3.0)
+    assert comparison.final(runs[3]) == CurvePoint(40, 4.0)
     assert comparison.best(runs[2]).step == comparison.final(runs[2]).step == 0
     assert math.isnan(comparison.final(runs[0]).value)
 
 
-def test_higher_may_be_better_and_the_earliest_of_equals_counts():
+def test_best_is_the_earliest_of_equal_values():
     run = make_run("a", [3, 8, NAN, 8, 1])
-    assert best(run, "eval/wer", False) == Point(20, 8.0)
-    assert best(run, "eval/wer", True) == Point(50, 1.0)
-    assert final(run, "eval/per").step == 0
+    assert best_point(run, "eval/wer", False) == CurvePoint(20, 8.0)
+    assert best_point(run, "eval/wer", True) == CurvePoint(50, 1.0)
+    assert final_point(run, "eval/per").step == 0
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,17 @@ def test_higher_may_be_better_and_the_earliest_of_equals_counts():
         ("mine", False),
     ],
 )
-def test_which_way_is_better(metric, lower):
+def test_lower_is_better(metric, lower):
     assert lower_is_better(metric) == lower
 
 
-def test_a_learning_rate_has_no_good_end():
+def test_a_learning_rate_has_no_direction():
     assert known_direction("train/learning_rate") is None
     assert known_direction("train/gradient_norm") is True
     assert known_direction("eval/exact_match") is False
 
 
-def test_only_what_differs_is_a_key_and_the_seed_is_last():
+def test_differing_keys_end_with_the_seed():
     runs = [
         make_run("a", [1], seed=0, width=(4, 5), depth=2, same="x"),
         make_run("b", [1], seed=1, width=(4, 6), depth=2, same="x", new=None),
@@ -72,7 +72,7 @@ def test_only_what_differs_is_a_key_and_the_seed_is_last():
     assert differing_keys(runs[:1]) == ()
 
 
-def test_groups_are_over_seeds_with_the_deviation_of_a_sample():
+def test_groups_have_mean_and_sample_deviation():
     rng = np.random.default_rng(0)
     values = {(rate, seed): [9.0, *rng.uniform(1, 5, 2)] for rate in (0.1, 0.2, 0.3) for seed in (5, 6, 7, 8)}
     del values[0.3, 8], values[0.2, 7], values[0.2, 6], values[0.2, 8]
@@ -85,17 +85,17 @@ def test_groups_are_over_seeds_with_the_deviation_of_a_sample():
         for found, numbers in ((groups[rate].best, map(min, own)), (groups[rate].final, (v[-1] for v in own))):
             numbers = list(numbers)
             assert found.mean == pytest.approx(statistics.mean(numbers))
-            assert found.deviation == pytest.approx(statistics.stdev(numbers))
-    assert math.isnan(groups[0.2].best.deviation)
+            assert found.std == pytest.approx(statistics.stdev(numbers))
+    assert math.isnan(groups[0.2].best.std)
     assert groups[0.2].best.mean == min(values[0.2, 5])
     means = [group.best.mean for group in comparison.groups]
     assert means == sorted(means)
 
 
-def test_a_seed_that_diverged_shows_in_the_mean_one_without_values_does_not():
+def test_a_diverged_seed_makes_the_mean_nan():
     runs = [make_run("a", [4, 2], seed=0), make_run("b", [6, NAN], seed=1), make_run("c", [], seed=2)]
     (group,) = compare(runs, "eval/wer").groups
-    assert (group.best.mean, group.best.deviation) == (4.0, pytest.approx(math.sqrt(8)))
+    assert (group.best.mean, group.best.std) == (4.0, pytest.approx(math.sqrt(8)))
     assert math.isnan(group.final.mean)
 
 
@@ -106,10 +106,10 @@ def test_a_hundred_runs_of_one_config_are_one_group():
     assert [len(group.runs) for group in comparison.groups] == [100]
 
 
-def test_the_metric_is_what_the_configs_say_or_the_flag():
+def test_metric_is_given_or_that_of_the_configs():
     runs = [make_run("a", [1], **{"eval.best_metric": "wer"})]
     assert choose_metric(runs, "") == choose_metric(runs, "wer") == choose_metric(runs, "eval/wer") == "eval/wer"
-    with pytest.raises(InputError, match=r"--metric=eval/wr: no run .* did you mean eval/wer\? \(there are eval/wer\)"):
+    with pytest.raises(InputError, match=r"metric 'eval/wr': no run .* did you mean eval/wer\? \(recorded: eval/wer\)"):
         choose_metric(runs, "eval/wr")
-    with pytest.raises(InputError, match="name eval/bleu and eval/wer as best metric; choose with --metric"):
+    with pytest.raises(InputError, match=r"metric: the runs have different eval.best_metric \(eval/bleu, eval/wer\)"):
         choose_metric([*runs, make_run("b", [1], **{"eval.best_metric": "bleu"})], "")
