@@ -17,13 +17,11 @@ from flaxformer_lite.errors import InputError, require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``average``."""
     parser.add_argument("--workdir", metavar="DIR", required=True, help="work directory of a training run")
     parser.add_argument("--last", type=int, metavar="N", required=True, help="number of checkpoints, the latest ones")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Averages; returns the exit code."""
     require(arguments.last >= 1, f"--last={arguments.last}", "must be at least 1")
     from flaxformer_lite.checkpoints.averaging import save_average  # here, because jax takes seconds to import
     from flaxformer_lite.checkpoints.work_dir import WorkDir

@@ -36,7 +36,6 @@ _REPORTED_LINES = 10  # lines with unknown tokens that are reported one by one
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``decode``."""
     decode_flags.add_arguments(parser, n_best=True)
     parser.add_argument("--input", metavar="FILE", default="-", help="UTF-8 text, may be .gz (default: standard input)")
     parser.add_argument("--output", metavar="FILE", default="-", help="where to write (default: standard output)")
@@ -59,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Decodes; returns the exit code."""
     reads_stdin = arguments.input == "-"
     require(not reads_stdin or not arguments.processes, "--input", "several processes cannot share standard input",
             "name a file")  # fmt: skip

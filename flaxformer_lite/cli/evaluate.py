@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``evaluate``."""
     decode_flags.add_arguments(parser)
     parser.add_argument(
         "--split", choices=["validation", "test", "train"], default="validation", help="(default: validation)"
@@ -52,7 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluates; returns the exit code."""
     require(arguments.max_examples >= 0, f"--max_examples={arguments.max_examples}", "must be at least 0 (all)")
     decodes_file = _decodes_file(arguments, decode_flags.directories(arguments.workdir))
     multihost_flags.join(arguments)

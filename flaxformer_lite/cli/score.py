@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``score``."""
     decode_flags.add_model(parser)
     parser.add_argument("--source", metavar="FILE", required=True, help="UTF-8 text, one source per line, may be .gz")
     parser.add_argument("--target", metavar="FILE", required=True, help="line i is a target of source i")
@@ -39,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Scores; returns the exit code."""
     sources, targets = readers.read_lines(arguments.source), readers.read_lines(arguments.target)
     require(
         len(sources) == len(targets),

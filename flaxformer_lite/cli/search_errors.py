@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``search-errors``."""
     decode_flags.add_model(parser)
     parser.add_argument("--beam_size", type=int, metavar="N", help="hypotheses per line (default: the run's)")
     parser.add_argument("--split", choices=["train", "validation", "test"], default="test", help="default: test")
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Searches twice; returns the exit code."""
     for flag, least in (("beam_size", 1), ("max_examples", 0), ("budget", 1)):
         value = getattr(arguments, flag)
         require(value is None or value >= least, f"--{flag}={value}", f"must be at least {least}")

@@ -130,16 +130,8 @@ def _encoder_states(module: nn.Module, params: Any, source: Tokens) -> Float[Arr
     return output.states
 
 
-def load(workdir: str | Path | Sequence[str | Path], step: str | int = "best") -> LoadedModel:
-    """Loads a trained model from its work directory, or several models as an ensemble.
-
-    Args:
-      workdir: the work directory of a run, or several; their architectures may differ, not their vocabularies.
-      step: the checkpoint of each: ``best``, ``latest``, a step, or ``average`` (see ``flaxformer-lite average``).
-
-    Raises:
-      InputError: there is no such checkpoint, or the vocabularies differ.
-    """
+def load_model(workdir: str | Path | Sequence[str | Path], step: str | int = "best") -> LoadedModel:
+    """Implements ``flaxformer_lite.load``."""
     work_dirs = [WorkDir(path) for path in ([workdir] if isinstance(workdir, str | Path) else workdir)]
     configs = [work_dir.config() for work_dir in work_dirs]
     vocabularies = _common_vocabularies(work_dirs)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
+from flaxformer_lite.config.import_path import build
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.decoding import beam_variants
 from flaxformer_lite.decoding import logits_processors as processors
@@ -14,7 +15,7 @@ from flaxformer_lite.decoding.base import LogitsProcessor, Search
 from flaxformer_lite.decoding.beam import BeamSearch
 from flaxformer_lite.decoding.beam_variants import BeamVariant
 from flaxformer_lite.decoding.decode_loop import Greedy, Sample
-from flaxformer_lite.errors import InputError
+from flaxformer_lite.errors import InputError, require
 
 _EARLY_STOPPING: dict[str, Any] = {"true": True, "false": False, "never": "never"}
 
@@ -22,8 +23,11 @@ _EARLY_STOPPING: dict[str, Any] = {"true": True, "false": False, "never": "never
 def make_search(decode: DecodeConfig, target: Vocabulary) -> Search:
     """The search of ``config.decode``, for targets of this vocabulary.
 
+    A search ``module:name`` is a dataclass that implements ``Search``. Its fields ``processors`` and ``end_ids`` are
+    filled as those of ``Greedy``; the others are its options.
+
     Raises:
-      InputError: a suppressed token or an end token is not in the vocabulary.
+      InputError: a suppressed token or an end token is not in the vocabulary, or an import path cannot be used.
     """
     end_ids = end_token_ids(decode.end_tokens, target)
     common = _common_processors(decode, target, (target.special.end, *end_ids))
@@ -35,6 +39,12 @@ def make_search(decode: DecodeConfig, target: Vocabulary) -> Search:
             return BeamSearch(decode.beam_size, _beam_variant(decode), common, *groups, end_ids)
         case "sample" | "mbr":
             return Sample(decode.num_samples, common + _sampling_processors(decode), end_ids)
+        case path:
+            search = build(path, decode.options, "decode.method", processors=common, end_ids=end_ids)
+            require(
+                isinstance(search, Search), f"config.decode.method={path!r}", "does not implement decoding.base.Search"
+            )
+            return _hashable(search, f"config.decode.method={path!r}")
 
 
 def _beam_variant(decode: DecodeConfig) -> BeamVariant:
@@ -62,8 +72,26 @@ def _common_processors(
         (decode.min_length > 0, processors.MinLength(decode.min_length, end_ids)),
         (bool(single), processors.SuppressTokens(single)),
         (bool(sequences), processors.SuppressSequences(sequences)),
+        *((True, _own_processor(path, decode, target, end_ids)) for path in decode.logits_processors),
         (decode.renormalize_logits, processors.RenormalizeLogits()),
     )
+
+
+def _own_processor(path: str, decode: DecodeConfig, target: Vocabulary, end_ids: tuple[int, ...]) -> LogitsProcessor:
+    """A logits processor ``module:name``; fields ``vocabulary`` and ``end_ids`` of a dataclass are filled."""
+    options = decode.logits_processor_options.get(path.rpartition(":")[2], {})
+    processor = build(path, options, "decode.logits_processors", vocabulary=target, end_ids=end_ids)
+    require(callable(processor), f"config.decode.logits_processors={path!r}", "is not a LogitsProcessor: not callable")
+    return _hashable(processor, f"config.decode.logits_processors={path!r}")
+
+
+def _hashable(value: Any, subject: str) -> Any:
+    """``value``, which compiled searches are cached by."""
+    try:
+        hash(value)
+    except TypeError as error:
+        raise InputError(subject, f"must be hashable ({error})", "declare it as dataclass(frozen=True)") from error
+    return value
 
 
 def _sampling_processors(decode: DecodeConfig) -> tuple[LogitsProcessor, ...]:

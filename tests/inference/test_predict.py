@@ -12,7 +12,7 @@ from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.data.vocabularies.base import UNKNOWN_CHARACTER
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.inference.loaded_model import load
+from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.inference.predict import Prediction, Predictor
 from flaxformer_lite.metrics.sacrebleu import sentence_chrf
 from flaxformer_lite.models.encoder_decoder import make_model
@@ -220,9 +220,9 @@ def test_rejects_an_ensemble_with_different_vocabularies(tmp_path, monkeypatch):
         folder.save_vocabularies(CharacterVocabulary("abc"), CharacterVocabulary(letters))
     message = "one and .*other: cannot be one ensemble: their target vocabularies differ .of 7 and 8 entries"
     with pytest.raises(InputError, match=message):
-        load([tmp_path / "one", tmp_path / "same", tmp_path / "other"])
+        load_model([tmp_path / "one", tmp_path / "same", tmp_path / "other"])
     with pytest.raises(InputError, match="there are no checkpoints"):
-        load([tmp_path / "one", tmp_path / "same"])
+        load_model([tmp_path / "one", tmp_path / "same"])
 
 
 def test_empty_lines_stay_empty_in_their_places(predictor):

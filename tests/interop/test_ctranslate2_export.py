@@ -11,7 +11,7 @@ import pytest
 from flaxformer_lite.data.vocabularies.character_word import WordVocabulary
 from flaxformer_lite.data.vocabularies.pretrained import AddedToken, ByT5Vocabulary, TokenTemplate
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.inference.loaded_model import load
+from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.ctranslate2_export import unique_tokens, write_ctranslate2
 from flaxformer_lite.types import SpecialIds
@@ -95,7 +95,7 @@ def test_outputs_and_scores_are_the_same(tmp_path, kind):
     search = {key: frame[key] for key in ("end_token", "suppress_sequences")}
     assert search["suppress_sequences"] == ([["c", "d"]] if "t5" in kind else [])
     assert (before, after, prefix) == _FRAMES.get(kind, ([], [], []))
-    predictor = load(tmp_path / "work")
+    predictor = load_model(tmp_path / "work")
     for beams in (1, 4) if kind == "t5" else (4,):
         decode = dataclasses.replace(config.decode, beam_size=beams, n_best=beams)
         found = predictor.n_best(_LINES, decode)

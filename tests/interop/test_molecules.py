@@ -14,7 +14,7 @@ from flaxformer_lite.checkpoints.saving import save_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.features import pad, tokenize
-from flaxformer_lite.inference.loaded_model import load
+from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.interop.families.name_map import match_params
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.train_step.state import param_shapes
@@ -122,7 +122,7 @@ def test_molecules_are_decoded(method, count, folder, vocabularies, reference, m
     """The outputs are valid molecules with the log-probabilities of the package's code."""
     smiles = pytest.importorskip("partialsmiles", reason=molecules.INSTALL)
     use_devices(monkeypatch, 1)
-    model = load(folder)
+    model = load_model(folder)
     decode = molecules.decode_config(CONFIG.decode, method, count)
     found = model.n_best(list(MOLECULES.values()), decode)
     for text, predictions in zip(MOLECULES.values(), found, strict=True):
@@ -143,4 +143,4 @@ def test_the_command_decodes_them(folder, tmp_path, monkeypatch):
     lines = tmp_path / "lines"
     lines.write_text("\n".join(MOLECULES.values()) + "\n")
     assert main(["decode", f"--workdir={folder}", f"--input={lines}", f"--output={tmp_path / 'out'}"]) == 0
-    assert (tmp_path / "out").read_text().splitlines() == load(folder).decode(list(MOLECULES.values()))
+    assert (tmp_path / "out").read_text().splitlines() == load_model(folder).decode(list(MOLECULES.values()))
