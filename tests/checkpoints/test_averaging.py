@@ -13,7 +13,7 @@ from flaxformer_lite.checkpoints.averaging import save_average
 from flaxformer_lite.checkpoints.format import silence_orbax
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.errors import InputError
-from tests.checkpoints.small import TRAIN, decode, equal, go_on, largest, make_saved, make_state, shapes, write
+from tests.checkpoints.small_state import TRAIN, decode, equal, largest, make_saved, make_state, restore, shapes, write
 from tests.micro import micro
 
 EVERY_TEN = micro({"train.save_every": 10, "train.eval_every": 20}).train
@@ -91,7 +91,7 @@ def test_the_average_is_that_of_the_last_checkpoints_and_says_so(folder, capsys)
 
 def test_training_goes_on_beside_an_average(folder, capsys):
     average(folder, 3)
-    equal(go_on(folder).state, make_state(30))
+    equal(restore(folder).state, make_state(30))
     for which in ("best", "latest"):
         assert decode(folder, which)[0] == 30
     write(folder, [40, 50, 60, 70])

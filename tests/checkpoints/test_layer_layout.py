@@ -31,7 +31,7 @@ def save(folder, state):
     checkpoints.close()
 
 
-def go_on(folder, shapes):
+def restore(folder, shapes):
     checkpoints = Checkpoints(folder, micro().train, "loss")
     try:
         saved = checkpoints.restore(shapes)
@@ -48,11 +48,11 @@ def test_a_checkpoint_goes_on_in_the_other_form_and_on_another_mesh(scan, tmp_pa
     state, shapes = begin(scan, mesh=(1, 2, 1))
     _, others = begin(not scan, mesh=(2, 1, 2))
     save(tmp_path / "one", state)
-    changed = go_on(tmp_path / "one", others)
+    changed = restore(tmp_path / "one", others)
     assert is_stacked(changed.params) != scan
     assert all(jax.tree.leaves(jax.tree.map(lambda array, shape: array.sharding == shape.sharding, changed, others)))
     save(tmp_path / "other", changed)
-    jax.tree.map(np.testing.assert_array_equal, go_on(tmp_path / "other", shapes), state)
+    jax.tree.map(np.testing.assert_array_equal, restore(tmp_path / "other", shapes), state)
 
 
 def test_decoding_reads_it_one_by_one(tmp_path):
@@ -70,5 +70,5 @@ def test_moments_that_no_conversion_leads_to_are_named(tmp_path):
     _, others = begin(False, "adafactor")
     save(tmp_path / "run", state)
     with pytest.raises(InputError, match=r"config\.model\.scan_layers: the optimizer's moments of step 0 cannot"):
-        go_on(tmp_path / "run", others)
-    jax.tree.map(np.testing.assert_array_equal, go_on(tmp_path / "run", shapes), state)
+        restore(tmp_path / "run", others)
+    jax.tree.map(np.testing.assert_array_equal, restore(tmp_path / "run", shapes), state)

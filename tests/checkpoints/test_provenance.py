@@ -12,7 +12,7 @@ from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.pipeline import load_training
 from flaxformer_lite.errors import InputError
 from tests.micro import micro, use_devices
-from tests.runs import UPDATE, Runs, same
+from tests.training_runs import UPDATE, Runs, assert_equal_records
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def test_a_reproduced_run_is_the_same_to_the_last_bit(runs, capsys):
     assert runs.start("one") == 0
     assert main(["train", f"--reproduce={runs.folder}/one", f"--workdir={runs.folder}/two"]) == 0
     assert "differs from" not in capsys.readouterr().err
-    same(runs.record("two"), runs.record("one"))
+    assert_equal_records(runs.record("two"), runs.record("one"))
     assert WorkDir(runs.folder / "two").config() == micro()
     assert record(runs.folder / "two")["data"] == record(runs.folder / "one")["data"]
 
 
 def test_every_start_is_noted_and_what_changed_between_them_is_said(runs, monkeypatch, capsys):
-    runs.break_off("run", UPDATE, 9)
+    runs.kill_at("run", UPDATE, 9)
     monkeypatch.setattr(provenance.metadata, "version", lambda name: "0.0.1" if name == "optax" else "9.9")
     assert runs.start("run") == 0
     said = capsys.readouterr().err
@@ -92,7 +92,7 @@ def test_a_fingerprint_tells_data_apart(tmp_path):
 
 def test_other_data_are_refused_where_a_run_goes_on_or_is_made_again(runs, tmp_path):
     config = text_config(tmp_path, TRAINING)
-    runs.break_off("run", UPDATE, 5, config)
+    runs.kill_at("run", UPDATE, 5, config)
     before = record(runs.folder / "run")
     text_config(tmp_path, TRAINING.replace("ac\tca", "ac\tac"))
     said = (
@@ -116,7 +116,7 @@ def test_a_reproduction_refuses_other_data_and_works_when_they_are_back(runs, tm
     assert "training.examples: 35 → 36" in said
     text_config(tmp_path, TRAINING)
     assert main(command) == 0
-    same(runs.record("two"), runs.record("one"))
+    assert_equal_records(runs.record("two"), runs.record("one"))
 
 
 def test_only_where_it_is_computed_may_differ(runs, capsys):
@@ -130,7 +130,7 @@ def test_only_where_it_is_computed_may_differ(runs, capsys):
     assert "mesh.fsdp" in capsys.readouterr().err
     assert main([*command, "--config.train.max_compiles=7"]) == 0
     assert "(then → now): train.max_compiles: 0 → 7" in capsys.readouterr().err
-    same(runs.record("two"), runs.record("one"))
+    assert_equal_records(runs.record("two"), runs.record("one"))
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"starts": [1]}', '{"starts": 3}', '{"data": []}'])

@@ -15,15 +15,15 @@ from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sharding.pmap import PmapLayout
-from tests.checkpoints.small import (
+from tests.checkpoints.small_state import (
     TRAIN,
     decode,
     equal,
     files_of,
-    go_on,
     largest,
     make_saved,
     make_state,
+    restore,
     shapes,
     write,
 )
@@ -51,7 +51,7 @@ def folder(written, tmp_path):
 
 
 def test_what_goes_in_comes_out(folder):
-    found = go_on(folder)
+    found = restore(folder)
     equal(found.state, make_state(30))
     assert found[1:] == make_saved(30)[1:]
     for step in (10, 20, 30):
@@ -61,7 +61,7 @@ def test_what_goes_in_comes_out(folder):
 
 
 def test_nothing_is_there_yet(tmp_path):
-    assert go_on(tmp_path / "new") is None
+    assert restore(tmp_path / "new") is None
     with pytest.raises(InputError, match=r"new: there are no checkpoints yet"):
         decode(tmp_path / "new")
     with pytest.raises(InputError, match=r"nowhere: there are no checkpoints; has the run been trained\?"):
@@ -125,19 +125,19 @@ def test_damaged_falls_back_to_the_newest_sound_one_and_says_so(damage, folder, 
     assert f"checkpoint {folder}/30 is damaged (" in capsys.readouterr().err
     with pytest.raises(InputError, match="30: is damaged"):
         decode(folder, 30)
-    equal(go_on(folder).state, make_state(20))
+    equal(restore(folder).state, make_state(20))
     said = capsys.readouterr().err
     assert f"checkpoint {folder}/30 is damaged (" in said
     assert "renamed to damaged.30" in said
     write(folder, [30])  # the run comes by again
-    equal(go_on(folder).state, make_state(30))
+    equal(restore(folder).state, make_state(30))
     assert "damaged" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("emptied", ["_CHECKPOINT_METADATA", "commit_success.txt"])
 def test_what_holds_nothing_that_is_needed_may_be_damaged(emptied, folder):
     os.truncate(folder / "30" / emptied, 0)
-    equal(go_on(folder).state, make_state(30))
+    equal(restore(folder).state, make_state(30))
 
 
 @pytest.mark.slow
@@ -153,7 +153,7 @@ def test_a_flipped_bit_is_never_taken_for_a_value(folder, capsys):
             path.write_bytes(
                 content[:place] + bytes([content[place] ^ 1 << int(random.integers(8))]) + content[place + 1 :]
             )
-            saved = go_on(folder)
+            saved = restore(folder)
             step = int(saved.state.step)
             equal(saved.state, make_state(step))
             assert saved[1:] == make_saved(step)[1:]
@@ -169,14 +169,14 @@ def test_a_flipped_bit_is_never_taken_for_a_value(folder, capsys):
 def test_both_older_ones_may_be_damaged_too(folder, capsys):
     for step in (20, 30):
         os.truncate(folder / str(step) / "run" / "metadata", 0)
-    equal(go_on(folder).state, make_state(10))
+    equal(restore(folder).state, make_state(10))
     write(folder, [20])
     os.truncate(folder / "20" / "run" / "metadata", 0)
     os.truncate(folder / "10" / "run" / "metadata", 0)
     with pytest.raises(InputError, match="no sound checkpoint is left of steps"):
         decode(folder)
     with pytest.raises(InputError, match=r"no sound checkpoint is left; remove the work folder to start anew"):
-        go_on(folder)
+        restore(folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "damaged.10",
         "damaged.20",
@@ -190,7 +190,7 @@ def test_what_a_kill_left_half_written_is_no_checkpoint(folder, capsys):
     shutil.copytree(folder / "30" / "params", half / "params.orbax-checkpoint-tmp")
     assert decode(folder)[0] == 30
     assert decode(folder, "best")[0] == 30
-    equal(go_on(folder).state, make_state(30))
+    equal(restore(folder).state, make_state(30))
     write(folder, [40])
     assert not half.exists()
     assert decode(folder)[0] == 40
@@ -239,7 +239,7 @@ def test_a_run_may_go_from_pmap_to_jit_and_back(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
     checkpoints.save(make_saved(7)._replace(state=pmap.to_global(copies)))
     checkpoints.close()
-    equal(go_on(tmp_path / "c").state, state)
+    equal(restore(tmp_path / "c").state, state)
     like = pmap.shapes(lambda: state)
     checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
     equal(pmap.to_layout(checkpoints.restore(like).state), copies)

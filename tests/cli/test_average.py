@@ -4,8 +4,8 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.cli.main import main
-from tests.folders import make_folder
 from tests.micro import micro, use_devices
+from tests.work_dirs import make_folder
 
 
 @pytest.fixture(scope="module")

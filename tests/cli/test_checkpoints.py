@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from flaxformer_lite.cli.main import main
-from tests.folders import make_folder
 from tests.micro import micro, use_devices
+from tests.work_dirs import make_folder
 
 CONFIG = micro({"train.keep_latest": 4, "train.save_every": 5, "train.eval_every": 5})  # the best metric: exact_match
 
@@ -86,7 +86,7 @@ def test_diff_shows_what_moved_most(run, tmp_path, capsys):
     assert "… and 44 that changed less" in rows[-1]
     make_folder(tmp_path / "other", CONFIG, (10, 20))
     values = json.loads(said(capsys, "diff", f"--workdir={run},{tmp_path}/other", "--steps=10", "--json"))
-    assert values["relative"] == 0  # tests.folders makes the same of the same step
+    assert values["relative"] == 0  # tests.work_dirs makes the same of the same step
     assert len(values["changes"]) == 48
     assert values["unmatched"] == []
 

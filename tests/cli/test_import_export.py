@@ -170,8 +170,8 @@ def test_existing_directories_are_not_changed(tmp_path, capsys):
 
 
 def test_a_model_of_no_family_is_refused(tmp_path, capsys):
-    from tests.folders import make_folder
     from tests.micro import micro
+    from tests.work_dirs import make_folder
 
     make_folder(tmp_path / "work", micro({"model.encoder.norm.placement": "sandwich"}))
     message = _fails(capsys, "export", f"--workdir={tmp_path}/work", f"--target={tmp_path}/out")

@@ -20,7 +20,7 @@ from flaxformer_lite.decoding.logits_processors import (
 )
 from flaxformer_lite.types import SpecialIds
 from tests.decoding.fake_models import SPECIAL, VOCABULARY, Recurrent, search
-from tests.reference import torch, transformers
+from tests.transformers_reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of other libraries
 

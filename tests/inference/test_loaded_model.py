@@ -9,8 +9,8 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.errors import InputError
-from tests.folders import make_folder
 from tests.micro import micro, use_devices
+from tests.work_dirs import make_folder
 
 LINES = ["abc", "jihgfedcbajih", "", "d"]
 TARGETS = ["cba", "a", "ij", ""]

@@ -19,7 +19,7 @@ from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.models.transformer.scan import unstack_layers
 from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Tokens
-from tests.reference import torch, transformers
+from tests.transformers_reference import torch, transformers
 
 
 class ModelPair(NamedTuple):

@@ -23,7 +23,7 @@ from flaxformer_lite.interop.families.name_map import (
     match_params,
 )
 from flaxformer_lite.models import presets
-from tests.folders import LETTERS
+from tests.work_dirs import LETTERS
 
 PUBLISHED = {
     "t5": presets.t5("small"),

@@ -15,8 +15,8 @@ from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.ctranslate2_export import unique_tokens, write_ctranslate2
 from flaxformer_lite.types import SpecialIds
-from tests.folders import LETTERS, make_folder
 from tests.micro import micro
+from tests.work_dirs import LETTERS, make_folder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

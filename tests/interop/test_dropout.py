@@ -8,7 +8,7 @@ import pytest
 from flaxformer_lite.models.layers import dropout
 from tests.interop import model_pairs
 from tests.interop.tiny_models import MODELS
-from tests.reference import torch
+from tests.transformers_reference import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 

@@ -11,7 +11,7 @@ from flaxformer_lite.interop.families.family_table import FAMILIES
 from tests.interop import model_pairs
 from tests.interop.model_pairs import ModelPair
 from tests.interop.tiny_models import MODELS
-from tests.reference import transformers
+from tests.transformers_reference import transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 

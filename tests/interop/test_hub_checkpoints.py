@@ -15,7 +15,7 @@ from flaxformer_lite.interop.special_tokens import read_special_tokens
 from flaxformer_lite.interop.tokenizer_import import LanguagePair, read_vocabularies
 from tests.interop.hub_checkpoints import CHECKPOINTS, publish, publish_files
 from tests.interop.tokenizer_files import TEXTS
-from tests.reference import torch, transformers
+from tests.transformers_reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 

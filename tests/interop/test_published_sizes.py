@@ -11,7 +11,7 @@ from flaxformer_lite.interop.families.name_map import is_unused, match_params
 from flaxformer_lite.models import presets
 from flaxformer_lite.models.transformer.scan import unstack_layers
 from flaxformer_lite.train_step.state import param_shapes
-from tests.reference import torch, transformers
+from tests.transformers_reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 

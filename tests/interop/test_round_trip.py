@@ -20,7 +20,7 @@ from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.types import SpecialIds
 from tests.interop import tokenizer_files as files
-from tests.reference import torch, transformers
+from tests.transformers_reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 

@@ -16,7 +16,7 @@ from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from tests.interop import model_pairs
 from tests.interop.tiny_models import MODELS
-from tests.reference import torch
+from tests.transformers_reference import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 

@@ -12,10 +12,10 @@ from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 from flaxformer_lite.interop.tokenizer_export import write_tokenizer
 from flaxformer_lite.models import presets
-from tests.folders import make_folder
 from tests.interop.tokenizer_files import TEXTS, write
 from tests.micro import micro
-from tests.reference import transformers
+from tests.transformers_reference import transformers
+from tests.work_dirs import make_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tests.interop.model_pairs import ModelPair, make_pair
-from tests.reference import transformers
+from tests.transformers_reference import transformers
 
 
 class TinyModel(NamedTuple):

@@ -17,7 +17,7 @@ from flaxformer_lite.sharding.layout import Layout, make_layout
 from flaxformer_lite.sharding.mesh import MeshLayout, process_shard_of
 from flaxformer_lite.sharding.pmap import PmapLayout
 from flaxformer_lite.train_step.state import TrainState, init_state, with_ema
-from tests.pairs import Pairs
+from tests.toy_model import Pairs
 
 
 def _config(**values: object) -> Config:

@@ -19,7 +19,7 @@ from flaxformer_lite.sweeps.status import TrialState, read_status
 from flaxformer_lite.sweeps.sweep_dir import SweepDir
 from flaxformer_lite.sweeps.trial_dir import JobFailure, TrialDir
 from flaxformer_lite.system import file_lock
-from tests.runs import Killed
+from tests.training_runs import Killed
 
 optuna = pytest.importorskip("optuna", reason="pip install -e '.[optuna]'")
 open_study = pytest.importorskip("flaxformer_lite.sweeps.optuna_search").open_study

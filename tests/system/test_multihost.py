@@ -19,7 +19,7 @@ import pytest
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.system import multihost
 from tests.micro import flags
-from tests.runs import MEASURED
+from tests.training_runs import MEASURED
 
 _ALL = "import json, sys; from flaxformer_lite.cli.main import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
 _ACROSS = {"mesh.data": 1, "mesh.fsdp": 8}  # each process has but half of the parameters

@@ -12,7 +12,7 @@ from flaxformer_lite.train_step.losses import (
     distillation,
     kl_divergence,
     log_mean_probability,
-    r_drop,
+    r_drop_loss,
     z_loss,
 )
 
@@ -145,7 +145,7 @@ _TERMS = {
     "z_loss": (lambda logits, other, weights: z_loss(logits, weights), _plain_z_loss),
     "distillation": (partial(_distil, temperature=1.0), partial(_plain_distillation, temperature=1.0)),
     "hot distillation": (partial(_distil, temperature=2.5), partial(_plain_distillation, temperature=2.5)),
-    "r_drop": (r_drop, _plain_r_drop),
+    "r_drop_loss": (r_drop_loss, _plain_r_drop),
 }
 
 
@@ -179,8 +179,8 @@ def test_gradients_of_terms_are_the_slopes_of_the_papers_formulas(term, logits, 
 
 
 def test_r_drop_pulls_both_passes(logits, other, weights):
-    one, two = jax.grad(lambda x, y: r_drop(x, y, weights)[0], argnums=(0, 1))(logits, other)
-    swapped = jax.grad(lambda x: r_drop(x, logits, weights)[0])(other)
+    one, two = jax.grad(lambda x, y: r_drop_loss(x, y, weights)[0], argnums=(0, 1))(logits, other)
+    swapped = jax.grad(lambda x: r_drop_loss(x, logits, weights)[0])(other)
     np.testing.assert_allclose(two, swapped, rtol=1e-6)
     assert abs(one).max() > 0.01
 
@@ -190,7 +190,7 @@ def test_nothing_flows_back_into_a_teacher(logits, other, weights):
 
 
 def test_terms_of_two_that_are_equal_are_zero_and_flat(logits, weights):
-    for loss in (partial(_distil, temperature=1.0), partial(_distil, temperature=3.0), r_drop):
+    for loss in (partial(_distil, temperature=1.0), partial(_distil, temperature=3.0), r_drop_loss):
         total, gradient = jax.value_and_grad(lambda x, loss=loss: loss(x, logits, weights)[0])(logits)
         assert total == pytest.approx(0, abs=1e-5)
         np.testing.assert_allclose(gradient, 0, atol=1e-6)
@@ -214,7 +214,7 @@ def test_terms_of_half_precision_logits_are_float32(term, logits, other, weights
     assert total == loss(*(x.astype(jnp.float32) for x in halves), weights)[0]
 
 
-@pytest.mark.parametrize("name", ["distillation", "hot distillation", "r_drop"])
+@pytest.mark.parametrize("name", ["distillation", "hot distillation", "r_drop_loss"])
 def test_divergences_of_extreme_logits_are_finite(name, weights):
     loss, _ = _TERMS[name]
     random = np.random.default_rng(1)

@@ -19,12 +19,12 @@ from flaxformer_lite.train_step.state import TrainState, init_params, init_state
 from flaxformer_lite.train_step.step import TrainStep
 from flaxformer_lite.types import Batch
 from tests.micro import micro
-from tests.pairs import Pairs, Still
 from tests.sharding.test_many_devices import batch as make_batch
+from tests.toy_model import Pairs, PairsWithoutDropout
 
 KEY = jax.random.key(5)
 BATCH: Batch = jax.tree.map(jnp.asarray, make_batch())
-TEACHERS = (Still(width=9), Still(width=4))  # of other sizes than their student
+TEACHERS = (PairsWithoutDropout(width=9), PairsWithoutDropout(width=4))  # of other sizes than their student
 TAUGHT = [jax.tree.map(lambda x: 3 * x, init_params(model, seed)) for seed, model in enumerate(TEACHERS)]
 PARAMS = init_params(Pairs(), 7)
 
@@ -67,9 +67,9 @@ def by_hand(logits: np.ndarray, z: float, weight: float, temperature: float) -> 
 
 @pytest.mark.parametrize(("z", "weight", "temperature"), [(0.0, 0.3, 1.0), (0.01, 1.0, 2.5), (0.1, 0.0, 0.5)])
 def test_terms_add_up_as_the_config_says(z, weight, temperature):
-    objective = make_objective(Still(), config(z_loss=z, distill=(weight, temperature)), TEACHERS)
+    objective = make_objective(PairsWithoutDropout(), config(z_loss=z, distill=(weight, temperature)), TEACHERS)
     sums = compiled(objective)(PARAMS, TAUGHT)
-    label, whole = by_hand(logits_of(Still(), PARAMS), z, weight, temperature)
+    label, whole = by_hand(logits_of(PairsWithoutDropout(), PARAMS), z, weight, temperature)
     np.testing.assert_allclose(sums.loss, label, rtol=1e-5)
     np.testing.assert_allclose(sums.objective, whole, rtol=1e-5)
     assert sums.weight == BATCH.weights.sum()
@@ -83,7 +83,7 @@ def test_without_more_the_objective_is_the_label_loss_to_the_last_bit():
 @pytest.mark.parametrize("loss", ["cross_entropy", "kl_divergence"])
 def test_the_config_names_the_label_loss_and_its_smoothing(loss):
     logits = jax.random.normal(KEY, (8, 5, 24))
-    sums = label_objective(Still(), config(loss=loss, label_smoothing=0.3)).token_loss(logits, BATCH)
+    sums = label_objective(PairsWithoutDropout(), config(loss=loss, label_smoothing=0.3)).token_loss(logits, BATCH)
     expected, weight = getattr(losses, loss)(logits, BATCH.labels, BATCH.weights, 0.3)
     assert (sums.loss, sums.weight, sums.objective) == (expected, weight, expected)
 
@@ -104,13 +104,13 @@ def test_r_drop_is_two_plain_passes_and_their_divergence():
 
 
 def test_r_drop_without_dropout_is_one_pass():
-    each = (make_objective(Still(), config(r_drop=r_drop)) for r_drop in (2.0, 0.0))
+    each = (make_objective(PairsWithoutDropout(), config(r_drop=r_drop)) for r_drop in (2.0, 0.0))
     twice, once = (jax.jit(jax.grad(lambda p, of=of: of.loss_fn(p, (), BATCH, KEY).objective))(PARAMS) for of in each)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), twice, once)
 
 
 def test_a_model_has_nothing_to_learn_from_itself():
-    objective = make_objective(Still(), config(distill=(1.0, 1.0)), [Still()])
+    objective = make_objective(PairsWithoutDropout(), config(distill=(1.0, 1.0)), [PairsWithoutDropout()])
 
     def of(params: Any) -> tuple[Any, Sums]:
         sums = objective.loss_fn(params, [PARAMS], BATCH, KEY)
@@ -143,7 +143,7 @@ def mesh(data: int, fsdp: int) -> MeshLayout:
 
 def test_a_student_with_weight_1_comes_near_its_teacher():
     """The labels have no say: what the teacher says of each place is all there is to learn."""
-    objective = make_objective(Still(width=12), config(distill=(1.0, 1.0)), TEACHERS[:1])
+    objective = make_objective(PairsWithoutDropout(width=12), config(distill=(1.0, 1.0)), TEACHERS[:1])
     sums = train(TrainStep(objective, optax.adam(0.05)), mesh(1, 1), TAUGHT[:1], 150)
     divergence = sums[:, 3] / sums[:, 2]
     assert divergence[0] > 0.5
@@ -151,7 +151,7 @@ def test_a_student_with_weight_1_comes_near_its_teacher():
 
 
 def test_every_layout_makes_the_same_run_with_teachers():
-    objective = make_objective(Still(), config(z_loss=0.01, r_drop=1.0, distill=(0.5, 2.0)), TEACHERS)
+    objective = make_objective(PairsWithoutDropout(), config(z_loss=0.01, r_drop=1.0, distill=(0.5, 2.0)), TEACHERS)
     step = TrainStep(objective, optax.adam(0.05, eps=1e-3), ema_decay=0.0)
     one, *others = (train(step, layout, TAUGHT, 4) for layout in (mesh(1, 1), mesh(4, 2), PmapLayout()))
     assert one[3, 3] < one[0, 3]
@@ -160,7 +160,7 @@ def test_every_layout_makes_the_same_run_with_teachers():
 
 
 def test_parts_of_a_batch_add_up_and_padding_changes_nothing():
-    objective = make_objective(Still(), config(z_loss=0.01, r_drop=1.0, distill=(0.5, 2.0)), TEACHERS)
+    objective = make_objective(PairsWithoutDropout(), config(z_loss=0.01, r_drop=1.0, distill=(0.5, 2.0)), TEACHERS)
     of = jax.jit(jax.value_and_grad(lambda params, batch: objective.loss_fn(params, TAUGHT, batch, KEY).objective))
     whole, slope = of(PARAMS, BATCH)
     parts = [of(PARAMS, jax.tree.map(lambda x, i=i, j=j: x[i:j], BATCH)) for i, j in pairwise([0, 1, 8])]
@@ -188,6 +188,8 @@ def test_teachers_are_arguments_of_the_program_and_run_once_for_both_passes():
 
 def test_without_further_terms_the_objective_is_the_label_loss():
     logits = jax.random.normal(KEY, (8, 5, 24))
-    made = Objective(Still(), lambda logits, labels, weights: ((logits.mean(-1) * weights).sum(), weights.sum()))
+    made = Objective(
+        PairsWithoutDropout(), lambda logits, labels, weights: ((logits.mean(-1) * weights).sum(), weights.sum())
+    )
     sums = made.token_loss(logits, BATCH)
     assert sums.objective == sums.loss

@@ -20,8 +20,8 @@ from flaxformer_lite.train_step.step import UpdateStats
 from flaxformer_lite.training.setup import make_training
 from flaxformer_lite.types import Tokens
 from tests.micro import micro, use_devices
-from tests.runs import UPDATE, Runs, same
 from tests.sharding.test_many_devices import batch as make_batch
+from tests.training_runs import UPDATE, Runs, assert_equal_records
 
 _OPTIMIZERS = ("adamw", "adafactor", "lion", "muon")
 
@@ -193,6 +193,6 @@ def test_a_run_of_every_optimizer_goes_on_as_if_it_had_not_been_killed(optimizer
     applied = [float(saved.state.opt_state[2].scale) for saved in runs.saved["whole"]]
     assert rates[-1] == pytest.approx(0.01 * applied[-1])
     assert applied[-1] < 1
-    runs.break_off("killed", UPDATE, 7, config)
+    runs.kill_at("killed", UPDATE, 7, config)
     assert runs.start("killed", config) == 0
-    same(runs.record("killed"), runs.record("whole"))
+    assert_equal_records(runs.record("killed"), runs.record("whole"))

@@ -13,8 +13,8 @@ from flaxformer_lite.train_step.objective import Objective, Sums
 from flaxformer_lite.train_step.state import TrainState, init_state, with_ema
 from flaxformer_lite.train_step.step import TrainStep, evaluation_step
 from flaxformer_lite.types import Batch
-from tests.pairs import Pairs, Still
 from tests.sharding.test_many_devices import batch as make_batch
+from tests.toy_model import Pairs, PairsWithoutDropout
 
 
 def _loss(logits: Any, labels: Any, weights: Any) -> Any:
@@ -25,7 +25,7 @@ def _batch(seed: int = 0) -> Batch:
     return jax.tree.map(jnp.asarray, make_batch(seed))
 
 
-_ADAM = TrainStep(Objective(Still(), _loss), optax.adam(0.1), ema_decay=0.3)
+_ADAM = TrainStep(Objective(PairsWithoutDropout(), _loss), optax.adam(0.1), ema_decay=0.3)
 _BAD = _batch()._replace(weights=jnp.where(_batch().weights > 0, jnp.nan, 0))
 _update = jax.jit(lambda state, batch: _ADAM((), state, batch, jax.random.key(0)))
 
@@ -122,7 +122,7 @@ def test_a_plateau_sees_the_label_loss_of_the_updates_applied():
 
 
 def test_frozen_parameters_have_no_slope():
-    objective = Objective(Still(), _loss)
+    objective = Objective(PairsWithoutDropout(), _loss)
     state = init_state(Pairs(), optax.sgd(1.0), 0)
     frozen = jax.tree.map_with_path(lambda path, _: "Dense" in str(path), state.params)
 
@@ -148,7 +148,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
 
 def _sgd_update(batch: Batch, axis_name: str | None = None) -> tuple[Any, Sums, Any]:
     """Parameters after one step down the slope."""
-    step = TrainStep(Objective(Still(), _loss), optax.sgd(1.0))
+    step = TrainStep(Objective(PairsWithoutDropout(), _loss), optax.sgd(1.0))
     new, (sums, health) = step((), init_state(Pairs(), step.optimizer, 0), batch, jax.random.key(0), axis_name)
     return new.params, sums, health
 

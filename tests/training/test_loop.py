@@ -20,7 +20,7 @@ from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.optimizers import make_schedule
 from flaxformer_lite.training import loop
 from tests.micro import flags, micro, use_devices
-from tests.runs import EVALUATE, MEASURED, SAVE, UPDATE, PlainEvaluator, Runs, number_of, same
+from tests.training_runs import EVALUATE, MEASURED, SAVE, UPDATE, PlainEvaluator, Runs, assert_equal_records, number_of
 
 
 @pytest.fixture
@@ -42,16 +42,16 @@ def whole(tmp_path_factory):
 def test_a_run_killed_at_any_step_goes_on_as_if_it_had_not_been(runs, whole):
     assert [line["step"] for line in whole[0]] == [4, 5, 8, 10, 12, 12]
     for at in (2, 5, 7, 9):  # goes on from 0, 4, 6, 8
-        runs.break_off(f"killed {at}", UPDATE, at)
+        runs.kill_at(f"killed {at}", UPDATE, at)
         assert runs.start(f"killed {at}") == 0
-        same(runs.record(f"killed {at}"), whole)
+        assert_equal_records(runs.record(f"killed {at}"), whole)
 
 
 @pytest.mark.parametrize("place", [EVALUATE, SAVE], ids=["in the evaluation", "before the checkpoint"])
 def test_killed_around_an_evaluation(place, runs, whole):
-    runs.break_off("killed", place, 8)
+    runs.kill_at("killed", place, 8)
     assert runs.start("killed") == 0
-    same(runs.record("killed"), whole)
+    assert_equal_records(runs.record("killed"), whole)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, code, place, runs, whole, 
     assert signal.getsignal(number) == before
     assert runs.start("stopped") == 0
     assert "resuming from step 8" in capsys.readouterr().err
-    same(runs.record("stopped"), whole)
+    assert_equal_records(runs.record("stopped"), whole)
 
 
 def test_a_signal_where_nothing_else_is_done(runs, whole, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_signal_where_nothing_else_is_done(runs, whole, monkeypatch):
         assert runs.start("stopped") == 143  # at 5, where the log has a line
         assert runs.start("stopped") == 143  # at 7, where it has none
     assert runs.start("stopped") == 0
-    same(runs.record("stopped"), whole)
+    assert_equal_records(runs.record("stopped"), whole)
 
 
 def test_a_second_signal_stops_at_once(runs, monkeypatch):
@@ -112,14 +112,14 @@ def test_a_second_signal_stops_at_once(runs, monkeypatch):
 def test_a_finished_run_is_left_as_it_is(runs, whole, capsys):
     assert runs.start("finished") == 0
     assert runs.start("finished") == 0
-    same(runs.record("finished"), whole)
+    assert_equal_records(runs.record("finished"), whole)
     assert WorkDir(runs.folder / "finished").finish().step == 12
     assert "done at step 12" in capsys.readouterr().err
 
 
 def test_other_devices_see_the_same_batches(runs, whole, monkeypatch):
     use_devices(monkeypatch, 2)
-    runs.break_off("moved", UPDATE, 8)
+    runs.kill_at("moved", UPDATE, 8)
     use_devices(monkeypatch, 1)
     assert runs.start("moved", micro({"mesh.data": 1})) == 0  # where a run is computed may change
     lines, _, saved = runs.record("moved")
@@ -129,7 +129,7 @@ def test_other_devices_see_the_same_batches(runs, whole, monkeypatch):
 
 
 def test_another_config_is_refused_with_the_difference(runs):
-    runs.break_off("run", UPDATE, 4)
+    runs.kill_at("run", UPDATE, 4)
     with pytest.raises(InputError, match=r"(?s)there → here.*model\.dropout: 0\.1 → 0\.2.*another folder") as caught:
         runs.start("run", micro({"model.encoder.dropout": 0.2, "parallel.mode": "pmap"}))
     assert "parallel" not in str(caught.value)
@@ -139,7 +139,7 @@ def test_patience_counts_evaluations_across_restarts(runs, monkeypatch, capsys):
     values = {2: 5.0, 4: 7.0, 6: 7.0, 8: 6.0, 10: 9.0, 12: 9.0}  # the best, 7, is reached at step 4
     monkeypatch.setattr(PlainEvaluator, "__call__", lambda self, step, params: values[step])
     impatient = micro({"train.patience": 2, "train.eval_every": 2})
-    runs.break_off("run", UPDATE, 7, impatient)
+    runs.kill_at("run", UPDATE, 7, impatient)
     folder = WorkDir(runs.folder / "run")
     assert folder.finish() is None
     assert runs.start("run", impatient) == 0
@@ -157,7 +157,7 @@ def test_best_and_latest_checkpoints_stay(runs, monkeypatch):
     values = {2: 5.0, 4: 7.0, 6: 7.0, 8: 6.0, 10: float("nan"), 12: 6.5}
     monkeypatch.setattr(PlainEvaluator, "__call__", lambda self, step, params: values[step])
     config = micro({"train.eval_every": 2, "train.save_every": 100, "train.keep_best": 2})
-    runs.break_off("run", UPDATE, 7, config)
+    runs.kill_at("run", UPDATE, 7, config)
     assert runs.start("run", config) == 0
     kept = sorted(int(path.name) for path in (runs.folder / "run" / "checkpoints").iterdir())
     assert kept == [4, 6, 10, 12]
@@ -210,7 +210,7 @@ def test_skipped_updates_in_a_row_are_counted_across_restarts(runs, monkeypatch)
     config = micro({"train.max_nonfinite_steps": 4})
     with monkeypatch.context() as patch:
         poison(patch, {5, 6})
-        runs.break_off("run", UPDATE, 7, config)
+        runs.kill_at("run", UPDATE, 7, config)
     poison(monkeypatch, {1, 2})
     with pytest.raises(InputError, match=r"^step 8: .* for 4 consecutive updates"):
         runs.start("run", config)
@@ -218,7 +218,7 @@ def test_skipped_updates_in_a_row_are_counted_across_restarts(runs, monkeypatch)
 
 def test_what_the_log_says_of_skipped_updates_goes_on_after_a_restart(runs, monkeypatch):
     poison(monkeypatch, {2, 3})
-    runs.break_off("run", UPDATE, 8)
+    runs.kill_at("run", UPDATE, 8)
     assert runs.start("run") == 0
     lines = [line for line in runs.record("run")[0] if "train/loss" in line]
     assert [(line["step"], line["train/skipped"]) for line in lines] == [(5, 2), (10, 2), (12, 2)]
@@ -235,9 +235,9 @@ AVERAGED = {"train.ema_decay": 0.8}
 
 def test_a_run_with_a_moving_average_goes_on_as_if_it_had_not_been_stopped(runs):
     assert runs.start("whole", micro(AVERAGED)) == 0
-    runs.break_off("killed", UPDATE, 7, micro(AVERAGED))
+    runs.kill_at("killed", UPDATE, 7, micro(AVERAGED))
     assert runs.start("killed", micro(AVERAGED)) == 0
-    same(runs.record("killed"), runs.record("whole"))
+    assert_equal_records(runs.record("killed"), runs.record("whole"))
 
 
 def test_the_moving_average_is_what_is_evaluated_and_loaded(runs, whole):
@@ -255,18 +255,18 @@ def test_a_run_learns_from_another_and_goes_on_with_the_same_teacher(runs, monke
     evaluate = PlainEvaluator.__call__
     monkeypatch.setattr(PlainEvaluator, "__call__", lambda *asked: evaluate(*asked) and float(asked[1]))  # ever better
     deep = {"model.encoder.num_layers": 2, "train.keep_latest": 9}
-    runs.break_off("teacher", UPDATE, 9, micro(deep))
+    runs.kill_at("teacher", UPDATE, 9, micro(deep))
     taught = {"train.distill.teachers": (str(runs.folder / "teacher"),), "train.distill.temperature": 2.0}
     student = micro(taught | {"train.r_drop": 0.5, "train.z_loss": 1e-3})
     assert runs.start("whole", student) == 0
-    runs.break_off("killed", UPDATE, 7, student)
+    runs.kill_at("killed", UPDATE, 7, student)
     said = capsys.readouterr().err
     began_with = int(re.search(rf"distilling from {runs.folder}/teacher, step (\d+)", said)[1])
     assert began_with == 8
     assert runs.start("teacher", micro(deep)) == 0
     assert int(flaxformer_lite.load(runs.folder / "teacher").step) == 12
     assert runs.start("killed", student) == 0
-    same(runs.record("killed"), runs.record("whole"))
+    assert_equal_records(runs.record("killed"), runs.record("whole"))
     logged = [line for line in runs.record("whole")[0] if "train/loss" in line]
     assert all(line["train/objective"] != line["train/loss"] for line in logged)
 
@@ -298,9 +298,9 @@ def test_pmap_trains_and_goes_on(runs, monkeypatch):
     use_devices(monkeypatch, 2)
     config = micro(AVERAGED | {"parallel.mode": "pmap"})
     assert runs.start("whole", config) == 0
-    runs.break_off("killed", UPDATE, 8, config)
+    runs.kill_at("killed", UPDATE, 8, config)
     assert runs.start("killed", config) == 0
-    same(runs.record("killed"), runs.record("whole"))
+    assert_equal_records(runs.record("killed"), runs.record("whole"))
 
 
 @pytest.mark.slow

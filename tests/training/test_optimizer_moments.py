@@ -10,7 +10,7 @@ from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.sharding.pmap import PmapLayout
 from flaxformer_lite.training import setup
 from tests.micro import micro, use_devices
-from tests.runs import UPDATE, Runs
+from tests.training_runs import UPDATE, Runs
 
 ALL = 8
 PLACES = {
@@ -57,7 +57,7 @@ class Moves(Runs):
         with self._patch.context() as patch:
             use_devices(patch, count)
             if stop:
-                self.break_off(name, UPDATE, stop, config)
+                self.kill_at(name, UPDATE, stop, config)
             else:
                 assert self.start(name, config) == 0
 

@@ -1,4 +1,4 @@
-"""The smallest model that has something to learn, and dropout; compiles in no time."""
+"""The smallest model that can be trained, with dropout; it compiles immediately."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import flax.linen as nn
 
 from flaxformer_lite.types import Tokens
 
-SOURCE_SIZE, TARGET_SIZE = 16, 24  # those of ``tests.test_sharding.make_batch``
+SOURCE_SIZE, TARGET_SIZE = 16, 24  # as in ``tests.sharding.test_many_devices.batch``
 
 
 class Pairs(nn.Module):
-    """Says the next token from the last one and the first of the source."""
+    """Predicts the next token from the last one and the first token of the source."""
 
     width: int = 6
 
@@ -20,8 +20,8 @@ class Pairs(nn.Module):
         return nn.Dense(TARGET_SIZE)(nn.Dropout(0.5, deterministic=not train)(x))
 
 
-class Still(Pairs):
-    """The same without dropout, whose masks would be others for other shares of a batch."""
+class PairsWithoutDropout(Pairs):
+    """The same without dropout, whose masks depend on how a batch is divided."""
 
     def __call__(self, source: Tokens, target_in: Tokens, train: bool) -> Any:
         return super().__call__(source, target_in, False)

@@ -1,4 +1,4 @@
-"""PyTorch and transformers, which many tests compare with; those that import this are skipped where they are absent."""
+"""PyTorch and transformers as references; tests that import this module are skipped where they are not installed."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Training runs that break off where one likes, and what they leave behind."""
+"""Training runs that are killed at chosen moments, and their records."""
 
 import json
 from collections import defaultdict
@@ -14,9 +14,9 @@ from flaxformer_lite.sharding.pmap import PmapLayout
 from flaxformer_lite.training import distillation, loop, setup
 from flaxformer_lite.training.evaluator import Evaluator
 from tests.micro import micro
-from tests.pairs import Pairs
+from tests.toy_model import Pairs
 
-# What the log tells that depends on the clock and on the devices.
+# Metrics that depend on the clock and on the devices.
 MEASURED = (
     *("train/tokens_per_second", "train/tokens_per_second_per_device", "train/data_wait"),
     *("train/mfu", "train/peak_memory"),
@@ -24,7 +24,7 @@ MEASURED = (
 
 
 class Killed(BaseException):
-    """Ends a run as suddenly as can be in one process."""
+    """Ends a run abruptly within one process."""
 
 
 class PlainEvaluator(Evaluator):
@@ -41,21 +41,21 @@ class PlainEvaluator(Evaluator):
 
 
 class Brief(Pairs):
-    """What loops train here, whose ways do not depend on the model."""
+    """The model of these runs; the loop does not depend on it."""
 
     max_supported_length = 99
 
 
 def make_brief(config, source_size, target_size):
-    del source_size, target_size  # it has room for more
+    del source_size, target_size  # its tables are large enough
     return Brief(width=6 * config.model.encoder.num_layers)
 
 
-_STEPS, _STATES = {}, {}  # by what they depend on: one compiled step and one initial state for many runs
+_STEPS, _STATES = {}, {}  # one compiled step and one initial state for many runs
 
 
 class Runs:
-    """Starts runs; remembers the last state that each folder's run saved."""
+    """Starts runs and records the checkpoints that each of them saves."""
 
     def __init__(self, folder, monkeypatch):
         self.folder = folder
@@ -89,14 +89,14 @@ class Runs:
 
     def start(self, name, config=None):
         config = config or micro()
-        what_is_learned = ("steps", "z_loss", "r_drop", "distill", "ema_decay")
-        train = tuple(getattr(config.train, name) for name in what_is_learned)
+        changes_program = ("steps", "z_loss", "r_drop", "distill", "ema_decay")
+        train = tuple(getattr(config.train, name) for name in changes_program)
         where = (config.mesh, config.parallel, jax.device_count())
         self._program = (config.seed, config.data, config.model, config.optim, train, where, setup.make_model)
         return loop.train(config, self.folder / name).exit_code
 
-    def break_off(self, name, place, at, config=None):
-        """Starts a run and raises in the method ``place`` of the loop when it is called with step ``at``."""
+    def kill_at(self, name, place, at, config=None):
+        """Starts a run and raises in the method ``place`` when it is called with step ``at``."""
         owner, method = place
         original = getattr(owner, method)
 
@@ -111,7 +111,7 @@ class Runs:
                 self.start(name, config)
 
     def record(self, name):
-        """What a run leaves behind, without what depends on the clock."""
+        """Metrics, samples and last checkpoint of a run, without values that depend on the clock."""
         lines = [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
         for line in lines:
             for measured in MEASURED:
@@ -120,15 +120,15 @@ class Runs:
 
 
 def number_of(step):
-    """The step's number, of itself or of what is saved after it."""
+    """The step of a checkpoint, or the step itself."""
     return step if isinstance(step, int) else int(step.state.step)
 
 
 UPDATE, EVALUATE, SAVE = (loop.Progress, "add"), (PlainEvaluator, "__call__"), (Checkpoints, "save")
 
 
-def same(left, right):
-    """Asserts that two records are one, to the last bit."""
+def assert_equal_records(left, right):
+    """Asserts that two records are equal to the last bit."""
     assert left[:2] == right[:2]
     assert left[2][1:] == right[2][1:]  # data position, history and sums
     jax.tree.map(np.testing.assert_array_equal, left[2].state, right[2].state)

@@ -1,4 +1,4 @@
-"""Work folders as training leaves them, without training."""
+"""Work directories as training writes them, without training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ LETTERS = CharacterVocabulary("abcdefghij")
 
 
 def make_params(config: Config, vocabularies: tuple[Vocabulary, Vocabulary], seed: int) -> Any:
-    """Random parameters of this config's model, also where training would begin with 0 or 1; nothing is compiled."""
+    """Random parameters, also where initial values are 0 or 1; nothing is compiled."""
     model = make_model(config, *(vocabulary.size for vocabulary in vocabularies))
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: jnp.float32(0.4 * rng.standard_normal(x.shape)), param_shapes(model))
@@ -34,7 +34,7 @@ def make_folder(
     steps: Sequence[int] = (10,),
     vocabularies: tuple[Vocabulary, Vocabulary] = (LETTERS, LETTERS),
 ) -> dict[int, Any]:
-    """Writes a folder with a checkpoint of each step, the first being the best; returns their parameters."""
+    """Writes a work directory with a checkpoint of each step, the first being the best; returns their parameters."""
     folder = WorkDir(path)
     folder.claim(config)
     folder.save_vocabularies(*vocabularies)

@@ -1,4 +1,4 @@
-"""Checkpoints of a small state that no model belongs to."""
+"""Checkpoints of a small state without a model."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ TRAIN = micro({"train.keep_latest": 3}).train
 
 
 def make_state(step: int) -> TrainState:
-    """Parameters and moments that differ from step to step; one array is of a type that NumPy has not."""
+    """Parameters and moments that differ from step to step; one array has a dtype that NumPy lacks."""
     random = np.random.default_rng(step)
     params = {"a": random.normal(size=(16, 24)), "b": {"c": random.normal(size=8)}}
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
@@ -43,7 +43,7 @@ def write(folder, steps):
     checkpoints.close()
 
 
-def go_on(folder):
+def restore(folder):
     """What a run that is started again finds."""
     checkpoints = Checkpoints(folder, TRAIN, "loss")
     try:
