@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 from flaxformer_lite.cli import config_flags
+from flaxformer_lite.errors import require
 from flaxformer_lite.system.console import table
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    require(arguments.examples >= 0, f"--examples={arguments.examples}", "must be at least 0")
     config = config_flags.load(arguments)
     for line in _describe(config, arguments.examples):
         print(line)
