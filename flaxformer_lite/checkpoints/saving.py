@@ -122,14 +122,20 @@ class Checkpoints:
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
+        """Raises ``InputError`` where the disk is full or the directory has been removed."""
         try:
+            self._check_exists("")
             with write_errors_named(self._folder):
                 yield
+        except InputError:
+            raise
         except Exception as error:
-            if isinstance(error, InputError) or self._folder.is_dir():
-                raise
-            reason = f"was removed or moved during the run ({first_line(error)})"
-            raise InputError(str(self._folder), reason, "put it back and run the same command again") from error
+            self._check_exists(f" ({first_line(error)})")
+            raise
+
+    def _check_exists(self, detail: str) -> None:
+        reason = f"was removed or moved during the run{detail}"
+        require(self._folder.is_dir(), str(self._folder), reason, "put it back and run the same command again")
 
     def _set_aside(self, step: int, reason: str) -> None:
         with multihost.primary_first():

@@ -63,9 +63,9 @@ def make_optimizer(
     Weight decay is multiplied by the learning rate (Loshchilov & Hutter 2019) for every optimizer. The state is boxed
     with the names of logical axes where the parameters are.
 
-    ``module:name`` is a function that maps the schedule to a complete optax optimizer (``optax:adamaxw`` is one), or a
-    dataclass whose instance is one; its field ``steps`` is filled from the config. It replaces optimizer, weight decay
-    and learning rate; clipping, frozen parameters and multipliers apply as for the others.
+    ``module:name`` is a function from the schedule to a complete optax optimizer, such as ``optax:adamaxw``, or a
+    dataclass whose instance is one. It replaces optimizer, weight decay and learning rate; clipping, frozen parameters
+    and multipliers apply as for the others.
 
     Args:
       config: the settings.

@@ -1,4 +1,4 @@
-"""What moved between two checkpoints, in whatever form and portions they are read."""
+"""Differences between checkpoints, in both layer layouts and for any chunk size."""
 
 import gc
 import math
@@ -40,7 +40,7 @@ def stack_layers(params):
 
 
 def moved(params):
-    """One layer's vector by a tenth of itself, one element of the table by 2."""
+    """Changes the vector of one layer by a tenth, and one element of the table by 2."""
     table = params["table"].copy()
     table[3, 1] += 2
     return params | {"layers_1": params["layers_1"] | {"b": params["layers_1"]["b"] * 1.1}, "table": table}
@@ -56,7 +56,7 @@ def save(folder, params, step=10, dtype=jnp.float32):
 @pytest.mark.parametrize("at_once", [1, 200, 1 << 26])
 @pytest.mark.parametrize("after", [False, True], ids=["one by one", "side by side"])
 @pytest.mark.parametrize("before", [False, True], ids=["one by one", "side by side"])
-def test_what_moved_is_found_in_every_form(before, after, at_once, tmp_path, monkeypatch):
+def test_changes_are_found_in_both_layer_layouts(before, after, at_once, tmp_path, monkeypatch):
     monkeypatch.setattr(diff, "_CHUNK_BYTES", at_once)
     one = save(tmp_path / "one", stack_layers(BEFORE) if before else BEFORE)
     two = save(tmp_path / "two", stack_layers(moved(BEFORE)) if after else moved(BEFORE))
@@ -75,7 +75,7 @@ def test_what_moved_is_found_in_every_form(before, after, at_once, tmp_path, mon
     assert found.unmatched == []
 
 
-def test_each_array_is_read_once_a_side_and_few_at_a_time(tmp_path, monkeypatch):
+def test_each_array_is_read_once_and_in_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr(diff, "_CHUNK_BYTES", 100)
     asked = {}
     read = diff._Parameters.read
@@ -92,7 +92,7 @@ def test_each_array_is_read_once_a_side_and_few_at_a_time(tmp_path, monkeypatch)
     assert [len(numbers) for numbers in next(iter(asked.values()))] == [1, 2, 1]  # of 288, 72 + 28 and 80 bytes
 
 
-def test_from_nothing_is_infinitely_far(tmp_path):
+def test_the_relative_change_of_zeros_is_infinite(tmp_path):
     nothing = BEFORE | {"still": np.zeros(7), "table": np.zeros((5, 4))}
     after = BEFORE | {"table": np.zeros((5, 4))}
     found = diff_checkpoints(save(tmp_path / "one", nothing, dtype=jnp.bfloat16), save(tmp_path / "two", after))
@@ -102,7 +102,7 @@ def test_from_nothing_is_infinitely_far(tmp_path):
     assert 0 < by_name["layers_0/a"] < 0.01  # the rounding to bfloat16
 
 
-def test_what_only_one_has_is_named(tmp_path):
+def test_unmatched_parameters_are_listed(tmp_path):
     other = {"table": np.ones((5, 3)), "new": np.ones(2), "still": BEFORE["still"]}
     found = diff_checkpoints(save(tmp_path / "one", BEFORE), save(tmp_path / "two", other))
     assert [change.name for change in found.changes] == ["still"]
@@ -113,7 +113,7 @@ def test_what_only_one_has_is_named(tmp_path):
         diff_checkpoints(save(tmp_path / "one", BEFORE), save(tmp_path / "three", {"x": np.ones(3)}))
 
 
-def test_the_average_may_be_compared(tmp_path):
+def test_diff_with_an_average(tmp_path):
     write(tmp_path, [10, 20])
     save_average(
         tmp_path, 2, micro({"train.save_every": 10, "train.eval_every": 20}).train, shapes(make_state(0).params)
@@ -135,7 +135,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_one_is_refused(damage, tmp_path, capfd):
+def test_a_damaged_checkpoint_is_an_error(damage, tmp_path, capfd):
     write(tmp_path, [10, 20])
     DAMAGES[damage](tmp_path / "20")
     with pytest.raises(InputError, match=rf"^checkpoint {tmp_path}/20: is damaged \("):

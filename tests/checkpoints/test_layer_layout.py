@@ -1,4 +1,4 @@
-"""A run whose layers are scanned leaves checkpoints that any other form of it takes, and the reverse."""
+"""Checkpoints of stacked layers are restored with separate layers and the reverse."""
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ LAYERS = {"model.encoder.num_layers": 3, "model.decoder.num_layers": 2, "train.e
 
 
 def begin(scan, optimizer="adam", mesh=(1, 1, 1)):
-    """The first state of a run of 3 + 2 layers, laid out over a mesh, and its shapes."""
+    """The first state of a run of 3 + 2 layers on a mesh, and its shapes."""
     config = micro({"model.scan_layers": scan, "optim.optimizer": optimizer, **LAYERS})
     layout = MeshLayout(MeshConfig(*mesh), config.logical_axis_rules, jax.devices()[: int(np.prod(mesh))])
     make = make_training(config, make_model(config, 12, 14), []).init_state
@@ -44,7 +44,7 @@ def restore(folder, shapes):
 @pytest.mark.parametrize(
     "scan", [pytest.param(True, marks=pytest.mark.slow), False], ids=["from scanned", "to scanned"]
 )
-def test_a_checkpoint_goes_on_in_the_other_form_and_on_another_mesh(scan, tmp_path):
+def test_a_checkpoint_is_restored_in_the_other_layer_layout_on_another_mesh(scan, tmp_path):
     state, shapes = begin(scan, mesh=(1, 2, 1))
     _, others = begin(not scan, mesh=(2, 1, 2))
     save(tmp_path / "one", state)
@@ -55,7 +55,7 @@ def test_a_checkpoint_goes_on_in_the_other_form_and_on_another_mesh(scan, tmp_pa
     jax.tree.map(np.testing.assert_array_equal, restore(tmp_path / "other", shapes), state)
 
 
-def test_decoding_reads_it_one_by_one(tmp_path):
+def test_decoding_restores_separate_layers(tmp_path):
     state, _ = begin(True)
     _, shapes = begin(False)
     save(tmp_path / "run", state)
@@ -64,8 +64,8 @@ def test_decoding_reads_it_one_by_one(tmp_path):
     assert to_separate_layers(params) is params
 
 
-def test_moments_that_no_conversion_leads_to_are_named(tmp_path):
-    """Adafactor keeps an array of one number in place of what it factors, also of layers side by side."""
+def test_optimizer_state_that_cannot_be_converted_is_an_error(tmp_path):
+    """Adafactor keeps an array of one element in place of a factored moment, also for stacked layers."""
     state, shapes = begin(True, "adafactor")
     _, others = begin(False, "adafactor")
     save(tmp_path / "run", state)

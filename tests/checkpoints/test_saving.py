@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, moved, and on a disk that is full."""
+"""Saving and restoring: damaged checkpoints, other devices, full disks."""
 
 import gc
 import os
@@ -46,11 +46,11 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def folder(written, tmp_path):
-    """Checkpoints of steps 10, 20 and 30, to do with as one likes."""
+    """A copy of checkpoints of steps 10, 20 and 30."""
     return shutil.copytree(written, tmp_path / "checkpoints")
 
 
-def test_what_goes_in_comes_out(folder):
+def test_restored_checkpoints_equal_saved_ones(folder):
     found = restore(folder)
     equal(found.state, make_state(30))
     assert found[1:] == make_saved(30)[1:]
@@ -60,7 +60,7 @@ def test_what_goes_in_comes_out(folder):
         equal(params, make_state(step).params)
 
 
-def test_nothing_is_there_yet(tmp_path):
+def test_a_directory_without_checkpoints(tmp_path):
     assert restore(tmp_path / "new") is None
     with pytest.raises(InputError, match=r"new: there are no checkpoints yet"):
         decode(tmp_path / "new")
@@ -68,7 +68,7 @@ def test_nothing_is_there_yet(tmp_path):
         decode(tmp_path / "nowhere")
 
 
-def test_the_best_is_known_from_the_folder_alone(tmp_path):
+def test_the_best_checkpoint_is_found_without_other_files(tmp_path):
     values = {10: 3.0, 20: 1.0, 30: float("nan"), 40: 1.0, 50: 2.0}
     for start in (10, 30):  # stopped and started again between
         checkpoints = Checkpoints(tmp_path / "c", micro({"train.keep_best": 2}).train, "loss")
@@ -117,7 +117,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_falls_back_to_the_newest_sound_one_and_says_so(damage, folder, capsys):
+def test_the_newest_intact_checkpoint_replaces_a_damaged_one(damage, folder, capsys):
     DAMAGES[damage](folder / "30")
     step, params = decode(folder)
     assert step == 20
@@ -135,14 +135,14 @@ def test_damaged_falls_back_to_the_newest_sound_one_and_says_so(damage, folder, 
 
 
 @pytest.mark.parametrize("emptied", ["_CHECKPOINT_METADATA", "commit_success.txt"])
-def test_what_holds_nothing_that_is_needed_may_be_damaged(emptied, folder):
+def test_unused_files_may_be_damaged(emptied, folder):
     os.truncate(folder / "30" / emptied, 0)
     equal(restore(folder).state, make_state(30))
 
 
 @pytest.mark.slow
-def test_a_flipped_bit_is_never_taken_for_a_value(folder, capsys):
-    """Wherever a bit flips, what is read is what was written, or an older checkpoint."""
+def test_a_flipped_bit_is_detected(folder, capsys):
+    """The result is the saved state or an older checkpoint, whichever bit flips."""
     random = np.random.default_rng(0)
     found = []
     for path in files_of(folder / "30"):
@@ -166,7 +166,7 @@ def test_a_flipped_bit_is_never_taken_for_a_value(folder, capsys):
 
 
 @pytest.mark.slow
-def test_both_older_ones_may_be_damaged_too(folder, capsys):
+def test_several_damaged_checkpoints(folder, capsys):
     for step in (20, 30):
         os.truncate(folder / str(step) / "run" / "metadata", 0)
     equal(restore(folder).state, make_state(10))
@@ -185,7 +185,7 @@ def test_both_older_ones_may_be_damaged_too(folder, capsys):
     ]
 
 
-def test_what_a_kill_left_half_written_is_no_checkpoint(folder, capsys):
+def test_incomplete_checkpoints_of_a_killed_run_are_ignored(folder, capsys):
     half = folder / "40.orbax-checkpoint-tmp"
     shutil.copytree(folder / "30" / "params", half / "params.orbax-checkpoint-tmp")
     assert decode(folder)[0] == 30
@@ -232,7 +232,7 @@ def test_other_devices_read_the_same_values(before, after, tmp_path):
     equal(restore_params(tmp_path / "c", 7, "loss", like.params)[1], saved.state.params)
 
 
-def test_a_run_may_go_from_pmap_to_jit_and_back(tmp_path):
+def test_checkpoints_of_pmap_and_jit_are_interchangeable(tmp_path):
     pmap, state = PmapLayout(), make_state(7)
     copies = pmap.to_layout(state)
     assert copies.params["a"].shape == (8, 16, 24)
@@ -253,7 +253,7 @@ def disk(tmp_path):
         yield folder
 
 
-def test_a_full_disk_is_one_message_and_leaves_earlier_checkpoints_whole(disk, capfd):
+def test_a_full_disk_is_an_error_and_keeps_earlier_checkpoints(disk, capfd):
     folder = disk / "checkpoints"
     checkpoints = Checkpoints(folder, micro({"train.keep_latest": 100}).train, "loss")
 
@@ -270,7 +270,7 @@ def test_a_full_disk_is_one_message_and_leaves_earlier_checkpoints_whole(disk, c
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_full_disk_is_told_at_the_end_too(disk, capfd):
+def test_a_full_disk_is_an_error_on_close(disk, capfd):
     checkpoints = Checkpoints(disk / "checkpoints", TRAIN, "loss")
     with (disk / "other").open("wb") as file:
         file.write(bytes(240_000))
@@ -280,7 +280,7 @@ def test_a_full_disk_is_told_at_the_end_too(disk, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_write_that_fails_later_is_not_silent(tmp_path):
+def test_a_failed_background_write_is_raised(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
     checkpoints.save(make_saved(1))
     checkpoints._manager.wait_until_finished()
@@ -293,3 +293,16 @@ def test_a_write_that_fails_later_is_not_silent(tmp_path):
 
     with pytest.raises(Exception, match="Not a directory"):
         save_and_close()
+
+
+def test_a_directory_removed_during_the_run_is_an_error(tmp_path):
+    """Case r14."""
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder, TRAIN, "loss")
+    checkpoints.save(make_saved(10))
+    checkpoints._manager.wait_until_finished()
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match=rf"^{folder}: was removed or moved during the run; put it back"):
+        checkpoints.save(make_saved(20))
+    with pytest.raises(InputError, match=rf"^{folder}: was removed or moved during the run; put it back"):
+        checkpoints.close()

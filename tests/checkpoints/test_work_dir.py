@@ -15,7 +15,7 @@ from flaxformer_lite.errors import InputError
 from tests.micro import micro
 
 
-def test_what_goes_in_comes_out(tmp_path):
+def test_restored_checkpoints_equal_saved_ones(tmp_path):
     folder = WorkDir(tmp_path / "runs" / "new")
     assert not folder.claim(micro())
     assert folder.claim(micro())
@@ -177,7 +177,7 @@ def test_a_damaged_vocabulary_is_named(tmp_path):
         folder.vocabularies()
 
 
-def test_what_is_no_work_folder_is_named(tmp_path):
+def test_a_directory_that_is_no_work_directory_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"config\.json: there is no such file; is it the work directory of a run\?"):
         WorkDir(tmp_path / "nothing").config()
 

@@ -14,7 +14,7 @@ CONFIG = micro({"train.keep_latest": 4, "train.save_every": 5, "train.eval_every
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A work folder with checkpoints of three steps, of which the first is the best."""
+    """A work directory with checkpoints of three steps, of which the first is the best."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     make_folder(folder, CONFIG, (5, 10, 15))
     lines = [
@@ -36,7 +36,7 @@ def test_ls(run, capsys):
     assert [row.split(" ago")[1].strip() for row in rows] == ["best", "", "latest"]
 
 
-def test_ls_tells_of_averages_and_damage(tmp_path, monkeypatch, capsys):
+def test_ls_lists_averages_and_damaged_checkpoints(tmp_path, monkeypatch, capsys):
     use_devices(monkeypatch, 1)
     make_folder(tmp_path, CONFIG, (5, 10))
     assert main(["average", f"--workdir={tmp_path}", "--last=2"]) == 0
@@ -61,11 +61,11 @@ def test_ls_tells_of_averages_and_damage(tmp_path, monkeypatch, capsys):
     ("flags", "answer"),
     [([], "5"), (["--metric=wer"], "10"), (["--metric=eval/wer"], "10"), (["--path"], "{}/checkpoints/5")],
 )
-def test_best_is_for_scripts(flags, answer, run, capsys):
+def test_best_prints_one_value(flags, answer, run, capsys):
     assert said(capsys, "best", f"--workdir={run}", *flags) == answer.format(run) + "\n"
 
 
-def test_ls_and_best_wait_for_no_jax(run, repository):
+def test_ls_and_best_do_not_import_jax(run, repository):
     code = (
         "import sys; from flaxformer_lite.cli.main import main\n"
         f"for word in ('ls', 'best'): assert main(['checkpoints', word, '--workdir={run}']) == 0\n"
@@ -75,7 +75,7 @@ def test_ls_and_best_wait_for_no_jax(run, repository):
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_diff_shows_what_moved_most(run, tmp_path, capsys):
+def test_diff_lists_the_largest_changes(run, tmp_path, capsys):
     title, total, _, head, *rows = said(capsys, "diff", f"--workdir={run}", "--steps=best,15", "--top=4").splitlines()
     assert title == f"{run}/checkpoints/5 → {run}/checkpoints/15:"
     assert "over 48 parameters" in total
@@ -113,7 +113,7 @@ def test_diff_shows_what_moved_most(run, tmp_path, capsys):
         (["ls", "--workdir={}", "--steps=5"], "unrecognized arguments: --steps=5"),
     ],
 )
-def test_what_cannot_be_is_one_line(argv, message, run, capsys):
+def test_errors_are_one_line(argv, message, run, capsys):
     assert main(["checkpoints", *(word.replace("{}", str(run)) for word in argv)]) == 2
     captured = capsys.readouterr()
     assert message.replace("{}", str(run)) in captured.err
@@ -121,7 +121,7 @@ def test_what_cannot_be_is_one_line(argv, message, run, capsys):
     assert captured.out == ""
 
 
-def test_a_run_without_checkpoints_is_named(run, tmp_path, capsys):
+def test_a_run_without_checkpoints_is_an_error(run, tmp_path, capsys):
     (tmp_path / "config.json").write_bytes((run / "config.json").read_bytes())
     for word in (["ls"], ["best"], ["diff", "--steps=1,2"]):
         assert main(["checkpoints", *word, f"--workdir={tmp_path}"]) == 2

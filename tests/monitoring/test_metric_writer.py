@@ -83,7 +83,7 @@ def test_rewind_keeps_an_edited_samples_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["samples.txt", "metrics.jsonl"])
-def test_a_directory_in_place_of_a_file_is_named(name, tmp_path):
+def test_a_directory_in_place_of_a_file_is_an_error(name, tmp_path):
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=rf"{name}: cannot be written \(Is a directory\)"):
         MetricWriter(tmp_path).rewind(0)

@@ -52,7 +52,7 @@ class _Run(NamedTuple):
         ((2, 2, 2), ((4, 1, 4), (12, 4), (4,))),
     ],
 )
-def test_every_device_has_its_share_of_parameters_average_and_moments(sizes, held):
+def test_parameters_average_and_moments_are_sharded(sizes, held):
     state = _mesh(*sizes).init(_make_state)
     (adam,) = [part for part in jax.tree.leaves(state.opt_state, is_leaf=_is_adam) if _is_adam(part)]
     for tree in (state.params, state.ema, adam.mu, adam.nu):
@@ -68,7 +68,7 @@ def _is_adam(part: Any) -> bool:
 
 
 class _Count(NamedTuple):
-    """A state that costs nothing to compile for."""
+    """A state that compiles immediately."""
 
     step: Any
     total: Any
@@ -92,7 +92,7 @@ def _counted(layout: Layout, rows: np.ndarray, steps: int) -> tuple[_Count, list
     return state, seen
 
 
-def test_sums_are_those_of_all_devices():
+def test_sums_are_added_over_all_devices():
     rows = np.arange(16, dtype=np.float32).reshape(8, 2)
     runs = [_counted(layout, rows, 3) for layout in (_mesh(1, 1, 1), _mesh(4, 2, 1), PmapLayout())]
     for _, seen in runs:
@@ -100,8 +100,8 @@ def test_sums_are_those_of_all_devices():
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2)])
-def test_a_state_that_was_made_loaded_or_updated_meets_one_program(sizes):
-    """Its arrays must lie as the same words say, however it came to be."""
+def test_an_initial_loaded_or_updated_state_uses_one_program(sizes):
+    """Its shardings must be equal in all cases."""
     layout, sgd = _mesh(*sizes), optax.sgd(0.1)
 
     def make() -> TrainState:
@@ -123,7 +123,7 @@ def test_a_state_that_was_made_loaded_or_updated_meets_one_program(sizes):
     assert update._cache_size() == 1
 
 
-def test_pmap_state_is_whole_again_after_it_was_spread():
+def test_pmap_to_layout_and_to_global_are_inverse():
     layout = PmapLayout()
     state = {"a": np.arange(6.0, dtype=np.float32).reshape(2, 3), "step": np.int32(4)}
     spread = layout.to_layout(jax.tree.map(jnp.asarray, state))
@@ -134,7 +134,7 @@ def test_pmap_state_is_whole_again_after_it_was_spread():
     jax.tree.map(np.testing.assert_array_equal, layout.to_layout(whole), spread)
 
 
-def test_rows_lie_on_their_devices_in_order():
+def test_rows_are_sharded_in_order():
     rows = np.arange(24).reshape(8, 3)
     layout = _mesh(2, 2, 2)
     assert layout.num_batch_shards == 4
@@ -144,7 +144,7 @@ def test_rows_lie_on_their_devices_in_order():
             np.testing.assert_array_equal(held[member.id], rows[2 * place : 2 * place + 2])
 
 
-def test_rows_that_every_process_has_lie_as_its_own_do():
+def test_a_replicated_batch_is_sharded_like_local_rows():
     rows, layout = np.arange(24, dtype=np.int32).reshape(8, 3), _mesh(2, 2, 2)
     jax.tree.map(
         np.testing.assert_array_equal, layout.shard_replicated_batch({"a": rows}), layout.shard_batch({"a": rows})
@@ -163,7 +163,7 @@ def test_rows_that_every_process_has_lie_as_its_own_do():
         ([[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5]], 3),
     ],
 )
-def test_a_process_reads_the_rows_that_its_devices_hold(processes, parts):
+def test_a_process_reads_the_rows_of_its_devices(processes, parts):
     processes = np.array(processes)
     for own in range(processes.max() + 1):
         index, count = process_shard_of(processes, own)
@@ -174,7 +174,7 @@ def test_a_process_reads_the_rows_that_its_devices_hold(processes, parts):
 
 
 @pytest.mark.parametrize("processes", [[[0, 0, 1], [1, 2, 2]], [[0], [1], [0], [1]], [[0], [1], [1], [2]]])
-def test_processes_that_cannot_share_rows_evenly_are_an_error(processes):
+def test_processes_with_uneven_rows_are_an_error(processes):
     with pytest.raises(InputError, match=r"config\.mesh\.tensor=\d: \d processes cannot divide the rows"):
         process_shard_of(np.array(processes), 0)
 
@@ -196,16 +196,16 @@ def test_a_mesh_that_does_not_fit_the_devices_is_an_error(sizes, said):
 @pytest.mark.parametrize(
     ("sizes", "expected"), [((-1, 2, 1), (4, 2, 1)), ((2, -1, 2), (2, 2, 2)), ((8, 1, -1), (8, 1, 1))]
 )
-def test_one_size_of_a_mesh_may_be_left_open(sizes, expected):
+def test_one_size_of_a_mesh_is_inferred(sizes, expected):
     assert tuple(MeshLayout(MeshConfig(*sizes)).mesh.shape.values()) == expected
 
 
-def test_an_axis_that_cannot_be_divided_is_named():
+def test_an_indivisible_axis_is_an_error():
     with pytest.raises(InputError, match=r"params.*: its axis 'embed' of size 12 .* config\.mesh\.fsdp=8"):
         _mesh(1, 8, 1).init(lambda: _make_state(width=12))
 
 
-def test_two_axes_over_the_same_devices_are_an_error():
+def test_two_axes_over_one_mesh_axis_are_an_error():
     square = nn.with_logical_partitioning(nn.initializers.zeros, ("embed", "embed"))
     with pytest.raises(
         InputError, match=r"square.*\('embed', 'embed'\): config\.logical_axis_rules divides two of them by"
@@ -213,7 +213,7 @@ def test_two_axes_over_the_same_devices_are_an_error():
         _mesh(4, 2, 1).init(lambda: {"square": square(jax.random.key(0), (4, 4))})
 
 
-def test_the_config_names_the_layout():
+def test_the_config_sets_the_layout():
     config = _config(mesh=MeshConfig(-1, 2, 1))
     layout = make_layout(config)
     assert isinstance(layout, MeshLayout)
@@ -221,7 +221,7 @@ def test_the_config_names_the_layout():
     assert isinstance(make_layout(_config(parallel=ParallelConfig("pmap"))), PmapLayout)
 
 
-def test_a_batch_that_cannot_be_shared_out_is_an_error():
+def test_an_indivisible_batch_is_an_error():
     config = _config(train=dataclasses.replace(_config().train, batch_size=12))
     with pytest.raises(InputError, match=r"config\.train\.batch_size=12: must be a multiple of 8: 8 shards"):
         make_layout(config)

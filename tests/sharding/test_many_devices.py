@@ -1,4 +1,4 @@
-"""However a run is laid out over devices and computed in parts, it is the run of one device."""
+"""Runs on meshes and in parts equal the run on one device."""
 
 import dataclasses
 from functools import cache
@@ -32,7 +32,7 @@ ALONE = (1, 1, 1)
 
 
 class Way(NamedTuple):
-    """How a run is laid out.
+    """A device layout.
 
     Attributes:
       mesh: sizes of (data, fsdp, tensor); (): pmap.
@@ -89,7 +89,7 @@ QUICK = {"transformer": _QUICK, "rnn": (_QUICK[2],), "published": ()}
 
 
 class Run(NamedTuple):
-    """What became of it, brought to one device and layer by layer."""
+    """Losses and parameters, with separate layers."""
 
     sums: np.ndarray  # of each step
     params: Any
@@ -97,7 +97,7 @@ class Run(NamedTuple):
 
 
 def batch(seed: int = 0) -> Batch:
-    """Eight rows of very different lengths; the last one is nothing but padding."""
+    """Eight rows of very different lengths; the last one is padding only."""
     source = sentences((4, 3, 7, 2, 1, 5, 6, 0), 7, SOURCE_SIZE)
     target = sentences((5, 1, 2, 1, 4, 2, 3, 0), 5, TARGET_SIZE)
     target = target._replace(ids=np.roll(target.ids, seed, axis=0))
@@ -117,7 +117,7 @@ def layout_of(way: Way) -> Layout:
 
 
 def run(way: Way, kind: str, dropout: float) -> Run:
-    """Twenty updates from the parameters of seed 7, made layer by layer."""
+    """Twenty updates from the parameters of seed 7, initialized with separate layers."""
     plain = model_of(kind, dropout)
     model, start = (
         EncoderDecoder(dataclasses.replace(plain, **changes), SOURCE_SIZE, TARGET_SIZE, 9)
@@ -180,24 +180,24 @@ def assert_same(found: Run, expected: Run) -> None:
 
 
 @pytest.mark.parametrize(("way", "kind"), cases(SAME_MASKS))
-def test_every_mesh_makes_the_run_of_one_device(way, kind):
+def test_every_mesh_equals_one_device(way, kind):
     dropout = 0.5 if kind != "rnn" else 0.0
     assert_same(run(way, kind, dropout), alone(kind, dropout))
 
 
 @pytest.mark.parametrize(("way", "kind"), cases(OTHER_MASKS))
-def test_so_does_every_way_to_compute_a_batch_in_parts(way, kind):
+def test_scanned_accumulated_and_rematerialized_runs_equal_the_plain_one(way, kind):
     assert_same(run(way, kind, 0.0), alone(kind, 0.0))
 
 
-def test_the_run_learns():
+def test_the_loss_decreases():
     losses = alone("transformer", 0.5).sums
     assert (losses[:, 2] == 18).all()
     assert losses[-1, 0] < losses[0, 0] - 5
 
 
-def test_two_packed_examples_a_row_make_the_run_of_one_a_row():
-    """Rows two and two, one after the other with segments 1 and 2; losses and gradients are the same."""
+def test_packed_rows_equal_unpacked_ones():
+    """Two examples in each row, with segments 1 and 2; losses and gradients are equal."""
     unpacked = batch(0)
     packed = Batch(*(packed_pairs(tokens) for tokens in unpacked[:2]), *(side_by_side_rows(x) for x in unpacked[2:]))
     model = EncoderDecoder(model_of("transformer", 0.0), SOURCE_SIZE, TARGET_SIZE, 9)

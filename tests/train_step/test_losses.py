@@ -39,7 +39,7 @@ def _smoothed(labels: jax.Array, smoothing: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_cross_entropy_is_that_to_the_smoothed_labels(logits, labels, weights, smoothing):
+def test_cross_entropy_with_smoothed_labels(logits, labels, weights, smoothing):
     total, weight = cross_entropy(logits, labels, weights, smoothing)
     probabilities = np.exp(np.float64(logits))
     probabilities /= probabilities.sum(-1, keepdims=True)
@@ -53,7 +53,7 @@ def test_cross_entropy_is_that_to_the_smoothed_labels(logits, labels, weights, s
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_kl_divergence_is_cross_entropy_less_the_labels_entropy(logits, labels, weights, smoothing):
+def test_kl_divergence_is_cross_entropy_minus_the_entropy_of_the_labels(logits, labels, weights, smoothing):
     total, weight = kl_divergence(logits, labels, weights, smoothing)
     q, p = _smoothed(labels, smoothing), np.exp(np.float64(jax.nn.log_softmax(logits)))
     each = np.where(q > 0, q * np.log(np.maximum(q, 1e-300) / p), 0).sum(-1)
@@ -67,7 +67,7 @@ def test_kl_divergence_is_cross_entropy_less_the_labels_entropy(logits, labels, 
     np.testing.assert_array_equal(by_kl, by_entropy)
 
 
-def test_kl_divergence_is_least_and_zero_where_the_model_says_the_smoothed_labels(labels, weights):
+def test_kl_divergence_is_zero_at_the_smoothed_labels(labels, weights):
     perfect = jnp.log(jnp.asarray(_smoothed(labels, 0.1), jnp.float32)) + 5  # logits are free up to a constant
     assert kl_divergence(perfect, labels, weights, 0.1)[0] == pytest.approx(0, abs=1e-5)
     gradient = jax.grad(lambda x: kl_divergence(x, labels, weights, 0.1)[0])(perfect)
@@ -78,7 +78,7 @@ def test_kl_divergence_is_least_and_zero_where_the_model_says_the_smoothed_label
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, kl_divergence])
-def test_weight_0_is_as_if_the_token_were_not_there(loss, logits, labels, weights):
+def test_tokens_with_weight_0_are_ignored(loss, logits, labels, weights):
     changed = jnp.where(weights[..., None] == 0, 50 - logits, logits)
     others = jnp.where(weights == 0, 3, labels)
     assert loss(changed, others, weights, 0.1) == loss(logits, labels, weights, 0.1)
@@ -104,7 +104,7 @@ def test_extreme_logits_give_finite_values_and_gradients(loss, size, labels, wei
     assert np.isfinite(gradient).all()
 
 
-def test_half_precision_logits_lose_nothing_more(labels, weights):
+def test_losses_of_half_precision_logits_are_computed_in_float32(labels, weights):
     logits = jnp.asarray(20 * np.random.default_rng(2).standard_normal(_SIZES), jnp.bfloat16)
     half, _ = cross_entropy(logits, labels, weights, 0.1)
     assert half.dtype == jnp.float32
@@ -159,14 +159,14 @@ def term(request) -> Any:
     return _TERMS[request.param]
 
 
-def test_terms_are_as_the_papers_write_them(term, logits, other, weights):
+def test_terms_equal_the_formulas_of_the_papers(term, logits, other, weights):
     loss, plain = term
     total, weight = loss(logits, other, weights)
     np.testing.assert_allclose(total, (plain(logits, other) * weights).sum(), rtol=1e-5)
     assert weight == 4.5
 
 
-def test_gradients_of_terms_are_the_slopes_of_the_papers_formulas(term, logits, other, weights):
+def test_gradients_of_terms_equal_numerical_gradients_of_the_formulas(term, logits, other, weights):
     loss, plain = term
     gradient = jax.grad(lambda x: loss(x, other, weights)[0])(logits)
     slopes, step = np.zeros(_SIZES), 1e-5
@@ -178,25 +178,25 @@ def test_gradients_of_terms_are_the_slopes_of_the_papers_formulas(term, logits, 
     np.testing.assert_allclose(gradient, slopes, rtol=1e-4, atol=1e-5)
 
 
-def test_r_drop_pulls_both_passes(logits, other, weights):
+def test_r_drop_has_gradients_for_both_passes(logits, other, weights):
     one, two = jax.grad(lambda x, y: r_drop_loss(x, y, weights)[0], argnums=(0, 1))(logits, other)
     swapped = jax.grad(lambda x: r_drop_loss(x, logits, weights)[0])(other)
     np.testing.assert_allclose(two, swapped, rtol=1e-6)
     assert abs(one).max() > 0.01
 
 
-def test_nothing_flows_back_into_a_teacher(logits, other, weights):
+def test_teachers_get_no_gradient(logits, other, weights):
     assert not jax.grad(lambda x: _distil(logits, x, weights, 2.0)[0])(other).any()
 
 
-def test_terms_of_two_that_are_equal_are_zero_and_flat(logits, weights):
+def test_terms_between_equal_logits_are_zero_with_gradient_zero(logits, weights):
     for loss in (partial(_distil, temperature=1.0), partial(_distil, temperature=3.0), r_drop_loss):
         total, gradient = jax.value_and_grad(lambda x, loss=loss: loss(x, logits, weights)[0])(logits)
         assert total == pytest.approx(0, abs=1e-5)
         np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
 
-def test_terms_leave_out_what_has_no_weight_and_add_up_over_parts(term, logits, other, weights):
+def test_terms_ignore_weight_0_and_add_up_over_parts(term, logits, other, weights):
     loss, _ = term
     changed = jnp.where(weights[..., None] == 0, 50 - logits, logits)
     whole = loss(logits, other, weights)
@@ -225,7 +225,7 @@ def test_divergences_of_extreme_logits_are_finite(name, weights):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_several_teachers_are_the_mean_of_their_probabilities(temperature, logits, other):
+def test_several_teachers_give_their_mean_distribution(temperature, logits, other):
     third = logits[::-1] - other
     found = log_mean_probability([logits, other, third], temperature)
     expected = np.mean([_softmax(x, temperature) for x in (logits, other, third)], axis=0)

@@ -1,4 +1,4 @@
-"""What is minimized, on a model that compiles in no time: terms and passes by hand, shares of a batch, layouts."""
+"""The training objective of a toy model: terms, R-Drop, parts of a batch, layouts."""
 
 import dataclasses
 from itertools import pairwise
@@ -66,7 +66,7 @@ def by_hand(logits: np.ndarray, z: float, weight: float, temperature: float) -> 
 
 
 @pytest.mark.parametrize(("z", "weight", "temperature"), [(0.0, 0.3, 1.0), (0.01, 1.0, 2.5), (0.1, 0.0, 0.5)])
-def test_terms_add_up_as_the_config_says(z, weight, temperature):
+def test_terms_are_weighted_by_the_config(z, weight, temperature):
     objective = make_objective(PairsWithoutDropout(), config(z_loss=z, distill=(weight, temperature)), TEACHERS)
     sums = compiled(objective)(PARAMS, TAUGHT)
     label, whole = by_hand(logits_of(PairsWithoutDropout(), PARAMS), z, weight, temperature)
@@ -75,20 +75,20 @@ def test_terms_add_up_as_the_config_says(z, weight, temperature):
     assert sums.weight == BATCH.weights.sum()
 
 
-def test_without_more_the_objective_is_the_label_loss_to_the_last_bit():
+def test_by_default_the_objective_is_the_label_loss_to_the_last_bit():
     sums = compiled(make_objective(Pairs(), config(), ()))(PARAMS, ())
     assert sums.objective == sums.loss > 0
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "kl_divergence"])
-def test_the_config_names_the_label_loss_and_its_smoothing(loss):
+def test_the_config_sets_the_label_loss_and_its_smoothing(loss):
     logits = jax.random.normal(KEY, (8, 5, 24))
     sums = label_objective(PairsWithoutDropout(), config(loss=loss, label_smoothing=0.3)).token_loss(logits, BATCH)
     expected, weight = getattr(losses, loss)(logits, BATCH.labels, BATCH.weights, 0.3)
     assert (sums.loss, sums.weight, sums.objective) == (expected, weight, expected)
 
 
-def test_r_drop_is_two_plain_passes_and_their_divergence():
+def test_r_drop_is_the_mean_of_two_passes_plus_their_divergence():
     objective = make_objective(Pairs(), config(r_drop=0.7, z_loss=0.01, distill=(0.4, 2.0)), TEACHERS)
     sums = compiled(objective)(PARAMS, TAUGHT)
     one, other = (logits_of(Pairs(), PARAMS, key) for key in jax.random.split(KEY))
@@ -109,7 +109,7 @@ def test_r_drop_without_dropout_is_one_pass():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), twice, once)
 
 
-def test_a_model_has_nothing_to_learn_from_itself():
+def test_distillation_from_the_same_model_has_gradient_zero():
     objective = make_objective(PairsWithoutDropout(), config(distill=(1.0, 1.0)), [PairsWithoutDropout()])
 
     def of(params: Any) -> tuple[Any, Sums]:
@@ -141,8 +141,8 @@ def mesh(data: int, fsdp: int) -> MeshLayout:
     return MeshLayout(MeshConfig(data, fsdp, 1), devices=jax.devices()[: data * fsdp])
 
 
-def test_a_student_with_weight_1_comes_near_its_teacher():
-    """The labels have no say: what the teacher says of each place is all there is to learn."""
+def test_a_student_with_weight_1_converges_to_its_teacher():
+    """The weight of the labels is 0."""
     objective = make_objective(PairsWithoutDropout(width=12), config(distill=(1.0, 1.0)), TEACHERS[:1])
     sums = train(TrainStep(objective, optax.adam(0.05)), mesh(1, 1), TAUGHT[:1], 150)
     divergence = sums[:, 3] / sums[:, 2]
@@ -150,7 +150,7 @@ def test_a_student_with_weight_1_comes_near_its_teacher():
     assert divergence[-1] < 0.02
 
 
-def test_every_layout_makes_the_same_run_with_teachers():
+def test_distillation_is_equal_in_every_layout():
     objective = make_objective(PairsWithoutDropout(), config(z_loss=0.01, r_drop=1.0, distill=(0.5, 2.0)), TEACHERS)
     step = TrainStep(objective, optax.adam(0.05, eps=1e-3), ema_decay=0.0)
     one, *others = (train(step, layout, TAUGHT, 4) for layout in (mesh(1, 1), mesh(4, 2), PmapLayout()))

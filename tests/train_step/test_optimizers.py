@@ -22,14 +22,14 @@ def _config(**values: object) -> OptimConfig:
 
 
 def _rates(schedule: str, warmup: int, steps: int = _STEPS) -> np.ndarray:
-    """The rate of each update, and of the one that would come after them."""
+    """The learning rate of each update, and of one after the last."""
     config = _config(schedule=schedule, warmup_steps=warmup, learning_rate=_PEAK, decay_steps=_DECAY)
     rate = make_schedule(config, steps)
     return np.array([rate(i) for i in range(steps + 1)])
 
 
 @pytest.mark.parametrize("schedule", _SCHEDULES)
-def test_rates_rise_evenly_to_the_peak_and_never_again(schedule):
+def test_schedules_rise_linearly_to_the_peak_and_then_never(schedule):
     rates = _rates(schedule, _WARMUP)
     rise = np.arange(1, _WARMUP + 2) / (_WARMUP + 1) * _PEAK
     np.testing.assert_allclose(rates[: _WARMUP + 1], rise, rtol=1e-5)
@@ -38,14 +38,14 @@ def test_rates_rise_evenly_to_the_peak_and_never_again(schedule):
     assert (rates[:-1] > 0).all(), "no update is wasted"
 
 
-def test_inverse_sqrt_is_that_of_the_paper():
+def test_inverse_sqrt_equals_the_formula_of_the_paper():
     rates = _rates("inverse_sqrt", _WARMUP)
     places = np.arange(_WARMUP, _STEPS + 1)
     np.testing.assert_allclose(rates[_WARMUP:], _PEAK * np.sqrt(_WARMUP / places), rtol=1e-5)
     assert rates[4 * _WARMUP] == pytest.approx(_PEAK / 2)
 
 
-def test_falls_end_at_zero_and_are_half_down_in_the_middle():
+def test_decays_end_at_zero_and_are_halved_in_the_middle():
     for schedule in ("cosine", "linear"):
         rates = _rates(schedule, _WARMUP)
         assert rates[-1] == pytest.approx(0, abs=1e-8)
@@ -55,7 +55,7 @@ def test_falls_end_at_zero_and_are_half_down_in_the_middle():
     assert (_rates("constant", _WARMUP)[_WARMUP:] == np.float32(_PEAK)).all()
 
 
-def test_wsd_is_stable_and_then_falls_in_a_line():
+def test_wsd_is_stable_and_then_decays_linearly():
     rates = _rates("wsd", _WARMUP)
     fall = _STEPS - _DECAY
     assert (rates[_WARMUP : fall + 1] == np.float32(_PEAK)).all()
@@ -96,7 +96,7 @@ def test_gradients_are_clipped_by_their_global_norm():
         )
 
 
-def test_adam_is_that_of_the_paper():
+def test_adam_equals_the_algorithm_of_the_paper():
     config = _config(optimizer="adam", clip_norm=0.0, warmup_steps=4, schedule="linear", beta1=0.8, beta2=0.9)
     params = {"w": jnp.array([1.0, -2.0, 0.5])}
     optimizer = make_optimizer(config, make_schedule(config, _STEPS), params)
@@ -112,7 +112,7 @@ def test_adam_is_that_of_the_paper():
         np.testing.assert_allclose(params["w"], x, rtol=1e-4)
 
 
-def test_adamw_decays_by_the_rate_and_adam_does_not():
+def test_adamw_decays_weights_by_the_learning_rate_and_adam_does_not():
     values = {"clip_norm": 1.0, "warmup_steps": 0, "learning_rate": 0.5}
     params, nothing = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.zeros(2)}
     decayed = _after_one_update(_config(optimizer="adamw", weight_decay=0.1, **values), params, nothing)
@@ -122,7 +122,7 @@ def test_adamw_decays_by_the_rate_and_adam_does_not():
 
 
 def _named(axes: str, *shape: int) -> nn.LogicallyPartitioned:
-    """A parameter of normal numbers that wears the names of its axes."""
+    """A random parameter boxed with the names of its axes."""
     value = np.random.default_rng(shape).standard_normal(shape, np.float32)
     return nn.LogicallyPartitioned(jnp.asarray(value), tuple(axes.split()))
 
@@ -131,7 +131,7 @@ _UPDATES = 4
 
 
 def _path_of(config: OptimConfig, boxed: dict) -> tuple[dict, list[dict]]:
-    """The parameters after a few updates, and the gradients that they followed."""
+    """The parameters after a few updates, and the gradients."""
     gradients = []
     for i in range(_UPDATES):
         draw = np.random.default_rng(i)
@@ -155,7 +155,7 @@ _PLAIN = {"schedule": "constant", "warmup_steps": 0, "learning_rate": 0.1, "clip
 
 
 def _adafactor(x: np.ndarray, gradients: list[np.ndarray], rate: float, decay: float, factored: bool) -> np.ndarray:
-    """Algorithms 1, 4 and 6 of the paper, of a matrix or what is not factored, with T5's constants."""
+    """Algorithms 1, 4 and 6 of the paper, of a matrix or an unfactored parameter, with the constants of T5."""
     x, v, rows, columns = np.float64(x), 0, 0, 0
     for t, gradient in enumerate(gradients, start=1):
         beta, square = 1 - t**-0.8, gradient**2 + 1e-30
@@ -172,7 +172,7 @@ def _adafactor(x: np.ndarray, gradients: list[np.ndarray], rate: float, decay: f
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_adafactor_is_that_of_the_paper_with_t5s_settings(decay):
+def test_adafactor_equals_the_paper_with_the_settings_of_t5(decay):
     boxed = {
         "query": _named("embed heads head_dim", 130, 2, 66),  # T5's matrices, whose heads are one axis
         "out": _named("heads head_dim embed", 2, 65, 128),
@@ -189,7 +189,7 @@ def test_adafactor_is_that_of_the_paper_with_t5s_settings(decay):
         np.testing.assert_allclose(after[name].reshape(shape), expected, rtol=2e-4, atol=1e-5, err_msg=name)
 
 
-def test_adafactor_of_zeros_moves_by_the_least_scale():
+def test_adafactor_updates_zeros_by_the_minimum_scale():
     boxed = {"w": nn.LogicallyPartitioned(jnp.zeros(3), ("embed",))}
     config = _config(optimizer="adafactor", **_PLAIN)
     optimizer = make_optimizer(config, make_schedule(config, _STEPS), boxed)
@@ -198,7 +198,7 @@ def test_adafactor_of_zeros_moves_by_the_least_scale():
     np.testing.assert_allclose(updates["w"], -0.1 * 1e-3 * np.array([1, -1, 1]), rtol=1e-5)
 
 
-def test_lion_is_that_of_the_paper():
+def test_lion_equals_the_algorithm_of_the_paper():
     boxed = {"w": _named("embed mlp", 3, 5), "b": _named("mlp", 5)}
     config = _config(optimizer="lion", beta1=0.7, beta2=0.8, weight_decay=0.2, **_PLAIN)
     after, gradients = _path_of(config, boxed)
@@ -211,7 +211,7 @@ def test_lion_is_that_of_the_paper():
 
 
 def _muon(x: np.ndarray, gradients: list[np.ndarray], rate: float, beta: float, decay: float) -> np.ndarray:
-    """Nesterov momentum with its bias corrected, five steps of the Newton-Schulz iteration, and AdamW's size."""
+    """Bias-corrected Nesterov momentum, five steps of the Newton-Schulz iteration, and the scale of AdamW."""
     x, m = np.float64(x), 0
     for t, gradient in enumerate(gradients, start=1):
         m = beta * m + (1 - beta) * gradient
@@ -224,7 +224,7 @@ def _muon(x: np.ndarray, gradients: list[np.ndarray], rate: float, beta: float, 
     return x
 
 
-def test_muon_is_newton_schulz_of_each_matrix():
+def test_muon_orthogonalizes_each_matrix():
     boxed = {
         "query": _named("embed heads head_dim", 6, 2, 5),
         "out": _named("heads head_dim embed", 2, 5, 7),
@@ -246,7 +246,7 @@ def test_muon_is_newton_schulz_of_each_matrix():
             np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def test_muon_leaves_to_adamw_what_is_no_matrix():
+def test_muon_uses_adamw_for_other_parameters():
     boxed = {
         "table": _named("vocab embed", 6, 5),
         "positions": _named("length embed", 4, 5),
@@ -262,7 +262,7 @@ def test_muon_leaves_to_adamw_what_is_no_matrix():
 
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "muon", "lion", "adamw"])
-def test_stacked_layers_move_as_each_would_by_itself(optimizer):
+def test_stacked_layers_are_updated_like_separate_ones(optimizer):
     stacked = {"w": _named("layers embed mlp", 3, 128, 130), "scale": _named("layers embed", 3, 5)}
     single = {"w": ("embed", "mlp"), "scale": ("embed",)}
     config = _config(optimizer=optimizer, weight_decay=0.1, **_PLAIN)
@@ -274,7 +274,7 @@ def test_stacked_layers_move_as_each_would_by_itself(optimizer):
             np.testing.assert_allclose(together[name][i], found, rtol=1e-4, atol=1e-5)
 
 
-def test_reduce_on_plateau_lowers_the_rate_where_the_mean_loss_stands_still():
+def test_reduce_on_plateau_lowers_the_learning_rate_when_the_loss_stagnates():
     plateau = PlateauConfig(factor=0.5, patience=2, window=3)
     config = _config(**_PLAIN | {"schedule": "plateau"}, plateau=plateau, epsilon=0.0)
     params = {"w": jnp.zeros(2)}

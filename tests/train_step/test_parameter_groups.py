@@ -1,4 +1,4 @@
-"""Which parameters follow in which way, on the devices of a mesh, and across restarts."""
+"""Settings per parameter, on the devices of a mesh, and across restarts."""
 
 import dataclasses
 from typing import Any
@@ -53,7 +53,7 @@ def _config(**values: Any) -> Config:
 
 
 def _run(layout: Any, config: Config, steps: int = 3) -> tuple[Any, list[UpdateStats]]:
-    """The state after a few updates, and how each went."""
+    """The state after a few updates, and the statistics of each."""
     training, health = make_training(config, Wide(), []), []
     state = layout.init(training.init_state)
     update = layout.compile(training.step, jax.random.key(0), layout.shapes(training.init_state))
@@ -73,7 +73,7 @@ def _held(tree: Any) -> int:
 
 
 @pytest.mark.parametrize("optimizer", _OPTIMIZERS)
-def test_every_optimizer_makes_the_same_run_on_a_mesh_and_its_state_is_shared_out(optimizer):
+def test_every_optimizer_is_equal_on_a_mesh_with_sharded_state(optimizer):
     decay = {"weight_decay": 0.1, "no_decay": ("bias",), "lr_multipliers": ("^table=0.5",), "epsilon": 1e-4}
     config = _config(optimizer=optimizer, **decay)
     alone, _ = _run(_mesh(1, 1, 1), config)
@@ -86,7 +86,7 @@ def test_every_optimizer_makes_the_same_run_on_a_mesh_and_its_state_is_shared_ou
             assert held < least * whole + 0.02 * whole + 600  # biases, and single numbers
 
 
-def test_factored_moments_follow_the_axes_that_they_keep():
+def test_factored_moments_are_sharded_by_their_axes():
     training = make_training(_config(optimizer="adafactor"), Wide(), [])
     shapes = _mesh(2, 2, 2).shapes(training.init_state).opt_state
     (moments,) = [part for part in jax.tree.leaves(shapes, is_leaf=_is_factored) if _is_factored(part)]
@@ -111,7 +111,7 @@ def _is_factored(part: Any) -> bool:
 
 
 @pytest.mark.parametrize("optimizer", _OPTIMIZERS)
-def test_what_is_frozen_stays_and_has_no_moments(optimizer):
+def test_frozen_parameters_are_unchanged_and_have_no_moments(optimizer):
     config = _config(optimizer=optimizer, weight_decay=0.1, frozen=("table", "query$"), clip_norm=0.01)
     state, health = _run(_mesh(1, 1, 1), config)
     start = _mesh(1, 1, 1).init(make_training(config, Wide(), []).init_state)
@@ -125,7 +125,7 @@ def test_what_is_frozen_stays_and_has_no_moments(optimizer):
     assert not (free.params["table"] == start.params["table"]).all()
 
 
-def test_gradients_are_clipped_by_the_norm_of_what_is_trained():
+def test_the_clipped_norm_is_that_of_trained_parameters():
     params = {"large": jnp.zeros(2), "small": jnp.zeros(2)}
     config = _config(optimizer="adamw", frozen=("large",), clip_norm=1.0, epsilon=1.0).optim
     gradients = {"large": jnp.full(2, 1e3), "small": jnp.array([0.5, 0.0])}
@@ -135,7 +135,7 @@ def test_gradients_are_clipped_by_the_norm_of_what_is_trained():
 
 
 @pytest.mark.parametrize("optimizer", _OPTIMIZERS)
-def test_rates_and_weight_decay_go_by_path(optimizer):
+def test_learning_rates_and_weight_decay_depend_on_the_path(optimizer):
     ones = {"encoder": {"query": jnp.ones((2, 3)), "bias": jnp.ones(3)}, "decoder": {"query": jnp.ones((2, 3))}}
     nothing = jax.tree.map(jnp.zeros_like, ones)
     rules = {"no_decay": ("bias$",), "lr_multipliers": ("^encoder/q=0.25", "encoder/=0.5", "decoder/query=2")}
@@ -166,7 +166,7 @@ def _first_update(config: OptimConfig, params: Any, gradients: Any) -> Any:
         ("frozen", "self_atention/query", "/self_attention/query"),
     ],
 )
-def test_a_pattern_that_is_found_nowhere_is_named_with_what_is_near(key, pattern, near):
+def test_a_pattern_without_match_is_an_error_with_similar_paths(key, pattern, near):
     config = _config(optimizer="adamw", weight_decay=0.1, **{key: (pattern + "=0.1" * (key == "lr_multipliers"),)})
     with pytest.raises(InputError) as error:
         make_training(config, make_model(config, 16, 24), [])
@@ -174,7 +174,7 @@ def test_a_pattern_that_is_found_nowhere_is_named_with_what_is_near(key, pattern
     assert near in str(error.value)
 
 
-def test_something_must_be_left_to_train():
+def test_freezing_all_parameters_is_an_error():
     config = _config(frozen=("e",))
     model = make_model(config, 16, 24)
     with pytest.raises(InputError, match=r"config\.optim\.frozen=\('e',\): leaves no parameter to train"):
@@ -182,7 +182,7 @@ def test_something_must_be_left_to_train():
 
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "lion", "muon"])
-def test_a_run_of_every_optimizer_goes_on_as_if_it_had_not_been_killed(optimizer, tmp_path, monkeypatch, capsys):
+def test_every_optimizer_resumes_exactly(optimizer, tmp_path, monkeypatch, capsys):
     use_devices(monkeypatch, 1)
     runs = Runs(tmp_path, monkeypatch)
     plateau = {"plateau.factor": 0.5, "plateau.patience": 1, "plateau.window": 1}

@@ -46,7 +46,7 @@ def _same(one: Any, other: Any) -> bool:
     return jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), one, other))
 
 
-def test_what_is_not_finite_is_skipped_and_counted():
+def test_updates_that_are_not_finite_are_skipped_and_counted():
     one, two = _batch(1), _batch(2)
     start, first, *bad, second = _run([one, _BAD, _BAD, two])
     assert not _same(start.params, first.params)
@@ -58,7 +58,7 @@ def test_what_is_not_finite_is_skipped_and_counted():
     assert _same((second.params, second.opt_state, second.ema), (without.params, without.opt_state, without.ema))
 
 
-def test_the_moving_average_is_the_plain_recursion_over_the_updates_applied():
+def test_the_moving_average_is_a_recursion_over_applied_updates():
     batches = [_batch(1), _batch(2), _BAD, _batch(3), _batch(4), _batch(5)]
     start, *states = _run(batches)
     assert _same(start.ema, start.params)
@@ -96,7 +96,7 @@ def test_without_a_decay_there_is_no_average():
     assert new.eval_params is new.params
 
 
-def test_health_tells_what_was_applied():
+def test_update_stats_tell_whether_the_update_was_applied():
     state = _start()
     _, (sums, health) = _update(state, _batch())
     assert health.applied == 1
@@ -107,7 +107,7 @@ def test_health_tells_what_was_applied():
     assert np.isnan(sums.loss)
 
 
-def test_a_plateau_sees_the_label_loss_of_the_updates_applied():
+def test_reduce_on_plateau_reads_the_label_loss_of_applied_updates():
     plateau = optax.contrib.reduce_on_plateau(0.5, patience=1)
     step = TrainStep(Objective(Pairs(), _loss, label_weight=7.0), optax.chain(optax.adam(100.0), plateau))
     update = jax.jit(lambda state, batch: step((), state, batch, jax.random.key(0)))
@@ -121,7 +121,7 @@ def test_a_plateau_sees_the_label_loss_of_the_updates_applied():
     assert factors == [1, 1, 0.5]
 
 
-def test_frozen_parameters_have_no_slope():
+def test_frozen_parameters_have_gradient_zero():
     objective = Objective(PairsWithoutDropout(), _loss)
     state = init_state(Pairs(), optax.sgd(1.0), 0)
     frozen = jax.tree.map_with_path(lambda path, _: "Dense" in str(path), state.params)
@@ -133,7 +133,7 @@ def test_frozen_parameters_have_no_slope():
     jax.tree.map(lambda x, y, off: np.testing.assert_array_equal(y, 0 * x if off else x), free, held, frozen)
 
 
-def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
+def test_a_non_finite_gradient_of_a_finite_loss_is_skipped():
     def edge(logits: Any, labels: Any, weights: Any) -> Any:
         return jnp.sqrt(0 * logits).sum(), weights.sum()  # 0, with a slope of 0 · ∞
 
@@ -147,7 +147,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_even_if_the_loss_is():
 
 
 def _sgd_update(batch: Batch, axis_name: str | None = None) -> tuple[Any, Sums, Any]:
-    """Parameters after one step down the slope."""
+    """Parameters after one update of gradient descent."""
     step = TrainStep(Objective(PairsWithoutDropout(), _loss), optax.sgd(1.0))
     new, (sums, health) = step((), init_state(Pairs(), step.optimizer, 0), batch, jax.random.key(0), axis_name)
     return new.params, sums, health
@@ -170,7 +170,7 @@ def test_the_gradient_is_that_of_the_mean_over_tokens():
 
 
 @pytest.mark.parametrize("shares", [[4, 4], [1, 1, 6]])
-def test_uneven_shares_of_a_batch_make_the_same_update(shares):
+def test_uneven_shards_of_a_batch_give_the_same_update(shares):
     batch = _batch()
     whole, sums, _ = jax.jit(_sgd_update)(batch)
     edges = np.cumsum([0, *shares])
@@ -184,7 +184,7 @@ def test_uneven_shares_of_a_batch_make_the_same_update(shares):
     np.testing.assert_allclose(np.array(shared)[:, 0], np.array(sums), rtol=1e-6)
 
 
-def test_a_batch_of_nothing_changes_nothing():
+def test_an_empty_batch_changes_no_parameter():
     empty = _batch()._replace(weights=jnp.zeros((8, 5)))
     new, sums, health = jax.jit(_sgd_update)(empty)
     assert tuple(sums) == (0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Teachers come from work folders; those that cannot teach are refused before anything is compiled."""
+"""Teachers of distillation: loading, and errors before anything is compiled."""
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ def taught_by(*folders, **changes):
     return micro({"train.distill.teachers": tuple(map(str, folders)), **changes})
 
 
-def test_any_architecture_is_loaded_whole_on_every_device(tmp_path):
+def test_teachers_of_any_architecture_are_replicated(tmp_path):
     deep = make_folder(tmp_path / "deep", micro({"model.decoder.num_layers": 3}), (10, 20))
     recurrent = make_folder(tmp_path / "rnn", micro({"model.encoder.kind": "rnn", "model.decoder.kind": "rnn"}), (30,))
     one, two = load(taught_by(tmp_path / "deep", tmp_path / "rnn"))
@@ -41,7 +41,7 @@ def test_any_architecture_is_loaded_whole_on_every_device(tmp_path):
         assert all(leaf.is_fully_replicated and len(leaf.devices()) == 2 for leaf in jax.tree.leaves(teacher.params))
 
 
-def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(tmp_path):
+def test_a_resumed_run_uses_the_teacher_checkpoint_of_its_start(tmp_path):
     params = make_folder(tmp_path / "t", micro(), (10, 20))
     config = taught_by(tmp_path / "t")
     (teacher,) = load(config, {str(tmp_path / "t"): 20})
@@ -54,7 +54,7 @@ def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(tmp_path):
 
 @pytest.mark.parametrize("difference", OTHERS)
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_another_vocabulary_is_refused_with_the_difference(side, difference, tmp_path):
+def test_another_vocabulary_is_an_error_with_the_difference(side, difference, tmp_path):
     pair = (OTHERS[difference], LETTERS) if side == "source" else (LETTERS, OTHERS[difference])
     make_folder(tmp_path / "t", micro(), (), pair)
     said = rf"teachers={tmp_path}/t: has another {side} vocabulary than this run: {difference}; train both"
@@ -62,14 +62,14 @@ def test_another_vocabulary_is_refused_with_the_difference(side, difference, tmp
         load(taught_by(tmp_path / "t"))
 
 
-def test_what_is_no_work_folder_is_named(tmp_path):
+def test_a_directory_that_is_no_work_directory_is_an_error(tmp_path):
     with pytest.raises(
         InputError, match=rf"^config\.train\.distill\.teachers: {tmp_path}/x/config\.json: there is no such file"
     ):
         load(taught_by(tmp_path / "x"))
 
 
-def test_learned_positions_must_reach_as_far_as_the_rows(tmp_path):
+def test_learned_positions_must_cover_the_rows(tmp_path):
     short = {"model.encoder.positions.kind": "learned", "data.max_source_length": 12, "data.max_target_length": 11}
     make_folder(tmp_path / "t", micro(short))
     with pytest.raises(InputError, match=r"learned positions for 12 tokens, this run has rows of up to 32; lower"):
@@ -77,7 +77,7 @@ def test_learned_positions_must_reach_as_far_as_the_rows(tmp_path):
     assert load(taught_by(tmp_path / "t", **{"data.max_source_length": 12, "data.max_target_length": 12}))
 
 
-def test_a_run_with_a_teacher_that_cannot_teach_leaves_no_folder(tmp_path):
+def test_an_unusable_teacher_leaves_no_work_directory(tmp_path):
     make_folder(tmp_path / "t", micro(), (), (WordVocabulary(["a"]), LETTERS))
     with pytest.raises(InputError, match="has another source vocabulary"):
         loop.train(taught_by(tmp_path / "t"), tmp_path / "student")

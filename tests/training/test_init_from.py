@@ -1,4 +1,4 @@
-"""A run begins with another's parameters where its config says so, and only where these are of the same model."""
+"""Initial parameters from another run of the same model."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def _first_state(config):
     return layout.init(make_training(config, model, []).init_state)
 
 
-def test_parameters_and_their_average_are_taken_over(folder):
+def test_parameters_and_their_moving_average_are_loaded(folder):
     path, params = folder
     config = micro({"train.init_from": str(path), "train.ema_decay": 0.5, "model.encoder.dropout": 0.3})
     check_init_from(config, _LETTERS)
@@ -46,7 +46,7 @@ def test_parameters_and_their_average_are_taken_over(folder):
     assert jax.tree.map(lambda x: x.sharding, state.params) == jax.tree.map(lambda x: x.sharding, random.params)
 
 
-def test_layers_may_be_scanned_and_weights_of_another_dtype(folder):
+def test_layers_may_be_scanned_and_the_dtype_may_differ(folder):
     path, params = folder
     config = micro({"train.init_from": str(path), "model.scan_layers": True, "precision.param_dtype": "bfloat16"})
     check_init_from(config, _LETTERS)
@@ -58,7 +58,7 @@ def test_layers_may_be_scanned_and_weights_of_another_dtype(folder):
     assert jax.tree.structure(state.params) == jax.tree.structure(_first_state(config).params)
 
 
-def test_another_model_or_vocabulary_is_refused(folder):
+def test_another_model_or_vocabulary_is_an_error(folder):
     path, _ = folder
     with pytest.raises(
         InputError, match=r"holds another model \(there → here\):\n  model\.encoder\.norm\.placement: 'pre' → 'post'"
@@ -70,7 +70,7 @@ def test_another_model_or_vocabulary_is_refused(folder):
         check_init_from(micro({"train.init_from": str(path / "nowhere")}), _LETTERS)
 
 
-def test_a_run_begins_there_and_goes_on_as_it_would(folder, tmp_path):
+def test_training_starts_from_the_loaded_parameters(folder, tmp_path):
     path, params = folder
     saved = {"kind": "saved", "model": str(path / "target.vocabulary.json")}
     changes = {f"data.{side}_vocabulary.{key}": value for side in ("source", "target") for key, value in saved.items()}

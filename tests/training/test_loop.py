@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed, misled and moved; ``runs`` has them train what compiles in no time, and that once."""
+"""Runs that are stopped, killed and resumed; ``runs`` trains a toy model that compiles immediately."""
 
 import os
 import random
@@ -31,7 +31,7 @@ def runs(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The record of a run that nothing disturbed."""
+    """The record of an uninterrupted run."""
     with pytest.MonkeyPatch.context() as patch:
         use_devices(patch, 1)
         runs = Runs(tmp_path_factory.mktemp("runs"), patch)
@@ -39,7 +39,7 @@ def whole(tmp_path_factory):
         return runs.record("whole")
 
 
-def test_a_run_killed_at_any_step_goes_on_as_if_it_had_not_been(runs, whole):
+def test_a_run_killed_at_any_step_resumes_exactly(runs, whole):
     assert [line["step"] for line in whole[0]] == [4, 5, 8, 10, 12, 12]
     for at in (2, 5, 7, 9):  # goes on from 0, 4, 6, 8
         runs.kill_at(f"killed {at}", UPDATE, at)
@@ -48,7 +48,7 @@ def test_a_run_killed_at_any_step_goes_on_as_if_it_had_not_been(runs, whole):
 
 
 @pytest.mark.parametrize("place", [EVALUATE, SAVE], ids=["in the evaluation", "before the checkpoint"])
-def test_killed_around_an_evaluation(place, runs, whole):
+def test_a_run_killed_around_an_evaluation_resumes_exactly(place, runs, whole):
     runs.kill_at("killed", place, 8)
     assert runs.start("killed") == 0
     assert_equal_records(runs.record("killed"), whole)
@@ -59,7 +59,7 @@ def test_killed_around_an_evaluation(place, runs, whole):
     [(signal.SIGTERM, 143, UPDATE), (signal.SIGINT, 130, EVALUATE), (signal.SIGTERM, 143, SAVE)],
     ids=["in a step", "in an evaluation", "while saving"],
 )
-def test_a_signal_saves_and_says_how_to_go_on(number, code, place, runs, whole, monkeypatch, capsys):
+def test_a_signal_saves_and_logs_how_to_resume(number, code, place, runs, whole, monkeypatch, capsys):
     owner, method = place
     original = getattr(owner, method)
 
@@ -83,7 +83,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number, code, place, runs, whole, 
     assert_equal_records(runs.record("stopped"), whole)
 
 
-def test_a_signal_where_nothing_else_is_done(runs, whole, monkeypatch):
+def test_a_signal_between_evaluations(runs, whole, monkeypatch):
     add = loop.Progress.add
 
     def stop(self, step, *rest):
@@ -109,7 +109,7 @@ def test_a_second_signal_stops_at_once(runs, monkeypatch):
         runs.start("stopped")
 
 
-def test_a_finished_run_is_left_as_it_is(runs, whole, capsys):
+def test_a_finished_run_is_unchanged(runs, whole, capsys):
     assert runs.start("finished") == 0
     assert runs.start("finished") == 0
     assert_equal_records(runs.record("finished"), whole)
@@ -117,7 +117,7 @@ def test_a_finished_run_is_left_as_it_is(runs, whole, capsys):
     assert "done at step 12" in capsys.readouterr().err
 
 
-def test_other_devices_see_the_same_batches(runs, whole, monkeypatch):
+def test_other_devices_read_the_same_batches(runs, whole, monkeypatch):
     use_devices(monkeypatch, 2)
     runs.kill_at("moved", UPDATE, 8)
     use_devices(monkeypatch, 1)
@@ -128,7 +128,7 @@ def test_other_devices_see_the_same_batches(runs, whole, monkeypatch):
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_another_config_is_refused_with_the_difference(runs):
+def test_another_config_is_an_error_with_the_difference(runs):
     runs.kill_at("run", UPDATE, 4)
     with pytest.raises(InputError, match=r"(?s)there → here.*model\.dropout: 0\.1 → 0\.2.*another folder") as caught:
         runs.start("run", micro({"model.encoder.dropout": 0.2, "parallel.mode": "pmap"}))
@@ -153,7 +153,7 @@ def test_patience_counts_evaluations_across_restarts(runs, monkeypatch, capsys):
     assert int(runs.saved["run"][-1].state.step) == 8
 
 
-def test_best_and_latest_checkpoints_stay(runs, monkeypatch):
+def test_best_and_latest_checkpoints_are_kept(runs, monkeypatch):
     values = {2: 5.0, 4: 7.0, 6: 7.0, 8: 6.0, 10: float("nan"), 12: 6.5}
     monkeypatch.setattr(PlainEvaluator, "__call__", lambda self, step, params: values[step])
     config = micro({"train.eval_every": 2, "train.save_every": 100, "train.keep_best": 2})
@@ -166,7 +166,7 @@ def test_best_and_latest_checkpoints_stay(runs, monkeypatch):
 
 
 def poison(monkeypatch, steps):
-    """Makes the batches of these steps, counted from 1 in each run, give a loss that is not a number."""
+    """Gives the batches of these steps, counted from 1 in each run, a loss of NaN."""
     put, count = MeshLayout.shard_batch, 0
 
     def spoil(layout, batch):
@@ -195,7 +195,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(runs, monkeypatch, 
     assert [line["train/learning_rate"] for line in logged] == pytest.approx(rates)
 
 
-def test_a_run_that_diverges_stops_at_the_last_good_checkpoint(runs, monkeypatch):
+def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(runs, monkeypatch):
     with monkeypatch.context() as patch:
         poison(patch, {5, 6, 7, 8, 9})
         with pytest.raises(InputError, match=r"^step 9: loss or gradient was not finite for 5 consecutive updates"):
@@ -206,7 +206,7 @@ def test_a_run_that_diverges_stops_at_the_last_good_checkpoint(runs, monkeypatch
     assert runs.start("run", micro({"train.max_nonfinite_steps": 5})) == 0  # as it is, the checkpoint is sound
 
 
-def test_skipped_updates_in_a_row_are_counted_across_restarts(runs, monkeypatch):
+def test_consecutive_skipped_updates_are_counted_across_restarts(runs, monkeypatch):
     config = micro({"train.max_nonfinite_steps": 4})
     with monkeypatch.context() as patch:
         poison(patch, {5, 6})
@@ -216,7 +216,7 @@ def test_skipped_updates_in_a_row_are_counted_across_restarts(runs, monkeypatch)
         runs.start("run", config)
 
 
-def test_what_the_log_says_of_skipped_updates_goes_on_after_a_restart(runs, monkeypatch):
+def test_the_log_counts_skipped_updates_across_restarts(runs, monkeypatch):
     poison(monkeypatch, {2, 3})
     runs.kill_at("run", UPDATE, 8)
     assert runs.start("run") == 0
@@ -224,7 +224,7 @@ def test_what_the_log_says_of_skipped_updates_goes_on_after_a_restart(runs, monk
     assert [(line["step"], line["train/skipped"]) for line in lines] == [(5, 2), (10, 2), (12, 2)]
 
 
-def test_nothing_is_said_of_updates_that_were_not_skipped(whole):
+def test_the_log_omits_metrics_without_information(whole):
     logged = [line for line in whole[0] if "train/loss" in line]
     assert logged
     assert not any("train/skipped" in line or "train/objective" in line for line in logged)
@@ -233,14 +233,14 @@ def test_nothing_is_said_of_updates_that_were_not_skipped(whole):
 AVERAGED = {"train.ema_decay": 0.8}
 
 
-def test_a_run_with_a_moving_average_goes_on_as_if_it_had_not_been_stopped(runs):
+def test_a_run_with_a_moving_average_resumes_exactly(runs):
     assert runs.start("whole", micro(AVERAGED)) == 0
     runs.kill_at("killed", UPDATE, 7, micro(AVERAGED))
     assert runs.start("killed", micro(AVERAGED)) == 0
     assert_equal_records(runs.record("killed"), runs.record("whole"))
 
 
-def test_the_moving_average_is_what_is_evaluated_and_loaded(runs, whole):
+def test_the_moving_average_is_evaluated_and_loaded(runs, whole):
     assert runs.start("run", micro(AVERAGED)) == 0
     lines, _, saved = runs.record("run")
     jax.tree.map(np.testing.assert_array_equal, saved.state.params, whole[2].state.params)  # it disturbs nothing
@@ -250,8 +250,8 @@ def test_the_moving_average_is_what_is_evaluated_and_loaded(runs, whole):
     jax.tree.map(np.testing.assert_array_equal, loaded, saved.state.ema)
 
 
-def test_a_run_learns_from_another_and_goes_on_with_the_same_teacher(runs, monkeypatch, capsys):
-    """The teacher may train on meanwhile: what it knew when its student began stays what is taught."""
+def test_a_distilled_run_resumes_with_the_same_teacher(runs, monkeypatch, capsys):
+    """Although the teacher is trained further meanwhile."""
     evaluate = PlainEvaluator.__call__
     monkeypatch.setattr(PlainEvaluator, "__call__", lambda *asked: evaluate(*asked) and float(asked[1]))  # ever better
     deep = {"model.encoder.num_layers": 2, "train.keep_latest": 9}
@@ -294,7 +294,7 @@ def test_metrics_are_read_one_step_late(runs, monkeypatch):
     ]
 
 
-def test_pmap_trains_and_goes_on(runs, monkeypatch):
+def test_a_run_under_pmap_resumes_exactly(runs, monkeypatch):
     use_devices(monkeypatch, 2)
     config = micro(AVERAGED | {"parallel.mode": "pmap"})
     assert runs.start("whole", config) == 0
@@ -305,7 +305,7 @@ def test_pmap_trains_and_goes_on(runs, monkeypatch):
 
 @pytest.mark.slow
 def test_sigkill_at_a_random_moment(repository, tmp_path):
-    """The real thing, evaluation and all: half-written files are passed over."""
+    """A real process with real evaluations; incomplete files are ignored."""
     trained = ["train", *flags({"train.steps": 40, "train.eval_every": 20})]
     script = (
         "import sys; from flaxformer_lite.cli.main import main; sys.exit(max(main(a.split()) for a in sys.argv[1:]))"
@@ -335,7 +335,7 @@ def test_sigkill_at_a_random_moment(repository, tmp_path):
         assert one == other, f"{name} differs after a kill {moment} s behind step 10"
 
 
-def test_a_forbidden_token_that_is_none_stops_a_run_before_it_begins(runs):
+def test_an_unknown_suppressed_token_is_an_error_before_training(runs):
     with pytest.raises(
         InputError, match=r"^config\.decode\.suppress_tokens: 'xyz' is not a token of the target vocabulary"
     ):

@@ -1,4 +1,4 @@
-"""What a run's config makes of its dtypes."""
+"""Dtypes of the training state."""
 
 import jax
 import pytest
@@ -19,7 +19,7 @@ def dtypes(tree):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lion", "muon"])
-def test_three_dtypes_are_chosen_by_the_config(optimizer):
+def test_the_config_sets_the_dtypes(optimizer):
     config = micro(
         {
             "precision.param_dtype": "bfloat16",
@@ -44,8 +44,8 @@ def test_three_dtypes_are_chosen_by_the_config(optimizer):
     assert dtypes(state) == {"float32"}
 
 
-def test_weights_of_bfloat16_keep_their_dtypes_through_steps_and_checkpoints(tmp_path, monkeypatch, capsys):
-    """Means of squares and averages, which move by less than a weight can, are float32; nothing is compiled twice."""
+def test_bfloat16_parameters_keep_their_dtypes_through_steps_and_checkpoints(tmp_path, monkeypatch, capsys):
+    """Second moments and averages, whose changes bfloat16 cannot represent, are float32; one program is compiled."""
     use_devices(monkeypatch, 1)
     small = {
         "precision.param_dtype": "bfloat16",
@@ -63,7 +63,7 @@ def test_weights_of_bfloat16_keep_their_dtypes_through_steps_and_checkpoints(tmp
 
 
 @pytest.mark.parametrize("scan", [True, False])
-def test_a_frozen_half_in_the_other_form_is_named(scan, tmp_path):
+def test_a_frozen_stack_in_the_other_layer_layout_is_an_error(scan, tmp_path):
     changes = {"model.encoder.num_layers": 2, "optim.frozen": ("^encoder/",)}
     states = {}
     for form in (scan, not scan):

@@ -1,4 +1,4 @@
-"""A run that goes on elsewhere: on other devices, another mesh, or the other way to compile."""
+"""Runs that resume on other devices, on another mesh, or under pmap instead of jit."""
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ PLACES = {
 
 
 class Moves(Runs):
-    """Runs of a model whose parameters have axes to be divided by; remembers what they read and restored."""
+    """Runs of a model with sharded parameters; records the batches and the restored states."""
 
     def __init__(self, folder, monkeypatch):
         super().__init__(folder, monkeypatch)
@@ -73,7 +73,7 @@ class Moves(Runs):
         pytest.param("pmap", "fsdp=4, tensor=2", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_goes_on_anywhere(before, after, tmp_path, monkeypatch):
+def test_a_run_resumes_on_other_devices(before, after, tmp_path, monkeypatch):
     runs = Moves(tmp_path, monkeypatch)
     runs.at(before, "whole")
     batches, runs.batches = runs.batches, []
