@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="trace these steps with the profiler into DIR/profile (for xprof or TensorBoard), such as 10:15",
     )
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="make 10 steps with an evaluation and a checkpoint, to see that everything works; what is shortened is "
+        "printed",
+    )
     multihost_flags.add_arguments(parser)
 
 
@@ -64,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             "is the run to reproduce",
             "name another directory, or replace --reproduce by --config to resume it",
         )
+    config = overrides.smoke(config) if arguments.smoke else config
     profile_steps = _parse_steps(arguments.profile_steps)
     multihost_flags.join(arguments)
     from flaxformer_lite.training import loop  # here, because jax takes seconds to import and --help does not need it

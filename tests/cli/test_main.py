@@ -67,7 +67,7 @@ def test_an_unknown_flag_brings_the_nearest(capsys):
 
 def test_what_is_missing_is_named(capsys, repository):
     assert "--config: is missing; name a run card" in _fails_with(capsys, "train", "--workdir=x")
-    assert "--workdir is missing" in _fails_with(capsys, "train", f"--config={repository}/configs/tiny.py")
+    assert "--workdir: is missing" in _fails_with(capsys, "train", f"--config={repository}/configs/tiny.py")
     assert "expected one argument" in _fails_with(capsys, "train", "--workdir")
     assert "unrecognized arguments: 3" in _fails_with(capsys, "train", "--workdir=x", "3")
 
