@@ -1,4 +1,4 @@
-"""What the parts say to one another: token arrays, batches, hypotheses, and the letters of their dimensions.
+"""Token arrays, batches and special ids, which data/ makes and models read, and the letters of array dimensions.
 
 Letters, the same in every signature and einsum:
 
@@ -10,19 +10,19 @@ Letters, the same in every signature and einsum:
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple
 
-from jaxtyping import Array, Float, Int
-from numpy import ndarray
+from jaxtyping import Float, Int
 
-AnyArray = Array | ndarray  # data/ makes NumPy arrays, everything after it jax ones
+if TYPE_CHECKING:  # it imports jax, which data/ does not need
+    from flaxformer_lite.jax_types import AnyArray
 
 
 class Tokens(NamedTuple):
-    """Rows of token ids. One example a row is one segment a row; packed rows have several.
+    """Rows of token ids. A row of one example has one segment; packed rows have several.
 
     Attributes:
-      ids: token ids; what stands in padding does not matter.
+      ids: token ids; those of padding are not read.
       segments: 1, 2, … number the examples within a row; 0 is padding.
       positions: position of each token within its own segment, from 0.
     """
@@ -37,8 +37,8 @@ class Batch(NamedTuple):
 
     Attributes:
       source: source tokens, each sentence closed by the end token.
-      target_in: what the decoder reads: the target shifted right behind the begin token.
-      labels: what it shall say at each place: the target closed by the end token.
+      target_in: decoder input: the target shifted right behind the begin token.
+      labels: the tokens to predict at each position: the target closed by the end token.
       weights: weight of each label in the loss; 0 in padding.
     """
 
@@ -49,56 +49,16 @@ class Batch(NamedTuple):
 
 
 class SpecialIds(NamedTuple):
-    """The ids with a meaning of their own; each vocabulary says which they are.
+    """Ids of a vocabulary's special tokens.
 
     Attributes:
       pad: fills up rows.
-      end: closes a text; the last that is said.
-      begin: what a decoder reads first, which may be the same as ``pad`` or ``end``.
-      unknown: stands for text that has no id.
+      end: closes a text.
+      begin: the first decoder input, which may be the same as ``pad`` or ``end``.
+      unknown: represents text that has no id.
     """
 
     pad: int
     end: int
     begin: int
     unknown: int
-
-
-CacheT = TypeVar("CacheT", bound="Cache")
-
-
-@runtime_checkable  # so that the tests' run-time checks can ask
-class Cache(Protocol):
-    """The state of one hypothesis in the middle of decoding: every leaf leads with ``[b, m]`` (batch, beams)."""
-
-    def select(self: CacheT, parents: Int[Array, "b m"]) -> CacheT:
-        """Makes beam i go on from what was beam ``parents[:, i]`` of the same source."""
-        ...
-
-
-EncodedT = TypeVar("EncodedT", contravariant=True)
-
-
-@runtime_checkable
-class Step(Protocol[CacheT, EncodedT]):
-    """One step of incremental decoding, of any model: all that a search knows of it."""
-
-    def __call__(
-        self, token: Int[Array, "b m"], cache: CacheT, encoded: EncodedT
-    ) -> tuple[Float[Array, "b m v"], CacheT]:
-        """Reads one token a hypothesis; returns the logits of the next one and the state after it."""
-        ...
-
-
-class Hypotheses(NamedTuple):
-    """What a search found for each source, best first.
-
-    Attributes:
-      ids: token ids without the begin token; the end token is kept where it was reached; pad after it.
-      scores: by what they are ranked (a log-probability, normalized where the search says so).
-      lengths: number of tokens, the end token included.
-    """
-
-    ids: Int[Array, "b m t"]
-    scores: Float[Array, "b m"]
-    lengths: Int[Array, "b m"]

@@ -10,7 +10,7 @@ import pytest
 
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
 _STAGES = (
-    ("types", "errors", "hashing"),
+    ("types", "jax_types", "errors", "hashing"),
     ("config", "system"),
     ("data", "metrics", "models", "decoding", "sharding"),
     ("train_step",),

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from flaxformer_lite.types import AnyArray, Cache, Hypotheses, SpecialIds, Step
+from flaxformer_lite.jax_types import AnyArray, Cache, Hypotheses, Step
+from flaxformer_lite.types import SpecialIds
 
 # Log-probability of impossible tokens. Finite, because differences of infinities are NaN; and so low that no real
 # hypothesis comes near it: one of 10,000 tokens would have to lose 100,000 nats at each.

@@ -19,7 +19,8 @@ from flaxformer_lite.decoding.base import (
     top_k,
 )
 from flaxformer_lite.decoding.beam_variants import BeamStatus, BeamVariant
-from flaxformer_lite.types import Cache, Hypotheses, SpecialIds, Step
+from flaxformer_lite.jax_types import Cache, Hypotheses, Step
+from flaxformer_lite.types import SpecialIds
 
 
 class _Group(NamedTuple):

@@ -20,12 +20,13 @@ from flaxformer_lite.decoding.base import DecodeRequest, Search
 from flaxformer_lite.decoding.mbr import by_expected_utility
 from flaxformer_lite.errors import require
 from flaxformer_lite.inference.search_from_config import make_search
+from flaxformer_lite.jax_types import Hypotheses
 from flaxformer_lite.metrics.compute import UTILITIES
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities
 from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.system.compile_log import LoggedJit
-from flaxformer_lite.types import Hypotheses, SpecialIds, Tokens
+from flaxformer_lite.types import SpecialIds, Tokens
 
 logger = logging.getLogger(__name__)
 

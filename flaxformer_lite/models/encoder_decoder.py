@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from flaxformer_lite.config import import_path
 from flaxformer_lite.config.dataclasses import Config, ModelConfig, StackConfig
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.jax_types import Cache
 from flaxformer_lite.models.interface import Encoded, EncoderOutput, SearchableDecoder
 from flaxformer_lite.models.layers.embedding import Embedding
 from flaxformer_lite.models.layers.initializers import embedding_stddev
@@ -22,7 +23,7 @@ from flaxformer_lite.models.rnn.decoder import RNN_DECODERS
 from flaxformer_lite.models.rnn.encoder import RnnEncoder
 from flaxformer_lite.models.transformer.scan import ScannedDecoder, ScannedEncoder
 from flaxformer_lite.models.transformer.stack import TransformerDecoder, TransformerEncoder
-from flaxformer_lite.types import Cache, Tokens
+from flaxformer_lite.types import Tokens
 
 
 def make_model(config: Config, source_size: int, target_size: int) -> EncoderDecoder:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from flaxformer_lite.jax_types import Cache
 from flaxformer_lite.models.interface import Encoded
-from flaxformer_lite.types import Cache, Tokens
+from flaxformer_lite.types import Tokens
 
 
 class EnsembleCache(NamedTuple):

@@ -1,13 +1,12 @@
-"""Compiled functions that say when they compile, how long that took, and why it happened again."""
+"""Logging of compilations: for which shapes, how long they take, and why a function is compiled again."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
 from typing import Any
-
-import jax
 
 from flaxformer_lite.errors import InputError
 
@@ -15,15 +14,14 @@ logger = logging.getLogger(__name__)
 
 
 class LoggedJit:
-    """A compiled function that says when it compiles, that is when it meets new shapes, and how long that took.
+    """A jitted function that logs each compilation and its duration, since nothing else happens for minutes.
 
-    Whoever sees nothing move for minutes does not know whether anything is happening. A program that is compiled again
-    for shapes it has seen is a fault; what changed is said.
+    A second compilation for the same shapes is a fault; the log then lists the arguments that changed.
 
     Args:
       function: takes a state and a batch.
-      name: what it does, for people.
-      limit: the most programs that it may be compiled to; 0: any number.
+      name: of the function, for messages.
+      limit: the largest number of programs that it may be compiled to; 0: any number.
 
     Attributes:
       compile_seconds: seconds spent so far on calls that compiled.
@@ -41,63 +39,70 @@ class LoggedJit:
         """Calls the function; the shapes of ``batch`` are those that vary.
 
         Raises:
-          InputError: this would be, or was, one program too many.
+          InputError: the limit of programs is exceeded.
         """
+        import jax  # deferred, as in all of system/: commands that need no arrays start without it
+
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
         if shapes in self._seen:
             return self._call_again(shapes, state, batch)
         sizes = dict.fromkeys("×".join(map(str, shape)) for shape in shapes if len(shape) > 1 and 0 not in shape)
-        self._count(f"for {', '.join(sizes)}; lower config.data.num_buckets in another work folder, or raise the limit")
+        self._count(
+            f"for {', '.join(sizes)}", "lower config.data.num_buckets in another work directory, or raise the limit"
+        )
         self._seen[shapes] = _describe(state, batch)
         logger.info(f"compiling the {self._name} for {', '.join(sizes)} …")
-        start, before = time.monotonic(), _requested.count - _loaded.count
+        events = _compile_events()
+        start, before = time.monotonic(), events.requested - events.loaded
         result = self._function(state, batch)
-        anew = _requested.count - _loaded.count > before
+        anew = events.requested - events.loaded > before
         seconds = time.monotonic() - start
         self.compile_seconds += seconds
         took = f"in {seconds:.1f} s"
-        logger.info(f"compiled {took}" if anew else f"loaded {took}: an earlier start compiled it")
+        logger.info(f"compiled {took}" if anew else f"loaded {took} from the compilation cache")
         return result
 
     def _call_again(self, shapes: tuple[tuple[int, ...], ...], state: Any, batch: Any) -> Any:
-        requested = _requested.count
+        events = _compile_events()
+        requested = events.requested
         result = self._function(state, batch)
-        if _requested.count > requested:
+        if events.requested > requested:
             before, now = self._seen[shapes], _describe(state, batch)
             changes = [f"{name}: {before.get(name)} → {what}" for name, what in now.items() if before.get(name) != what]
-            why = "; ".join(changes) or "nothing that can be seen in its arguments"
-            logger.info(f"compiled the {self._name} again, although it had been for these shapes; what changed: {why}")
-            self._count(f"again ({why}); raise the limit")
+            why = "; ".join(changes) or "nothing that its arguments show"
+            logger.info(f"compiled the {self._name} again for the same shapes; what changed: {why}")
+            self._count(f"again ({why})", "raise the limit")
             self._seen[shapes] = now
         return result
 
-    def _count(self, what: str) -> None:
+    def _count(self, what: str, remedy: str) -> None:
         self._programs += 1
         if 0 < self._limit < self._programs:
-            raise InputError(
-                f"config.train.max_compiles={self._limit}: the {self._name} is compiled once more, {what} (0: none)"
-            )
+            subject = f"config.train.max_compiles={self._limit}"
+            raise InputError(subject, f"the {self._name} is compiled once more, {what}", f"{remedy} (0: none)")
 
 
-class _Counter:
-    """How often jax has told of an event."""
+class _CompileEvents:
+    """Counts of the programs that jax has compiled or loaded, and of those that it has loaded from its cache."""
 
-    def __init__(self, event: str):
-        self.count = 0
-        self._event = event
+    def __init__(self):
+        import jax
+
+        self.requested = self.loaded = 0
         jax.monitoring.register_event_listener(self._listen)
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
     def _listen(self, event: str, *_: float, **__: Any) -> None:
-        self.count += event == self._event
+        self.requested += event == "/jax/core/compile/backend_compile_duration"
+        self.loaded += event == "/jax/compilation_cache/cache_hits"
 
 
-_requested = _Counter("/jax/core/compile/backend_compile_duration")  # compiled, or loaded in its stead
-_loaded = _Counter("/jax/compilation_cache/cache_hits")
+_compile_events = functools.cache(_CompileEvents)
 
 
 def _describe(state: Any, batch: Any) -> dict[str, str]:
-    """By the name of each array what a program is compiled for."""
+    """For each array, by name, the properties that a program is compiled for."""
+    import jax
 
     def describe(x: Any) -> str:
         weak = "weak " * bool(getattr(x, "weak_type", False))

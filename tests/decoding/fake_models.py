@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxformer_lite.decoding.base import DecodeRequest, plain_request
-from flaxformer_lite.types import Hypotheses, SpecialIds
+from flaxformer_lite.jax_types import Hypotheses
+from flaxformer_lite.types import SpecialIds
 
 SPECIAL = SpecialIds(pad=0, end=1, begin=2, unknown=3)
 VOCABULARY = 6  # so three tokens besides the end can be generated: unknown, 4 and 5

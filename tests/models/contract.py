@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxformer_lite.jax_types import Cache
 from flaxformer_lite.train_step.losses import cross_entropy
-from flaxformer_lite.types import Cache, Tokens
+from flaxformer_lite.types import Tokens
 
 SOURCE_SIZE, TARGET_SIZE = 11, 13  # entries of the vocabularies
 MAX_LENGTH = 9  # tokens that learned positions must reach to

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.jax_types import AnyArray
 from flaxformer_lite.models.layers.dropout import Dropout
 from flaxformer_lite.models.layers.initializers import kernel_init
 from flaxformer_lite.models.layers.linear import add_bias, bias_param, constrain_activations, matmul_last, soft_cap
 from flaxformer_lite.models.layers.positions import RotaryAngles, apply_rope
-from flaxformer_lite.types import AnyArray
 
 MASKED = -1e9  # logit of a masked position; finite, so that a row of padding alone yields no NaN
 GLOBAL_SPAN = 2**30  # more tokens than any row has

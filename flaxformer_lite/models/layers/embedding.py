@@ -9,8 +9,8 @@ from flax.linen.spmd import with_logical_constraint
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from flaxformer_lite.jax_types import AnyArray
 from flaxformer_lite.models.layers.linear import constrain_activations, matmul_last
-from flaxformer_lite.types import AnyArray
 
 
 class Embedding(nn.Module):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.jax_types import AnyArray
 from flaxformer_lite.models.interface import EncoderOutput
 from flaxformer_lite.models.layers.attention import (
     AttentionContext,
@@ -24,7 +25,7 @@ from flaxformer_lite.models.layers.positions import make_positions, relative_dis
 from flaxformer_lite.models.layers.remat import rematerialize
 from flaxformer_lite.models.transformer.kv_cache import KVCache, init_cache
 from flaxformer_lite.models.transformer.layers import DecoderLayer, EncoderLayer
-from flaxformer_lite.types import AnyArray, Tokens
+from flaxformer_lite.types import Tokens
 
 
 class TransformerEncoded(NamedTuple):
