@@ -18,7 +18,7 @@ from flaxformer_lite.config.dataclasses import Config, MeshConfig
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.search_from_config import end_token_ids
-from flaxformer_lite.interop.families.config_map import architecture, check_representable
+from flaxformer_lite.interop.families.config_map import architecture, differences
 from flaxformer_lite.interop.families.family_table import FAMILIES
 from flaxformer_lite.interop.families.name_map import TensorMatch, match_params
 from flaxformer_lite.interop.generation_config import GENERATION_KEYS, write_generation_config
@@ -88,22 +88,17 @@ def choose_family(trained: TrainedModel) -> str:
     if other := [f"config.model.{side}.kind={kind!r}" for side, kind in kinds.items() if kind != "transformer"]:
         raise InputError(", ".join(other), "in all published families both stacks are Transformers")
     imported_from = _published(trained.work, "config.json").get("model_type")
-    problems: dict[str, str] = {}
+    found: dict[str, tuple[bool, list[str]]] = {}  # whether the conversion fails, and why or the differences
     for name in [imported_from] if imported_from else list(FAMILIES):
         try:
-            check_representable(FAMILIES[name], model)
+            found[name] = False, differences(FAMILIES[name], model)
         except InputError as error:
-            problems[name] = str(error)
-        else:
+            found[name] = True, [str(error)]
+        if found[name] == (False, []):
             return name
-    # The fewest keys that differ; those whose conversion failed at once, before a comparison, come last.
-    nearest = min(
-        problems,
-        key=lambda name: (not problems[name].startswith("config.model: "), problems[name].count("config.model.")),
-    )
-    raise InputError(
-        str(trained.work.path), f"no published family has such a model; the nearest is {nearest}: {problems[nearest]}"
-    )
+    nearest = min(found, key=lambda name: (found[name][0], len(found[name][1])))
+    reason = f"no published family has such a model; the nearest is {nearest}, without {', '.join(found[nearest][1])}"
+    raise InputError(str(trained.work.path), reason)
 
 
 def write_pretrained(trained: TrainedModel, family: str, target: Path) -> None:

@@ -157,15 +157,17 @@ def architecture(model: ModelConfig) -> Values:
     return _resolve({key: value for key, value in values.items() if not _NOT_ARCHITECTURE & {*key.split(".")}})
 
 
-def check_representable(family: Family, model: ModelConfig) -> None:
-    """Raises ``InputError`` that lists all keys in which a model differs from every model of a family."""
+def differences(family: Family, model: ModelConfig) -> list[str]:
+    """The keys in which a model differs from every model of a family.
+
+    Raises:
+      InputError: a value has no counterpart in the family's config.json.
+    """
     own = architecture(model)
     converted = _resolve(family.config_to_model(family.model_to_config(own), model.share_embeddings))
-    wrong = [
+    return [
         f"config.model.{key}={own[key]!r} (only {value!r})" for key, value in converted.items() if value != own[key]
     ]
-    if wrong:
-        raise InputError("config.model", f"this model does not belong to the family: {', '.join(wrong)}")
 
 
 def _resolve(model: Values) -> Values:
