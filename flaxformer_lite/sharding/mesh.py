@@ -17,7 +17,8 @@ from flaxformer_lite.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))  # rows of a batch; all devices along "tensor" hold the same rows
-REPLICATED = LogicalAxisRulesConfig(**{f.name: "none" for f in dataclasses.fields(LogicalAxisRulesConfig)})
+_NO_RULES: dict[str, Any] = {field.name: "none" for field in dataclasses.fields(LogicalAxisRulesConfig)}
+REPLICATED = LogicalAxisRulesConfig(**_NO_RULES)
 
 # (constants, state, batch, key, axis_name) → (state, results), as train_step.step.TrainStep. ``axis_name`` is None
 # where arrays are global, otherwise the mapped axis over which each device holds its own rows.
