@@ -173,9 +173,9 @@ def test_several_damaged_checkpoints(folder, capsys):
     write(folder, [20])
     os.truncate(folder / "20" / "run" / "metadata", 0)
     os.truncate(folder / "10" / "run" / "metadata", 0)
-    with pytest.raises(InputError, match="no sound checkpoint is left of steps"):
+    with pytest.raises(InputError, match=r"all checkpoints \(steps .*\) are damaged"):
         decode(folder)
-    with pytest.raises(InputError, match=r"no sound checkpoint is left; remove the work folder to start anew"):
+    with pytest.raises(InputError, match=r"all checkpoints are damaged; remove the work directory to restart"):
         restore(folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "damaged.10",

@@ -212,9 +212,9 @@ def test_checkpoints_that_are_all_damaged(capfd, monkeypatch):
         "checkpoint run/checkpoints/4 is damaged",
         "checkpoint run/checkpoints/3 is damaged",
     ]
-    assert lines[2:] == ["flaxformer-lite: error: run/checkpoints: no sound checkpoint is left of steps [3, 4]"]
+    assert lines[2:] == ["flaxformer-lite: error: run/checkpoints: all checkpoints (steps [3, 4]) are damaged"]
     assert fails(capfd, "decode", "--workdir=run", "--input=source", "--step=3").startswith(
-        "checkpoint run/checkpoints/3 is damaged ("
+        "checkpoint run/checkpoints/3: is damaged ("
     )
 
 

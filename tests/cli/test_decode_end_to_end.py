@@ -111,5 +111,5 @@ def test_a_damaged_best_checkpoint_is_passed_over_aloud(run, capfd):
     assert main(["decode", f"--workdir={run}", f"--input={run / 'words'}"]) == 0
     out, said = capfd.readouterr()
     assert out.count("\n") == 1
-    assert re.match(rf"checkpoint {run}/checkpoints/{best} is damaged \(.*\); passed over\ncompiling the greedy", said)
+    assert re.match(rf"checkpoint {run}/checkpoints/{best} is damaged \(.*\) and skipped\ncompiling the greedy", said)
     assert said.count("\n") == 3

@@ -294,7 +294,7 @@ def test_a_checkpoint_that_one_cannot_read_is_set_aside_by_all(tmp_path, reposit
     os.truncate(largest, largest.stat().st_size // 2)
     with pair(tmp_path / "said_again", repository, [command]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
-        assert re.search(r"checkpoint .*/12 is damaged \(.*\); set aside as damaged\.12", both.text(0)), both.text(0)
+        assert re.search(r"checkpoint .*/12 is damaged \(.*\); renamed to damaged\.12", both.text(0)), both.text(0)
         assert "resuming from step 9" in both.text(0)
     assert (tmp_path / "run" / "checkpoints" / "damaged.12").is_dir()
     assert checksums(tmp_path / "run", 12) == before

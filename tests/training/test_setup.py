@@ -75,8 +75,8 @@ def test_a_frozen_stack_in_the_other_layer_layout_is_an_error(scan, tmp_path):
         checkpoints.save(Checkpoint(layout.init(make), {}, [], []))
     layout, make = states[not scan]
     with (
-        pytest.raises(InputError, match=r"config\.model\.scan_layers: nothing is kept of layers"),
+        pytest.raises(InputError, match=r"config\.model\.scan_layers: the optimizer has no moments of layers"),
         Checkpoints(tmp_path, config.train, "loss") as checkpoints,
     ):
         checkpoints.restore(layout.shapes(make))
-    assert (tmp_path / "0").exists(), "it was not set aside as damaged"
+    assert (tmp_path / "0").exists(), "it was renamed as damaged"

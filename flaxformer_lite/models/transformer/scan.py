@@ -98,8 +98,10 @@ def unstack_layers(tree: Any, take: Callable[[Any, int], Any] = operator.getitem
         if layers := node.pop("layers", None):
             if not jax.tree.leaves(layers):
                 raise InputError(
-                    "config.model.scan_layers: the optimizer has no moments of layers that config.optim.frozen keeps "
-                    "unchanged, so they cannot be converted; continue with the value that the run began with"
+                    "config.model.scan_layers",
+                    "the optimizer has no moments of layers that config.optim.frozen keeps unchanged, so they cannot "
+                    "be converted",
+                    "resume with the value that the run began with",
                 )
             for number in range(jax.tree.leaves(layers)[0].shape[0]):
                 node[f"layers_{number}"] = jax.tree.map(lambda array, at=number: take(array, at), layers)
