@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 
-from tests.micro import flags
+from tests.micro_config import flags
 
 _TRAIN = """
 import importlib, pkgutil, sys

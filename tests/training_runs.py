@@ -13,7 +13,7 @@ from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.sharding.pmap import PmapLayout
 from flaxformer_lite.training import distillation, loop, setup
 from flaxformer_lite.training.evaluator import Evaluator
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.toy_model import Pairs
 
 # Metrics that depend on the clock and on the devices.

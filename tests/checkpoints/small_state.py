@@ -8,7 +8,7 @@ from flaxformer_lite.checkpoints.listing import Evaluation
 from flaxformer_lite.checkpoints.restoring import restore_params
 from flaxformer_lite.checkpoints.saving import Checkpoint, Checkpoints
 from flaxformer_lite.train_step.state import TrainState
-from tests.micro import micro
+from tests.micro_config import micro
 
 TRAIN = micro({"train.keep_latest": 3}).train
 

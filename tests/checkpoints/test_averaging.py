@@ -14,7 +14,7 @@ from flaxformer_lite.checkpoints.format import silence_orbax
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.errors import InputError
 from tests.checkpoints.small_state import TRAIN, decode, equal, largest, make_saved, make_state, restore, shapes, write
-from tests.micro import micro
+from tests.micro_config import micro
 
 EVERY_TEN = micro({"train.save_every": 10, "train.eval_every": 20}).train
 

@@ -17,7 +17,7 @@ from flaxformer_lite.checkpoints.restoring import find
 from flaxformer_lite.checkpoints.saving import Checkpoints
 from flaxformer_lite.errors import InputError
 from tests.checkpoints.small_state import TRAIN, largest, make_saved, make_state, shapes, write
-from tests.micro import micro
+from tests.micro_config import micro
 
 RANDOM = np.random.default_rng(0)
 BEFORE = {

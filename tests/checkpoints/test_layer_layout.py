@@ -12,7 +12,7 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.training.setup import make_training
-from tests.micro import micro
+from tests.micro_config import micro
 
 LAYERS = {"model.encoder.num_layers": 3, "model.decoder.num_layers": 2, "train.ema_decay": 0.9}
 

@@ -11,7 +11,7 @@ from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.pipeline import load_training
 from flaxformer_lite.errors import InputError
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 from tests.training_runs import UPDATE, Runs, assert_equal_records
 
 

@@ -27,7 +27,7 @@ from tests.checkpoints.small_state import (
     shapes,
     write,
 )
-from tests.micro import micro, small_disk
+from tests.micro_config import micro, small_disk
 
 
 @pytest.fixture(autouse=True, scope="module")

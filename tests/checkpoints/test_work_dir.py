@@ -12,7 +12,7 @@ from flaxformer_lite.config.key_types import Options
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
-from tests.micro import micro
+from tests.micro_config import micro
 
 
 def test_restored_checkpoints_equal_saved_ones(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
-from tests.micro import use_devices
+from tests.micro_config import use_devices
 
 _METRICS = ("train/loss", "train/token_accuracy", "train/learning_rate", "train/gradient_norm", "eval/loss")
 

@@ -4,7 +4,7 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.cli.main import main
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 from tests.work_dirs import make_folder
 
 

@@ -10,7 +10,7 @@ import pytest
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
-from tests.micro import flags, micro, small_disk, use_devices
+from tests.micro_config import flags, micro, small_disk, use_devices
 
 GOOD = b"ab c\nbc\nca b\n"
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from flaxformer_lite.cli.main import main
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 from tests.work_dirs import make_folder
 
 CONFIG = micro({"train.keep_latest": 4, "train.save_every": 5, "train.eval_every": 5})  # the best metric: exact_match

@@ -12,7 +12,7 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.cli.main import main
-from tests.micro import flags, use_devices
+from tests.micro_config import flags, use_devices
 
 LINES = ["abc", "", "jihg", "ab", " "]
 

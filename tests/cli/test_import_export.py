@@ -170,7 +170,7 @@ def test_existing_directories_are_not_changed(tmp_path, capsys):
 
 
 def test_a_model_of_no_family_is_refused(tmp_path, capsys):
-    from tests.micro import micro
+    from tests.micro_config import micro
     from tests.work_dirs import make_folder
 
     make_folder(tmp_path / "work", micro({"model.encoder.norm.placement": "sandwich"}))

@@ -16,7 +16,7 @@ from flaxformer_lite.cli import output
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.monitoring import metric_writer
 from flaxformer_lite.system import multihost
-from tests.micro import flags, micro
+from tests.micro_config import flags, micro
 
 PLACE = ["--coordinator=127.0.0.1:1", "--processes=2", "--process=1"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from flaxformer_lite.cli import main as cli
 from flaxformer_lite.data.vocabularies.character_word import WordVocabulary
-from tests.micro import flags
+from tests.micro_config import flags
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from flaxformer_lite.cli.main import main
-from tests.micro import flags
+from tests.micro_config import flags
 
 _SPACE = """
 from flaxformer_lite.sweeps import LogUniform

@@ -13,7 +13,7 @@ import pytest
 
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.sweeps.trial_dir import TrialDir
-from tests.micro import flags, small_disk
+from tests.micro_config import flags, small_disk
 from tests.training_runs import MEASURED
 
 _COMMAND = [sys.executable, "-c", "import sys; from flaxformer_lite.cli.main import main; sys.exit(main())"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from flaxformer_lite.compare.comparison import Curve, RunRecord
 from flaxformer_lite.config import parsing
-from tests.micro import micro
+from tests.micro_config import micro
 
 DEFAULTS = {"train.steps": 100, "eval.best_metric": "wer", "eval.metrics": ("wer", "per")}
 

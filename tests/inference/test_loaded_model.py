@@ -9,7 +9,7 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.errors import InputError
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 from tests.work_dirs import make_folder
 
 LINES = ["abc", "jihgfedcbajih", "", "d"]

@@ -18,7 +18,7 @@ from flaxformer_lite.metrics.sacrebleu import sentence_chrf
 from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import init_params
-from tests.micro import micro
+from tests.micro_config import micro
 
 LETTERS = CharacterVocabulary("abcdefghij")
 GREEDY = dataclasses.replace(micro().decode, batch_size=6, max_length_ratio=1.5, max_length_offset=3)

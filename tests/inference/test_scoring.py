@@ -8,7 +8,7 @@ import flaxformer_lite
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.scoring import Scorer
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 from tests.work_dirs import LETTERS, make_folder
 
 SOURCES = ["abc", "j", "ihgfedcba", "", "bb"]

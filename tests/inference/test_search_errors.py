@@ -9,7 +9,7 @@ from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.inference.scoring import Scorer
 from flaxformer_lite.inference.search_errors import compare_searches, summarize
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 from tests.work_dirs import make_folder
 
 LETTERS = CharacterVocabulary("abc")

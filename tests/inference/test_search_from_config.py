@@ -15,7 +15,7 @@ from flaxformer_lite.decoding.decode_loop import Greedy
 from flaxformer_lite.decoding.logits_processors import MinLength, RenormalizeLogits
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.search_from_config import make_search
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 from tests.work_dirs import LETTERS, make_folder
 
 HERE = "tests.inference.test_search_from_config"

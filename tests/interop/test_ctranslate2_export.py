@@ -15,7 +15,7 @@ from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.ctranslate2_export import unique_tokens, write_ctranslate2
 from flaxformer_lite.types import SpecialIds
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.work_dirs import LETTERS, make_folder
 
 with warnings.catch_warnings():

@@ -20,7 +20,7 @@ from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Tokens
 from tests.interop import molecules
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 from flaxformer_lite.interop.tokenizer_export import write_tokenizer
 from flaxformer_lite.models import presets
 from tests.interop.tokenizer_files import TEXTS, write
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.transformers_reference import transformers
 from tests.work_dirs import make_folder
 

@@ -7,7 +7,7 @@ import pytest
 from flaxformer_lite.config.dataclasses import StackConfig
 from flaxformer_lite.models.layers.dropout import Dropout
 from flaxformer_lite.models.rnn.cells import RecurrentLayer, scan_time
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.models import contract
 from tests.models.subjects import RECURRENT, subject
 

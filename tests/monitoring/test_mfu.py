@@ -15,7 +15,7 @@ from flaxformer_lite.monitoring.mfu import PeakTime
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.setup import make_training
 from flaxformer_lite.types import Batch, Tokens
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 
 
 def batch(rows, source, target):

@@ -9,7 +9,7 @@ from flaxformer_lite.monitoring.mfu import StepTiming
 from flaxformer_lite.monitoring.progress import Progress, Skipped, format_progress
 from flaxformer_lite.train_step.objective import Sums
 from flaxformer_lite.train_step.step import UpdateStats
-from tests.micro import micro
+from tests.micro_config import micro
 
 
 @pytest.mark.parametrize(

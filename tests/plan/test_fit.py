@@ -7,7 +7,7 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.monitoring.chips import CHIPS
 from flaxformer_lite.plan import fit, tables
 from flaxformer_lite.plan.report import Plan, make_plan
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.plan.test_flops import SIZES
 
 

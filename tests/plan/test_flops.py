@@ -6,7 +6,7 @@ from flaxformer_lite.plan.flops import read_products
 from flaxformer_lite.plan.hlo import read_program
 from flaxformer_lite.plan.programs import compile_step, make_plan_layout, trace_step
 from flaxformer_lite.plan.sizes import Sizes
-from tests.micro import micro
+from tests.micro_config import micro
 
 SIZES = Sizes(32, 40, 7, 5, 0.0, 1.0, "")
 _ROWS, _D, _F, _LAYERS, _DECODER_LAYERS = 8, 16, 24, 1, 2

@@ -17,7 +17,7 @@ from flaxformer_lite.plan.programs import make_plan_layout, trace_step
 from flaxformer_lite.plan.report import Plan, make_plan
 from flaxformer_lite.plan.warnings import find_cautions
 from flaxformer_lite.training.setup import make_training
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.plan.test_flops import SIZES
 
 _SUMS = 64  # bytes of loss, hits, weight and the like

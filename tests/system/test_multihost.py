@@ -18,7 +18,7 @@ import pytest
 
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.system import multihost
-from tests.micro import flags
+from tests.micro_config import flags
 from tests.training_runs import MEASURED
 
 _ALL = "import json, sys; from flaxformer_lite.cli.main import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"

@@ -12,7 +12,7 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.train_step.objective import make_objective
 from flaxformer_lite.train_step.optimizers import make_optimizer, make_schedule
 from flaxformer_lite.train_step.state import init_params
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.sharding.test_many_devices import batch as make_batch
 from tests.toy_model import PairsWithoutDropout
 

@@ -18,7 +18,7 @@ from flaxformer_lite.train_step.objective import Objective, Sums, label_objectiv
 from flaxformer_lite.train_step.state import TrainState, init_params, init_state
 from flaxformer_lite.train_step.step import TrainStep
 from flaxformer_lite.types import Batch
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.sharding.test_many_devices import batch as make_batch
 from tests.toy_model import Pairs, PairsWithoutDropout
 

@@ -19,7 +19,7 @@ from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.train_step.step import UpdateStats
 from flaxformer_lite.training.setup import make_training
 from flaxformer_lite.types import Tokens
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 from tests.sharding.test_many_devices import batch as make_batch
 from tests.training_runs import UPDATE, Runs, assert_equal_records
 

@@ -11,7 +11,7 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.distillation import load_teachers
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.work_dirs import LETTERS, make_folder
 
 OTHERS = {

@@ -14,7 +14,7 @@ from flaxformer_lite.sharding.layout import make_layout
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.init_from import check_init_from, load_init_params
 from flaxformer_lite.training.setup import make_training
-from tests.micro import micro
+from tests.micro_config import micro
 from tests.work_dirs import LETTERS, make_folder
 
 _LETTERS = (LETTERS, LETTERS)

@@ -19,7 +19,7 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.optimizers import make_schedule
 from flaxformer_lite.training import loop
-from tests.micro import flags, micro, use_devices
+from tests.micro_config import flags, micro, use_devices
 from tests.training_runs import EVALUATE, MEASURED, SAVE, UPDATE, PlainEvaluator, Runs, assert_equal_records, number_of
 
 

@@ -9,7 +9,7 @@ from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.sharding.pmap import PmapLayout
 from flaxformer_lite.training import setup
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 from tests.training_runs import UPDATE, Runs
 
 ALL = 8

@@ -11,7 +11,7 @@ from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.setup import make_training
-from tests.micro import micro, use_devices
+from tests.micro_config import micro, use_devices
 
 
 def dtypes(tree):

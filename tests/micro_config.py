@@ -1,4 +1,4 @@
-"""The smallest run that has every part, for tests of the spine."""
+"""Config of the smallest run that has all parts, and fixtures of devices and disks."""
 
 import contextlib
 import subprocess
@@ -34,20 +34,20 @@ _SMALL = {
 
 
 def micro(changes: Mapping[str, Any] | None = None) -> Config:
-    """``configs/tiny.py`` made smaller still; ``changes`` go by dotted keys."""
+    """``configs/tiny.py`` with smaller sizes, and changes by dotted key."""
     values = tiny.get_config()
     values.update_from_flattened_dict(_SMALL | dict(changes or {}))
     return parsing.from_dict(values.to_dict())
 
 
 def flags(changes: Mapping[str, Any] | None = None) -> list[str]:
-    """The same as the command line says it."""
+    """The same config as command-line flags."""
     values = _SMALL | dict(changes or {})
     return ["--config=configs/tiny.py", *(f"--config.{key}={value}" for key, value in values.items())]
 
 
 def use_devices(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Lets only the first of the fake devices be seen: programs for one of them compile several times as fast."""
+    """Hides all fake devices but the first ones: programs for one device compile several times as fast."""
     devices = jax.devices()[:count]
     monkeypatch.setattr(jax, "devices", lambda: devices)
     monkeypatch.setattr(jax, "local_devices", lambda: devices)
@@ -56,7 +56,7 @@ def use_devices(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A folder on a disk of its own, of a size such as ``300k``."""
+    """A directory on a disk of its own, of a size such as ``300k``."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
