@@ -9,7 +9,7 @@ import jax
 
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import require
-from flaxformer_lite.sharding.mesh import MeshLayout, Step
+from flaxformer_lite.sharding.mesh import MeshLayout, StepFn
 from flaxformer_lite.sharding.pmap import PmapLayout
 
 
@@ -35,7 +35,7 @@ class Layout(Protocol):
         """Creates the state on the devices, in this layout."""
         ...
 
-    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    def compile(self, step: StepFn, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
         """The step as a function of (constants, state, batch), for a state of these ``shapes``; it donates the state.
 
         ``constants`` are arrays that the step reads and never changes. They and the state are in this layout

@@ -22,7 +22,7 @@ REPLICATED = LogicalAxisRulesConfig(**_NO_RULES)
 
 # (constants, state, batch, key, axis_name) → (state, results), as train_step.step.TrainStep. ``axis_name`` is None
 # where arrays are global, otherwise the mapped axis over which each device holds its own rows.
-Step = Callable[..., tuple[Any, Any]]
+StepFn = Callable[..., tuple[Any, Any]]
 
 
 class MeshLayout:
@@ -65,7 +65,7 @@ class MeshLayout:
         shardings = jax.tree.map(lambda array: array.sharding, self.shapes(make_state))
         return jax.jit(lambda: nn.meta.unbox(make_state()), out_shardings=shardings)()
 
-    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    def compile(self, step: StepFn, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
         shardings = jax.tree.map(lambda array: array.sharding, shapes)
 
         def global_step(constants: Any, state: Any, batch: Any) -> Any:

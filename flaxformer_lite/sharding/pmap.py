@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxformer_lite.config.dataclasses import MeshConfig
-from flaxformer_lite.sharding.mesh import AXES, MeshLayout, Step
+from flaxformer_lite.sharding.mesh import AXES, MeshLayout, StepFn
 
 
 class PmapLayout:
@@ -34,7 +34,7 @@ class PmapLayout:
     def init(self, make_state: Callable[[], Any]) -> Any:
         return self.to_layout(jax.jit(lambda: nn.meta.unbox(make_state()))())
 
-    def compile(self, step: Step, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    def compile(self, step: StepFn, key: jax.Array, shapes: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
         def shard_step(constants: Any, state: Any, batch: Any) -> Any:
             return step(constants, state, batch, key, AXES[0])
 
