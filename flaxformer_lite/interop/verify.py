@@ -79,8 +79,8 @@ def verify(path: Path, config: Config, vocabularies: tuple[Vocabulary, Vocabular
         return
     found = compare_with_transformers(path, config, vocabularies, params)
     if found.failures:
-        reason = "verification failed, the converted model differs from transformers:\n  " + "\n  ".join(found.failures)
-        raise InputError(str(path), reason)
+        listed = "\n  ".join(found.failures)
+        raise InputError("verification", f"the converted model differs from transformers:\n  {listed}")
     report.write_text(json.dumps(found.to_json(), indent=1) + "\n", "utf-8")
     worst = max((difference for difference, _ in found.layers.values()), default=0.0)
     logger.info(
@@ -141,7 +141,7 @@ def _load_reference(path: Path, scale_logits: bool) -> Any:
     try:
         model = transformers.AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32).eval()
     except Exception as error:  # of any type, depending on what the library does not support
-        raise InputError(str(path), f"transformers cannot open it for verification: {error}") from error
+        raise InputError("verification", f"transformers cannot open {path}: {error}") from error
     if model.config.model_type == "umt5":
         # Since version 5 it scales UMT5's logits whatever config.json says. T5X, which trained the model, does not.
         model.config.tie_word_embeddings = scale_logits

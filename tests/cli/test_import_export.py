@@ -188,9 +188,11 @@ def test_a_model_of_no_family_is_refused(tmp_path, capsys):
 def test_work_directories_and_pretrained_ones_are_distinguished(tmp_path, capsys):
     files.write(tmp_path / "published", {"config.json": _CONFIG})
     there = f"{tmp_path}/published"
-    message = _fails(capsys, "export", f"--workdir={there}", f"--target={tmp_path}/out")
-    assert f"make a work folder of it: flaxformer-lite import --source={there} --workdir=FOLDER" in message
-    message = _fails(capsys, "train", f"--config={there}/config.json", f"--workdir={tmp_path}/work")
-    assert "is of a published model; make a work folder of it" in message
+    for command in (
+        ("export", f"--workdir={there}", f"--target={tmp_path}/out"),
+        ("train", f"--config={there}/config.json", f"--workdir={tmp_path}/work"),
+    ):
+        message = _fails(capsys, *command)
+        assert "published/config.json: belongs to a published model; import it into a work directory first" in message
     files.write(tmp_path / "published", {"config.json": {"train": {}, "model": {}}})
     assert "is a work directory already" in _fails(capsys, "import", f"--source={there}", f"--workdir={tmp_path}/work")
