@@ -153,7 +153,13 @@ MIXED = {
         **{"decoder.rnn.attention": "general", "decoder.rnn.embedding_dim": 5, "decoder.rnn.readout_dim": 5},
     ),
 }
-MODELS = TRANSFORMERS | PUBLISHED | RECURRENT | MIXED
+USER_DEFINED = {
+    "convolutional encoder": _model(
+        **{"encoder.kind": "tests.models.conv_encoder:ConvEncoder", "encoder.options.kernel_size": 5},
+        **{"encoder.num_layers": 2, "decoder.num_layers": 1},
+    ),
+}
+MODELS = TRANSFORMERS | PUBLISHED | RECURRENT | MIXED | USER_DEFINED
 TAKE_PACKED_ROWS = [*TRANSFORMERS, *PUBLISHED]
 WITHOUT_EFFECT = ("key_bias",)  # adds the same number to all logits of a query, which softmax removes
 

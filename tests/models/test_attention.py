@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.config import defaults, parsing
+from flaxformer_lite.models.layers import attention as attention_layer
 from flaxformer_lite.models.layers.attention import (
     AttentionContext,
     KeyValue,
@@ -54,6 +55,23 @@ def test_is_the_formula_of_the_paper_over_what_the_mask_allows(attention, params
                 wide, np.float64(x[b, q : q + 1]), np.float64(attended)[b][mask[b, q]], plain
             )
             np.testing.assert_allclose(found[b, q], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_fused_kernel_gets_what_the_formula_reads(attention, params, monkeypatch):
+    x, attended = _random((2, 3, _WIDTH), 1), _random((2, 5, _WIDTH), 2)
+    mask = np.random.default_rng(3).integers(0, 2, (2, 1, 5)).astype(bool) | np.eye(5, dtype=bool)[0]
+    expected = attention.apply({"params": params}, x, attended, mask)
+    used, fused = [], jax.nn.dot_product_attention
+    monkeypatch.setattr(attention_layer, "_has_cudnn", lambda: True)
+    monkeypatch.setattr(MultiHeadAttention, "_is_fusible", lambda *_: True)
+
+    def on_cpu(*arguments, scale, implementation):
+        used.append(implementation)
+        return fused(*arguments, scale=scale)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", on_cpu)
+    np.testing.assert_allclose(attention.apply({"params": params}, x, attended, mask), expected, rtol=1e-5, atol=1e-6)
+    assert used == ["cudnn"]
 
 
 def test_over_beams_each_hypothesis_reads_its_own_ancestors(attention, params):

@@ -57,7 +57,7 @@ def soft_cap(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:
 
 
 class Dense(nn.Module):
-    """``x W + b`` over the last axis of x.
+    """``nn.Dense`` in the dtype of its input, with logical axes.
 
     Attributes:
       features: width of the result.
@@ -73,7 +73,8 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        y = matmul_last(x, self.param("kernel", init, (x.shape[-1], self.features)))
-        y = add_bias(y, bias_param(self, "bias", self.use_bias, (self.features,), self.axes[1:]))
-        return constrain_activations(y, self.axes[1])
+        kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+        bias_init = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
+        dense = nn.Dense(self.features, self.use_bias, dtype=x.dtype, kernel_init=kernel_init, bias_init=bias_init)
+        nn.share_scope(self, dense)  # the parameters are this module's own
+        return constrain_activations(dense(x), self.axes[1])

@@ -1,4 +1,8 @@
-"""Layer normalization and RMS normalization, computed in float32 whatever the dtype of their input."""
+"""Layer normalization and RMS normalization, computed in float32 whatever the dtype of their input.
+
+Not Linen's: ``nn.LayerNorm`` is as fast (1.00 of a training step) but rounds differently, so that 30 steps after a work
+directory is resumed key biases differ by 8e-3 (all else by 2e-7); ``nn.RMSNorm`` has no unit offset.
+"""
 
 from __future__ import annotations
 
