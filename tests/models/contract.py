@@ -1,6 +1,6 @@
-"""What every model must hold, whatever it is made of: the promises of ``models.interface``, as checks.
+"""The contract of every model, whatever its stacks are: the properties of ``models.interface``, as checks.
 
-``test_contract.py`` runs each of ``CHECKS`` over each model, and ``check_packed_rows`` over those that take such rows.
+``test_contract.py`` runs each of ``CHECKS`` over each model, and ``check_packed_rows`` over those that accept such rows.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from flaxformer_lite.train_step.losses import cross_entropy
 from flaxformer_lite.types import Tokens
 
 SOURCE_SIZE, TARGET_SIZE = 11, 13  # entries of the vocabularies
-MAX_LENGTH = 9  # tokens that learned positions must reach to
+MAX_LENGTH = 9  # number of learned positions
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # float32, over logits of about 1
 
 TARGETS_OF_BEAMS = np.random.default_rng(5).integers(0, TARGET_SIZE, (2, 3, 5))  # batch 2, 3 beams, 5 tokens
 
 
 class Subject:
-    """A model with random parameters, also where others start at 0 or 1, and its methods, compiled.
+    """A model and its compiled methods, with random parameters, also those that are initialized to 0 or 1.
 
     Args:
-      model: has dropout, which none of these but ``gradients`` may show.
+      model: with dropout, which only ``gradients`` applies.
     """
 
     def __init__(self, model: nn.Module):
@@ -48,14 +48,14 @@ class Subject:
         self._gradients = jax.jit(jax.grad(self._loss, has_aux=True))
 
     def logits(self, source: Tokens, target: Tokens) -> np.ndarray:
-        """Of the whole target at once."""
+        """Logits of whole targets."""
         return np.asarray(self._logits(self.params, source, target))
 
     def encode(self, source: Tokens) -> Any:
         return self._encode(self.params, source)
 
     def attention(self, source: Tokens, target: Tokens) -> np.ndarray:
-        """Of each place of the target to each of the source."""
+        """Attention weights of each target position over the source."""
         return np.asarray(self._attention(self.params, target, self.encode(source)))
 
     def init_cache(self, encoded: Any, beams: int, max_length: int) -> Cache:
@@ -65,7 +65,7 @@ class Subject:
         return self._step(self.params, jnp.asarray(token), cache, encoded)
 
     def gradients(self, source: Tokens, target: Tokens, key: int) -> tuple[Any, np.ndarray]:
-        """Gradients of a loss in training, and the logits that gave it."""
+        """Gradients of a training loss, and its logits."""
         return self._gradients(self.params, source, target, jax.random.key(key))
 
     def _loss(self, params: Any, source: Tokens, target: Tokens, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -83,7 +83,7 @@ def tokens_of(ids: np.ndarray, lengths: tuple[int, ...]) -> Tokens:
 
 
 def sentences(lengths: tuple[int, ...], width: int, vocabulary: int) -> Tokens:
-    """Random sentences of these lengths, the same ones at each call, in rows of this width."""
+    """Random sentences of these lengths in rows of this width, the same at each call."""
     rows = [np.random.default_rng((vocabulary, row)).permutation(vocabulary)[:n] for row, n in enumerate(lengths)]
     return tokens_of(np.stack([np.pad(row, (0, width - len(row))) for row in rows]), lengths)
 
@@ -93,17 +93,17 @@ TARGET = sentences((2, 3), 5, TARGET_SIZE)
 
 
 def real(logits: np.ndarray, tokens: Tokens = TARGET) -> np.ndarray:
-    """The logits outside padding, one after the other."""
+    """The logits outside padding, concatenated."""
     return logits[tokens.segments != 0]
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How far the logits of each place are apart."""
+    """The largest difference of the logits at each position."""
     return np.abs(one - other).max(-1)
 
 
 def check_shapes(subject: Subject) -> None:
-    """Every leaf of what belongs to the sources leads with [b], of what belongs to hypotheses with [b, m]."""
+    """Leaves of the encoded source lead with [b], leaves of the cache with [b, m]."""
     encoded = subject.encode(SOURCE)
     cache = subject.init_cache(encoded, 3, 7)
     logits, after = subject.step(TARGETS_OF_BEAMS[:, :, 0], cache, encoded)
@@ -111,43 +111,45 @@ def check_shapes(subject: Subject) -> None:
     assert {leaf.shape[:1] for leaf in jax.tree.leaves(encoded)} == {(2,)}
     assert {leaf.shape[:2] for leaf in jax.tree.leaves(cache)} == {(2, 3)}
     kinds = jax.tree.map(lambda x: (x.shape, x.dtype), (cache, cache.select(jnp.zeros((2, 3), jnp.int32))))
-    assert kinds == (jax.tree.map(lambda x: (x.shape, x.dtype), after),) * 2, "a loop must be able to carry it"
+    assert kinds == (jax.tree.map(lambda x: (x.shape, x.dtype), after),) * 2, (
+        "the cache must keep shapes and types in a loop"
+    )
 
 
 def check_steps_equal_decode(subject: Subject) -> None:
-    """Step by step gives the logits of the whole, also after hypotheses have changed places; room to spare is fine."""
+    """Incremental decoding gives the logits of whole targets, also after beams are reordered and in a longer cache."""
     parents = {2: [[2, 0, 0], [1, 1, 2]], 4: [[1, 1, 0], [2, 0, 1]]}  # before these steps
     encoded = subject.encode(SOURCE)
     cache = subject.init_cache(encoded, 3, 7)
     histories = TARGETS_OF_BEAMS
-    for place in range(5):
-        if place in parents:
-            chosen = np.array(parents[place], np.int32)
-            earlier = np.take_along_axis(histories[:, :, :place], chosen[:, :, None], axis=1)
-            histories = np.concatenate([earlier, histories[:, :, place:]], axis=2)
+    for position in range(5):
+        if position in parents:
+            chosen = np.array(parents[position], np.int32)
+            earlier = np.take_along_axis(histories[:, :, :position], chosen[:, :, None], axis=1)
+            histories = np.concatenate([earlier, histories[:, :, position:]], axis=2)
             cache = cache.select(jnp.asarray(chosen))
-        logits, cache = subject.step(histories[:, :, place], cache, encoded)
+        logits, cache = subject.step(histories[:, :, position], cache, encoded)
         for beam in range(3):
             whole = subject.logits(SOURCE, tokens_of(histories[:, beam], (5, 5)))
-            np.testing.assert_allclose(logits[:, beam], whole[:, place], **CLOSE)
+            np.testing.assert_allclose(logits[:, beam], whole[:, position], **CLOSE)
 
 
 def check_ids_in_padding(subject: Subject) -> None:
-    """What stands in padding does not matter."""
+    """Token ids in padding have no effect."""
     changed = [t._replace(ids=np.where(t.segments == 0, (t.ids + 5) % 11, t.ids)) for t in (SOURCE, TARGET)]
     assert all((new.ids != old.ids).any() for new, old in zip(changed, (SOURCE, TARGET), strict=True))
     np.testing.assert_array_equal(real(subject.logits(*changed)), real(subject.logits(SOURCE, TARGET)))
 
 
 def check_less_padding(subject: Subject) -> None:
-    """Nor how much of it there is."""
+    """The amount of padding has no effect."""
     source, target = sentences((4, 3), 4, SOURCE_SIZE), sentences((2, 3), 3, TARGET_SIZE)
     less = real(subject.logits(source, target), target)
     np.testing.assert_allclose(less, real(subject.logits(SOURCE, TARGET)), **CLOSE)
 
 
 def check_rows_are_alone(subject: Subject) -> None:
-    """No row hears of another: a row gives the same when the other one changes."""
+    """Rows are independent: a row gives the same when the other one changes."""
     other = [t._replace(ids=np.where([[False], [True]], (t.ids + 3) % 11, t.ids)) for t in (SOURCE, TARGET)]
     before, after = subject.logits(SOURCE, TARGET), subject.logits(*other)
     np.testing.assert_array_equal(after[0], before[0])
@@ -155,21 +157,21 @@ def check_rows_are_alone(subject: Subject) -> None:
 
 
 def check_past_ignores_future(subject: Subject) -> None:
-    """Another token changes the logits at its place and maybe later, never before."""
+    """Another token changes the logits at its position and later ones, never earlier ones."""
     whole = TARGETS_OF_BEAMS[:, 0]
     before = subject.logits(SOURCE, tokens_of(whole, (5, 5)))
-    for place in range(5):
-        changed = np.where(np.arange(5) == place, (whole + 1) % TARGET_SIZE, whole)
+    for position in range(5):
+        changed = np.where(np.arange(5) == position, (whole + 1) % TARGET_SIZE, whole)
         after = subject.logits(SOURCE, tokens_of(changed, (5, 5)))
-        np.testing.assert_array_equal(after[:, :place], before[:, :place])
-        assert distance(after, before)[:, place:].min() > 1e-5, "all later places know what was said"
+        np.testing.assert_array_equal(after[:, :position], before[:, :position])
+        assert distance(after, before)[:, position:].min() > 1e-5, "all later positions depend on the token"
 
 
 def check_every_source_token_counts(subject: Subject) -> None:
     """All logits depend on each token of the source, and on the order of them."""
     before = real(subject.logits(SOURCE, TARGET))
-    for place in range(3):  # both rows have as many
-        ids = np.where(np.arange(7) == place, (SOURCE.ids + 1) % SOURCE_SIZE, SOURCE.ids)
+    for position in range(3):  # both rows have at least as many tokens
+        ids = np.where(np.arange(7) == position, (SOURCE.ids + 1) % SOURCE_SIZE, SOURCE.ids)
         assert distance(real(subject.logits(SOURCE._replace(ids=ids), TARGET)), before).min() > 1e-5
     swapped = SOURCE._replace(ids=SOURCE.ids[:, [1, 0, 2, 3, 4, 5, 6]])
     assert (swapped.ids[:, 0] != SOURCE.ids[:, 0]).all()
@@ -177,19 +179,19 @@ def check_every_source_token_counts(subject: Subject) -> None:
 
 
 def check_dropout(subject: Subject) -> None:
-    """In training masks are drawn from the key and change every place."""
+    """Dropout masks are drawn from the key and change every position."""
     first, again, other = (real(subject.gradients(SOURCE, TARGET, key)[1]) for key in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     for different in (other, real(subject.logits(SOURCE, TARGET))):
         assert distance(first, different).min() > 1e-3
 
 
-def check_gradients(subject: Subject, silent: tuple[str, ...]) -> None:
-    """Every parameter is learned, and a row of nothing but padding spoils neither logits nor gradients.
+def check_gradients(subject: Subject, without_effect: tuple[str, ...]) -> None:
+    """Every parameter has a gradient, and a row of padding alone leaves logits and gradients finite.
 
     Args:
       subject: the model.
-      silent: ends of the names of parameters that cannot change any output.
+      without_effect: suffixes of the names of parameters that cannot change any output.
     """
     source, target = (t._replace(segments=t.segments * np.array([[1], [0]], np.int32)) for t in (SOURCE, TARGET))
     assert np.isfinite(subject.logits(source, target)).all()
@@ -199,7 +201,7 @@ def check_gradients(subject: Subject, silent: tuple[str, ...]) -> None:
     for path, gradient in jax.tree.leaves_with_path(gradients):
         name, size = jax.tree_util.keystr(path, simple=True, separator="."), float(jnp.abs(gradient).max())
         assert np.isfinite(size), name
-        assert (size < 1e-5) if name.endswith(silent) else (size > 1e-6), f"{name}: {size}"
+        assert (size < 1e-5) if name.endswith(without_effect) else (size > 1e-6), f"{name}: {size}"
 
 
 def check_packed_rows(subject: Subject) -> None:
@@ -207,7 +209,7 @@ def check_packed_rows(subject: Subject) -> None:
     orders = ([0, 1], [1, 0])
     source, target = _packed(SOURCE, orders), _packed(TARGET, orders)
     alone = real(subject.logits(SOURCE, TARGET))
-    expected = [alone, np.roll(alone, 3, axis=0)]  # the second sentence's three places come first
+    expected = [alone, np.roll(alone, 3, axis=0)]  # the three positions of the second sentence come first
     np.testing.assert_allclose(subject.logits(source, target), expected, **CLOSE)
 
 
@@ -221,7 +223,7 @@ def _packed(tokens: Tokens, orders: tuple[list[int], ...]) -> Tokens:
 
 
 def check_attention(subject: Subject) -> None:
-    """Its weights are shares of the source's real tokens, or there are none."""
+    """Attention weights are positive on source tokens, 0 on padding and sum to 1; or there are none."""
     weights = subject.attention(SOURCE, TARGET)
     assert weights.shape in ((2, 5, 7), (2, 5, 0))
     if weights.size:

@@ -99,8 +99,8 @@ PUBLISHED = {
         **{"share_embeddings": "all", "lm_head.bias": "always"},
     ),
     "different stacks": _model(
-        **{"encoder.positions.kind": "learned", "encoder.norm.kind": "rms", "encoder.attention.bias": False},
-        **{"decoder.positions.kind": "rotary", "decoder.norm.kind": "layer", "decoder.attention.bias": True},
+        **{"encoder.positions.kind": "learned", "encoder.norm.kind": "rms", "decoder.norm.kind": "layer"},
+        **{"decoder.positions.kind": "rotary", "decoder.attention.bias": False},
         **{"decoder.norm.placement": "post", "decoder.feed_forward.gated": True, "decoder.width": 12},
     ),
 }

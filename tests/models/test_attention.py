@@ -19,7 +19,7 @@ _WIDTH, _HEADS = 6, 3
 
 
 class _Attended(MultiHeadAttention):
-    """Attention to what is given unprojected."""
+    """Attention to unprojected vectors."""
 
     def __call__(self, x, attended, mask, train=False):
         return super().__call__(x, self.project(attended, ()), AttentionContext(jnp.asarray(mask)), train)
@@ -34,7 +34,7 @@ def attention() -> _Attended:
 
 @pytest.fixture(scope="module")
 def params(attention) -> dict:
-    """All random, biases too."""
+    """Random parameters, biases included."""
     x, mask = jnp.zeros((2, 4, _WIDTH)), jnp.ones((2, 1, 4), bool)
     shapes = nn.meta.unbox(jax.eval_shape(attention.init, jax.random.key(0), x, x, mask)["params"])
     return jax.tree.map(lambda x: _random(x.shape, len(x.shape)), shapes)
@@ -44,7 +44,7 @@ def _random(shape: tuple[int, ...], seed: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
-def test_is_the_formula_of_the_paper_over_what_the_mask_allows(attention, params):
+def test_equals_the_formula_of_the_paper_over_unmasked_positions(attention, params):
     x, attended = _random((2, 3, _WIDTH), 1), _random((2, 5, _WIDTH), 2)
     mask = np.array([[[1, 1, 0, 1, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]], [[0, 1, 0, 1, 0]] * 3], bool)
     found = attention.apply({"params": params}, x, attended, mask)
@@ -57,7 +57,7 @@ def test_is_the_formula_of_the_paper_over_what_the_mask_allows(attention, params
             np.testing.assert_allclose(found[b, q], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_fused_kernel_gets_what_the_formula_reads(attention, params, monkeypatch):
+def test_the_fused_kernel_gets_the_same_queries_keys_values_and_mask(attention, params, monkeypatch):
     x, attended = _random((2, 3, _WIDTH), 1), _random((2, 5, _WIDTH), 2)
     mask = np.random.default_rng(3).integers(0, 2, (2, 1, 5)).astype(bool) | np.eye(5, dtype=bool)[0]
     expected = attention.apply({"params": params}, x, attended, mask)
@@ -74,8 +74,8 @@ def test_the_fused_kernel_gets_what_the_formula_reads(attention, params, monkeyp
     assert used == ["cudnn"]
 
 
-def test_over_beams_each_hypothesis_reads_its_own_ancestors(attention, params):
-    x, written = _random((2, 3, _WIDTH), 1), _random((2, 4, 5, _WIDTH), 2)  # 3 hypotheses, 4 beams of up to 5 places
+def test_over_beams_each_hypothesis_attends_to_its_own_ancestors(attention, params):
+    x, written = _random((2, 3, _WIDTH), 1), _random((2, 4, 5, _WIDTH), 2)  # 3 hypotheses, 4 beams of up to 5 positions
     ancestry = np.random.default_rng(3).integers(0, 4, (2, 3, 5))
     lengths = np.array([[1, 5, 3], [4, 2, 5]])
     alive = np.arange(5) < lengths[..., None]
@@ -92,7 +92,7 @@ def test_over_beams_each_hypothesis_reads_its_own_ancestors(attention, params):
             np.testing.assert_allclose(found[b, m], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_query_that_sees_nothing_is_finite_and_so_are_its_gradients(attention, params):
+def test_a_fully_masked_query_has_finite_output_and_gradients(attention, params):
     x, mask = _random((2, 3, _WIDTH), 1), np.zeros((2, 1, 3), bool)
 
     def total(params, x):
@@ -108,7 +108,7 @@ def test_large_logits_are_finite(attention, params):
 
 
 def test_dropout_falls_on_the_weights(attention, params):
-    x, mask = _random((2, 1, _WIDTH), 1), np.ones((2, 1, 1), bool)  # one place to look at, so one weight a head
+    x, mask = _random((2, 1, _WIDTH), 1), np.ones((2, 1, 1), bool)  # one position, so one weight per head
     value = _random((2, 1, _WIDTH), 2)
     keys = jax.random.split(jax.random.key(0), 8)
     found = jax.vmap(lambda key: attention.apply({"params": params}, x, value, mask, True, rngs={"dropout": key}))(keys)

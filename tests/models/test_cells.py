@@ -1,4 +1,4 @@
-"""The cells against PyTorch's of the same weights; the formulas themselves are held in test_recurrent.py."""
+"""Cells against PyTorch's with the same weights; test_papers.py compares them with the formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def _random(*shape: int) -> np.ndarray:
 
 
 def _theirs(kind: str, gates: int) -> tuple[torch.nn.Module, dict]:
-    """A layer of PyTorch's with random weights, and the same as parameters of ours."""
+    """A PyTorch layer with random weights, and the same weights as our parameters."""
     layer = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](_INPUT, _WIDTH, batch_first=True)
     weights = {
         "weight_ih_l0": _random(gates * _WIDTH, _INPUT),
@@ -32,14 +32,14 @@ def _theirs(kind: str, gates: int) -> tuple[torch.nn.Module, dict]:
         "input": {"kernel": by_gate["weight_ih_l0"].transpose(2, 0, 1), "bias": bias},
         "recurrent": {"kernel": by_gate["weight_hh_l0"].transpose(2, 0, 1)},
     }
-    if kind == "gru":  # the bias that the reset gate falls on stays apart
+    if kind == "gru":  # the bias that the reset gate multiplies is separate
         bias[2] = by_gate["bias_ih_l0"][2]
         params["new_bias"] = by_gate["bias_hh_l0"][2]
     return layer, jax.tree.map(jnp.asarray, params)
 
 
 @pytest.mark.parametrize(("kind", "gates"), [("elman", 1), ("lstm", 4), ("gru", 3)])
-def test_is_pytorchs(kind, gates):
+def test_equals_pytorch(kind, gates):
     layer, params = _theirs(kind, gates)
     cell, x = CELLS[kind](_WIDTH), jnp.asarray(_random(_BATCH, _LENGTH, _INPUT))
     with torch.no_grad():
@@ -47,6 +47,6 @@ def test_is_pytorchs(kind, gates):
     carry = (jnp.zeros((_BATCH, _WIDTH)),) * CELLS[kind].num_state_arrays
     x_gates = cell.apply({"params": params}, x, method="project_input")
     ours = jax.jit(lambda carry, x_gates: cell.apply({"params": params}, carry, x_gates, carry[0]))
-    for place in range(_LENGTH):
-        carry = ours(carry, x_gates[:, place])
-        np.testing.assert_allclose(carry[0], expected[:, place].numpy(), rtol=1e-5, atol=1e-5)
+    for position in range(_LENGTH):
+        carry = ours(carry, x_gates[:, position])
+        np.testing.assert_allclose(carry[0], expected[:, position].numpy(), rtol=1e-5, atol=1e-5)

@@ -17,13 +17,13 @@ def mixed():
 
 
 def test_contract(mixed):
-    """As far as it is the ensemble's to keep: the rest is its members' own."""
+    """The parts of the contract that the members' own tests do not cover."""
     contract.check_shapes(mixed)
     contract.check_steps_equal_decode(mixed)
     contract.check_attention(mixed)
 
 
-def test_the_means():
+def test_means_of_probabilities_and_of_log_probabilities():
     logits = np.random.default_rng(0).normal(size=(3, 2, 5)) * 3
     probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     one = mean_of_probabilities(list(jnp.asarray(logits)))

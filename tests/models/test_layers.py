@@ -12,11 +12,11 @@ from flaxformer_lite.models.layers.embedding import Embedding
 from flaxformer_lite.models.layers.linear import Dense, soft_cap
 from flaxformer_lite.models.layers.norm import LayerNorm, RMSNorm
 
-_SIGMAS = 5.0  # how far from the mean of what chance gives
+_SIGMAS = 5.0  # tolerance for random counts
 
 
 def _kept(rate: float, keys: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
-    """Which elements dropout leaves, for one key or each of several."""
+    """Elements that dropout keeps, for one key or each of several."""
 
     def drop(key: jax.Array) -> jax.Array:
         return Dropout(rate).apply({}, jnp.ones(shape), True, rngs={"dropout": key})
@@ -33,20 +33,20 @@ def test_dropout_drops_its_share_and_scales_up_the_rest(rate):
     assert abs(counts[0] - rate * n) < _SIGMAS * np.sqrt(n * rate * (1 - rate))
 
 
-def test_dropout_is_nothing_without_training_or_rate():
+def test_dropout_is_the_identity_without_training_or_rate():
     x = jnp.arange(6.0).reshape(2, 3)
     assert Dropout(0.5).apply({}, x, False) is x
     assert Dropout(0.0).apply({}, x, True) is x
 
 
-def test_every_element_is_dropped_as_often():
+def test_all_elements_are_dropped_equally_often():
     keys = jax.random.split(jax.random.key(1), 1000)
     kept = _kept(0.2, keys, (7, 11)).sum(0)
     squares = (kept - 800) ** 2 / (1000 * 0.2 * 0.8)
     assert abs(squares.sum() - 77) < _SIGMAS * np.sqrt(2 * 77)  # chi-square of 77 degrees of freedom
 
 
-def test_neighbours_are_dropped_independently():
+def test_neighbors_are_dropped_independently():
     kept = _kept(0.3, jax.random.key(2), (256, 320)) - 0.7
     variance = 0.3 * 0.7
     for axis in (0, 1):
@@ -57,7 +57,7 @@ def test_neighbours_are_dropped_independently():
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_runs_of_eight_are_as_likely_as_each_other(axis):
+def test_all_patterns_of_eight_elements_are_equally_likely(axis):
     kept = np.moveaxis(_kept(0.5, jax.random.key(3), (512, 512)), axis, 1).reshape(-1, 8)
     counts = np.bincount(np.packbits(kept, axis=1)[:, 0], minlength=256)
     expected = len(kept) / 256
@@ -87,18 +87,18 @@ def test_masks_of_different_modules_and_calls_are_independent():
         assert abs((masks[i] * masks[j]).mean()) < _SIGMAS / 64
 
 
-def test_masks_are_the_same_however_arrays_are_divided():
+def test_masks_do_not_depend_on_sharding():
     mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("rows", "columns"))
     x = np.random.default_rng(0).standard_normal((8, 6, 10)).astype(np.float32)
     drop = jax.jit(lambda x: Dropout(0.4).apply({}, x, True, rngs={"dropout": jax.random.key(5)}))
     whole = np.asarray(drop(x))
     for spec in (("rows",), (None, "columns"), ("rows", None, "columns"), (("rows", "columns"),)):
-        divided = drop(jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec))))
-        assert len({shard.device for shard in divided.addressable_shards}) == 8
-        np.testing.assert_array_equal(divided, whole)
+        sharded = drop(jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec))))
+        assert len({shard.device for shard in sharded.addressable_shards}) == 8
+        np.testing.assert_array_equal(sharded, whole)
 
 
-def test_masks_are_the_same_whatever_is_padded():
+def test_masks_do_not_depend_on_padding():
     key, shape = jax.random.key(6), (3, 4, 5, 7)
     part = tuple(slice(size) for size in shape)
     for padded in ((3, 4, 9, 7), (3, 4, 5, 16), (3, 4, 8, 8)):
@@ -115,7 +115,7 @@ def test_gradients_are_dropped_like_values():
     assert value == gradient.sum()
 
 
-def test_layer_norm_is_that_of_the_paper_even_far_from_zero():
+def test_layer_norm_equals_the_formula_far_from_zero():
     x = (100 + np.random.default_rng(0).standard_normal((2, 3, 5))).astype(np.float32)
     scale, bias = np.random.default_rng(1).standard_normal((2, 5)).astype(np.float32)
     found = LayerNorm().apply({"params": {"scale": scale, "bias": bias}}, jnp.asarray(x))
@@ -124,14 +124,14 @@ def test_layer_norm_is_that_of_the_paper_even_far_from_zero():
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_layer_norm_keeps_the_type_of_its_input_and_of_a_constant_makes_its_bias():
+def test_layer_norm_keeps_the_dtype_and_maps_a_constant_to_its_bias():
     x = jnp.full((2, 5), 3, jnp.bfloat16)
     norm, params = LayerNorm().init_with_output(jax.random.key(0), x)
     assert norm.dtype == jnp.bfloat16
     np.testing.assert_array_equal(norm, nn.meta.unbox(params)["params"]["bias"][None].repeat(2, 0))
 
 
-def test_dense_starts_as_glorot_and_bengio_have_it():
+def test_dense_is_initialized_by_glorot():
     params = nn.meta.unbox(Dense(30, ("embed", "mlp")).init(jax.random.key(0), jnp.ones((1, 70))))["params"]
     bound = np.sqrt(6 / (30 + 70))
     assert 0.99 * bound < np.abs(params["kernel"]).max() <= bound
@@ -139,7 +139,7 @@ def test_dense_starts_as_glorot_and_bengio_have_it():
     assert not params["bias"].any()
 
 
-def test_embeddings_enter_with_elements_of_about_one():
+def test_scaled_embeddings_have_a_standard_deviation_of_one():
     ids = jnp.arange(50)[None]
     vectors, variables = Embedding(50, 64).init_with_output(jax.random.key(0), ids)
     table = nn.meta.unbox(variables)["params"]["table"]
@@ -149,7 +149,7 @@ def test_embeddings_enter_with_elements_of_about_one():
     np.testing.assert_allclose(logits[0], 8 * table @ table.T, rtol=1e-4, atol=1e-4)
 
 
-def test_a_layer_is_left_out_as_a_whole_and_as_often_as_the_rate_says():
+def test_layerdrop_skips_whole_layers_at_its_rate():
     before, after = jnp.zeros((2, 3)), jnp.ones((2, 3))
     layer = LayerDrop(0.3)
     keys = jax.random.split(jax.random.key(0), 1000)
@@ -161,8 +161,8 @@ def test_a_layer_is_left_out_as_a_whole_and_as_often_as_the_rate_says():
 
 
 @pytest.mark.parametrize(("unit_offset", "gain"), [(False, 0), (True, 1)])
-def test_root_mean_squares_of_any_size_become_one_in_bfloat16(unit_offset, gain):
-    """Activations of the large T5 models reach 1e5, whose squares' sum float16 could not hold."""
+def test_rms_norm_of_any_magnitude_in_bfloat16(unit_offset, gain):
+    """Activations of the large T5 models reach 1e5, whose sum of squares overflows float16."""
     x = np.random.default_rng(0).standard_normal((2, 3, 500))
     scale = np.random.default_rng(1).standard_normal(500).astype(np.float32)
     norm = RMSNorm(unit_offset=unit_offset)
@@ -175,13 +175,13 @@ def test_root_mean_squares_of_any_size_become_one_in_bfloat16(unit_offset, gain)
     np.testing.assert_allclose(new, 1, rtol=1e-5)
 
 
-def test_a_cap_bounds_what_is_large_and_leaves_what_is_small():
+def test_soft_cap_bounds_large_values_and_keeps_small_ones():
     x = jnp.array([-1e6, -0.01, 0.0, 0.02, 5.0, 1e6])
     np.testing.assert_allclose(soft_cap(x, 5.0), [-5, -0.01, 0, 0.02, 5 * np.tanh(1), 5], rtol=1e-4)
     assert soft_cap(x, 0.0) is x
 
 
-def test_unscaled_embeddings_are_read_as_they_are():
+def test_unscaled_embeddings_are_the_rows_of_the_table():
     ids = jnp.arange(50)[None]
     vectors, variables = Embedding(50, 64, scaled=False).init_with_output(jax.random.key(0), ids)
     np.testing.assert_array_equal(vectors[0], nn.meta.unbox(variables)["params"]["table"])

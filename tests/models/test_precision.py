@@ -1,4 +1,4 @@
-"""Computing in bfloat16: products are, norms, softmax and logits are not, and the weights stay what they are."""
+"""bfloat16: matrix products use it; norms, softmax and logits do not; parameters keep their dtype."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def equations(jaxpr: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_products_are_in_bfloat16_and_what_sums_up_is_not(name):
+def test_products_are_in_bfloat16_and_reductions_are_not(name):
     model = dataclasses.replace(MODELS[name], dtype="bfloat16")
     jaxpr = jax.make_jaxpr(jax.grad(loss_of(model)))(Subject(MODELS[name]).params, SOURCE, TARGET)
     seen = {"dot_general": 0, "exp": 0, "rsqrt": 0}
@@ -60,7 +60,7 @@ def test_products_are_in_bfloat16_and_what_sums_up_is_not(name):
 
 
 @pytest.mark.parametrize("name", NAMES[:5])
-def test_gradients_are_float32_and_near_those_of_float32(name):
+def test_gradients_are_float32_and_close_to_those_of_float32(name):
     plain = dataclasses.replace(MODELS[name], config=with_dropout(MODELS[name].config, 0.0))
     params = jax.tree.map(lambda x: x / 2, Subject(plain).params)
     exact, rough = (
@@ -75,16 +75,16 @@ def test_gradients_are_float32_and_near_those_of_float32(name):
     assert cosine > 0.98
 
 
-def test_weights_kept_in_bfloat16_are_computed_with_as_they_are():
-    model = MODELS["sinusoidal, pre, target, 1 + 2"]  # whose word vectors are scaled
+def test_bfloat16_parameters_are_used_without_further_rounding():
+    model = MODELS["sinusoidal, pre, target, 1 + 2"]  # whose embeddings are scaled
     kept = jax.tree.map(lambda x: x.astype(jnp.bfloat16), Subject(model).params)
     widened = jax.tree.map(lambda x: x.astype(jnp.float32), kept)
     run = jax.jit(lambda params, *given: model.apply({"params": params}, *given, train=False))
     np.testing.assert_allclose(run(kept, SOURCE, TARGET), run(widened, SOURCE, TARGET), rtol=1e-5, atol=1e-6)
 
 
-def test_activations_as_large_as_in_large_models_do_not_overflow():
-    """Those of T5's larger sizes reach 1e5 between layers, beyond what float16 holds (65504)."""
+def test_activations_of_the_size_of_large_models_do_not_overflow():
+    """Activations of the larger T5 models reach 1e5, beyond the range of float16 (65504)."""
     plain = dataclasses.replace(MODELS["relative bias"], config=with_dropout(MODELS["relative bias"].config, 0.0))
     params = Subject(plain).params
     for table in ("source_embedding", "target_embedding"):
@@ -93,4 +93,4 @@ def test_activations_as_large_as_in_large_models_do_not_overflow():
     for dtype in ("bfloat16", "float16"):
         found = jax.jit(jax.value_and_grad(loss_of(dataclasses.replace(plain, dtype=dtype))))(params, SOURCE, TARGET)
         finite[dtype] = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
-    assert finite == {"bfloat16": True, "float16": False}, "which is why there is no float16"
+    assert finite == {"bfloat16": True, "float16": False}, "float16 overflows, so it is not offered"

@@ -1,4 +1,4 @@
-"""Published families have as many parameters as were published, counted without making any."""
+"""Presets have the published numbers of parameters, counted without allocating any."""
 
 import pytest
 
@@ -6,12 +6,12 @@ from benchmarks.families import PUBLISHED, count, sizes_table
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models import presets
 
-_MISNAMED = ("m2m_100", "418m")  # it has 484 M
+_MISNAMED = ("m2m_100", "418m")  # the model of this name has 484 M
 _KNOWN = [name for name, (number, _) in PUBLISHED.items() if number and name != _MISNAMED]
 
 
 @pytest.mark.parametrize(("family", "size"), _KNOWN, ids=str)
-def test_it_has_as_many_parameters_as_were_published(family, size):
+def test_number_of_parameters_is_the_published_one(family, size):
     number, _, unit = PUBLISHED[family, size][0].partition(" ")
     found = count(family, size)
     if unit:

@@ -14,7 +14,7 @@ from tests.models.subjects import RECURRENT, subject
 
 @pytest.mark.parametrize("name", RECURRENT)
 def test_padding_may_stand_anywhere(name):
-    """A state walks over padding as if it were not there."""
+    """Padding leaves the state unchanged."""
     places = ([0, 2, 3, 6], [1, 4, 5])  # where the tokens of each row are moved to
     scattered = [np.zeros_like(field) for field in contract.SOURCE]
     for row, moved in enumerate(places):
@@ -26,37 +26,37 @@ def test_padding_may_stand_anywhere(name):
 
 
 class _Dropped(nn.Module):
-    """What dropout leaves of ones, place by place."""
+    """Dropout of ones, position by position."""
 
     config: StackConfig
 
     @nn.compact
     def __call__(self, x):
-        def advance(drop, carry, x):
+        def step(drop, carry, x):
             return carry, drop(x, True)
 
-        return scan_time(advance, self.config, "none")(Dropout(0.5), (), x)[1]
+        return scan_time(step, self.config, "none")(Dropout(0.5), (), x)[1]
 
 
 @pytest.mark.parametrize("variational", [False, True])
-def test_variational_dropout_has_one_mask_for_all_places(variational):
+def test_variational_dropout_has_one_mask_for_all_positions(variational):
     config = micro({"model.encoder.rnn.variational_dropout": variational}).model.encoder
     kept = _Dropped(config).apply({}, np.ones((2, 6, 40), np.float32), rngs={"dropout": jax.random.key(0)})
     alike = (kept == kept[:, :1]).mean()
     assert (alike == 1) if variational else (0.5 < alike < 0.7)
-    assert 0.3 < (kept[0] == kept[1]).mean() < 0.7, "rows are dropped apart"
+    assert 0.3 < (kept[0] == kept[1]).mean() < 0.7, "rows have masks of their own"
 
 
-def test_variational_dropout_falls_on_the_recurrence_too():
-    """With nothing to read, only what comes from the state before can differ."""
+def test_variational_dropout_applies_to_the_recurrence_too():
+    """With an input of zeros, only the previous state can differ."""
 
-    def advance(cell, carry, x, train):
+    def step(cell, carry, x, train):
         return cell(carry, cell.project_input(x, train), train)[0]
 
     carry, x = (jnp.ones((2, 1, 30)),), jnp.zeros((2, 1, 3))
     for variational in (False, True):
         cell = RecurrentLayer("elman", 30, dropout=0.5, variational=variational)
-        params = cell.init(jax.random.key(0), carry, x, False, method=advance)
+        params = cell.init(jax.random.key(0), carry, x, False, method=step)
         keys = [{"dropout": jax.random.key(number)} for number in range(2)]
-        found = [cell.apply(params, carry, x, True, rngs=key, method=advance) for key in keys]
+        found = [cell.apply(params, carry, x, True, rngs=key, method=step) for key in keys]
         assert np.array_equal(*found) != variational

@@ -1,4 +1,4 @@
-"""A Transformer with scanned layers says what the same layers say one by one."""
+"""Scanned layers compute the same as separate layers."""
 
 import dataclasses
 from functools import partial
@@ -21,7 +21,7 @@ PUBLISHED = ["relative bias", "relative bias per layer", "rotary"]
 
 
 def pair(name: str, dropout: float = 0.0) -> tuple[Subject, EncoderDecoder]:
-    """A model layer by layer, and the same scanned."""
+    """A model with separate layers, and the same with scanned ones."""
     model = MODELS[name]
     c = model.config
     encoder, decoder = dataclasses.replace(c.encoder, num_layers=3), dataclasses.replace(c.decoder, num_layers=2)
@@ -31,7 +31,7 @@ def pair(name: str, dropout: float = 0.0) -> tuple[Subject, EncoderDecoder]:
 
 
 @pytest.mark.parametrize("name", NAMES + PUBLISHED)
-def test_scanned_layers_say_the_same(name):
+def test_scanned_layers_give_the_same_logits(name):
     subject, scanned = pair(name)
     params = stack_layers(subject.params)
     logits = jax.jit(lambda params, *tokens: scanned.apply({"params": params}, *tokens, train=False))(
@@ -40,7 +40,7 @@ def test_scanned_layers_say_the_same(name):
     np.testing.assert_allclose(logits, subject.logits(SOURCE, TARGET), rtol=1e-4, atol=1e-4)
 
 
-def test_their_parameters_are_named_and_shaped_as_the_conversion_makes_them():
+def test_scanned_parameters_have_the_names_and_shapes_of_stacked_ones():
     subject, scanned = pair(NAMES[0])
     boxed = jax.eval_shape(lambda: init_params(scanned, 0))
     expected = jax.eval_shape(stack_layers, subject.params)
@@ -57,7 +57,7 @@ def test_new_layers_differ():
     assert np.abs(np.diff(kernel, axis=0)).max(axis=(1, 2)).min() > 0.1
 
 
-def test_conversion_and_back_is_nothing_at_all():
+def test_unstacking_inverts_stacking():
     subject, _ = pair(NAMES[0])
     state = {"step": 3, "moments": (subject.params, np.ones(2))}
     again = unstack_layers(stack_layers(state))
@@ -67,7 +67,7 @@ def test_conversion_and_back_is_nothing_at_all():
 
 @pytest.mark.parametrize("scan", [False, True], ids=["layers", "scanned"])
 @pytest.mark.parametrize("policy", ["dots", pytest.param("dots_with_no_batch_dims", marks=pytest.mark.slow), "full"])
-def test_what_is_computed_again_changes_no_gradient(policy, scan):
+def test_rematerialization_changes_no_gradient(policy, scan):
     subject, scanned = pair(NAMES[0], dropout=0.5)
     model, params = (scanned, stack_layers(subject.params)) if scan else (subject.model, subject.params)
     kept, again = (jax.jit(gradients(model, remat)).lower(params) for remat in ("none", policy))

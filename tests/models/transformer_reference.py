@@ -98,12 +98,12 @@ def sublayer(p: Parts, config: StackConfig, x: np.ndarray, function: Any) -> np.
 
 
 def attention(p: Parts, x: np.ndarray, attended: np.ndarray, context: Context) -> np.ndarray:
-    """Vaswani et al. (2017), section 3.2.2: for each place the concatenated heads, times W^O."""
-    places = []
+    """Vaswani et al. (2017), section 3.2.2: for each position the concatenated heads, times W^O."""
+    positions_out = []
     for i in range(len(x)):
         heads = [head(p, h, x, i, attended, context) for h in range(p["query"].shape[1])]
-        places.append(np.concatenate(heads) @ p["out"].reshape(-1, x.shape[1]) + p.get("out_bias", 0))
-    return np.stack(places)
+        positions_out.append(np.concatenate(heads) @ p["out"].reshape(-1, x.shape[1]) + p.get("out_bias", 0))
+    return np.stack(positions_out)
 
 
 def head(p: Parts, h: int, x: np.ndarray, i: int, attended: np.ndarray, context: Context) -> np.ndarray:
