@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/bart.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/bart.py --workdir=runs/bart \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.bart below (large)
+Vary     other sizes: presets.bart below (large)
          the norm before each sublayer: --config.model.encoder.norm.placement=pre
 """
 

@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/byt5.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/byt5.py --workdir=runs/byt5 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.byt5 below (base, large, xl, xxl)
+Vary     other sizes: presets.byt5 below (base, large, xl, xxl)
          as deep as the encoder: --config.model.decoder.num_layers=12
 """
 

@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/m2m_100.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/m2m_100.py --workdir=runs/m2m_100 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.m2m_100 below (1.2b)
+Vary     other sizes: presets.m2m_100 below (1.2b)
          every layer in every step: --config.model.encoder.layerdrop=0
 """
 

@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/marian.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/marian.py --workdir=runs/marian \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.marian below (big)
+Vary     other sizes: presets.marian below (big)
          a vocabulary for each language: --config.model.share_embeddings=target --config.data.share_vocabulary=False
 """
 

@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/mbart.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/mbart.py --workdir=runs/mbart \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.mbart below (large-cc25)
+Vary     other sizes: presets.mbart below (large-cc25)
          as small as BART: --config.model.encoder.width=768 --config.model.encoder.num_heads=12 \
              --config.model.encoder.mlp_dim=3072
 """

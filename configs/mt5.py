@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/mt5.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/mt5.py --workdir=runs/mt5 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.mt5 below (base, large, xl, xxl)
+Vary     other sizes: presets.mt5 below (base, large, xl, xxl)
          fewer pieces for fewer languages: --config.data.source_vocabulary.size=32000 (and target_vocabulary)
 """
 

@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/nllb.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/nllb.py --workdir=runs/nllb \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.nllb below (1.3b, 3.3b)
+Vary     other sizes: presets.nllb below (1.3b, 3.3b)
          fewer pieces: --config.data.source_vocabulary.size=32000 (and target_vocabulary)
 """
 

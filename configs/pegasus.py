@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/pegasus.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/pegasus.py --workdir=runs/pegasus \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.pegasus below (none other published)
+Vary     other sizes: presets.pegasus below (none other published)
          half as deep: --config.model.encoder.num_layers=8
 """
 

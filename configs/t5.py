@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/t5.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/t5.py --workdir=runs/t5 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.t5 below (base, large, 3b, 11b)
+Vary     other sizes: presets.t5 below (base, large, 3b, 11b)
          T5 1.1 and Flan-T5: configs/t5_1_1.py
 """
 

@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/t5_1_1.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/t5_1_1.py --workdir=runs/t5_1_1 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.t5_1_1 below (base, large, xl, xxl)
+Vary     other sizes: presets.t5_1_1 below (base, large, xl, xxl)
          what was pretrained: flaxformer-lite import
 """
 

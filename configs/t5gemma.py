@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/t5gemma.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/t5gemma.py --workdir=runs/t5gemma \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.t5gemma below (b-b, l-l, ml-ml, xl-xl, 2b-2b, 9b-2b, 9b-9b)
+Vary     other sizes: presets.t5gemma below (b-b, l-l, ml-ml, xl-xl, 2b-2b, 9b-2b, 9b-9b)
          no windows: --config.model.encoder.attention.sliding_window=0 \
              --config.model.encoder.attention.layer_pattern=global
 """

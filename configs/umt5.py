@@ -6,7 +6,7 @@ Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
 Time     hours to days on accelerators; flaxformer-lite plan --config=configs/umt5.py says what fits and how fast
 Train    flaxformer-lite train --config=configs/umt5.py --workdir=runs/umt5 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
-Vary     other sizes: families.umt5 below (base, xl, xxl)
+Vary     other sizes: presets.umt5 below (base, xl, xxl)
          one bias for all layers: --config.model.encoder.positions.per_layer=False
 """
 

@@ -1,6 +1,6 @@
-"""The contract of every model, whatever its stacks are: the properties of ``models.interface``, as checks.
+"""The contract of every model: the properties of ``models.interface`` as checks, for any encoder and decoder.
 
-``test_contract.py`` runs each of ``CHECKS`` over each model, and ``check_packed_rows`` over those that accept such rows.
+``test_contract.py`` runs each of ``CHECKS`` over each model, ``check_packed_rows`` over those that accept packed rows.
 """
 
 from __future__ import annotations
