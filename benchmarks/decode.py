@@ -1,8 +1,7 @@
 """Speed of decoding: tokens/s, GFLOP/s and memory of greedy and beam search, on the program that `decode` runs.
 
-The model has random parameters, and its vocabulary no end token: no search can stop early, each says all its tokens. A
-call encodes a batch of sources and searches for their targets; of a beam search, only the best hypothesis' tokens are
-counted.
+The model has random parameters and no EOS token, so that no search stops early. A call encodes a batch of sources and
+decodes their targets; only the tokens of the best hypothesis of a beam search are counted.
 
 Examples:
   python benchmarks/decode.py                                  # small and T5-small, greedy and beam 4, on one core
@@ -20,10 +19,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measuring import (
+from timing import (
     SIZES,
-    Clock,
-    Measured,
+    Measurement,
+    Timer,
     add_arguments,
     flops_of,
     measure_each,
@@ -46,28 +45,28 @@ from flaxformer_lite.types import SpecialIds, Tokens
 
 
 class Case(NamedTuple):
-    """What to measure."""
+    """One search to measure."""
 
     size: str
     beams: int
     batch: int
     source: int
     target: int
-    clock: Clock
+    timer: Timer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--beams", nargs="+", type=int, default=[1, 4], help="beams of each search, 1 is greedy; %(default)s by default"
+        "--beams", nargs="+", type=int, default=[1, 4], help="beam sizes, 1 is greedy (default: %(default)s)"
     )
     add_arguments(parser, source=32, batch=16, cores=1)
     arguments = parser.parse_args()
     pin(arguments.cores)
     shape = arguments.batch, arguments.source, arguments.target
-    clock = Clock(arguments.seconds, arguments.steps)
+    timer = Timer(arguments.seconds, arguments.steps)
     cases = {
-        f"{size}, {program_name(beams)}": Case(size, beams, *shape, clock)
+        f"{size}, {program_name(beams)}": Case(size, beams, *shape, timer)
         for size in arguments.size
         for beams in arguments.beams
     }
@@ -78,10 +77,10 @@ def program_name(beams: int) -> str:
     return "greedy" if beams == 1 else f"beam {beams}"
 
 
-def measure(case: Case) -> Measured:
-    """Times one search of one size."""
+def measure(case: Case) -> Measurement:
+    """Times one search of one model size."""
     size = SIZES[case.size]
-    special = SpecialIds(pad=0, begin=1, unknown=2, end=size.vocabulary)  # an id that is never said
+    special = SpecialIds(pad=0, begin=1, unknown=2, end=size.vocabulary)  # an id outside the vocabulary
     model = EncoderDecoder(size.config().model, size.vocabulary, size.vocabulary, max(case.source, case.target))
     layout = MeshLayout(MeshConfig(data=-1, fsdp=1, tensor=1))
     params = layout.init(lambda: init_params(model, seed=0))
@@ -94,8 +93,8 @@ def measure(case: Case) -> Measured:
     compiled_at = time.perf_counter()
     jax.block_until_ready(run(params, batch))
     warm_at = time.perf_counter()
-    taken = case.clock.time(lambda: run(params, batch))
-    return Measured(
+    taken = case.timer.time(lambda: run(params, batch))
+    return Measurement(
         size=case.size,
         program=program_name(case.beams),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
@@ -111,7 +110,7 @@ def measure(case: Case) -> Measured:
 
 
 def flops_of_step(model: EncoderDecoder, params: Any, batch: tuple[Tokens, jax.Array], case: Case) -> float:
-    """Operations of the model's step alone: the compiler counts the loop around it as one turn."""
+    """Operations of one decoding step; the cost analysis of the search counts the body of its loop once."""
 
     def start(params: Any) -> tuple[Any, Any]:
         encoded = model.apply({"params": params}, batch[0], train=False, method="encode")

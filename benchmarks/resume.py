@@ -1,13 +1,13 @@
-"""Kills a training run at random moments and starts it again, then compares its end with that of a run left alone.
+"""Kills a training run at random times, resumes it, and compares the result with that of an uninterrupted run.
 
-One process trains without a break. Another is killed (SIGKILL) while it trains, evaluates or saves, and now and then
-while it starts up, and the same command is started again each time. At the end parameters, optimizer state, counters,
-data position and the history of evaluations must be the same, bit for bit; otherwise the exit code is 1.
+One process trains without interruption. Another is killed (SIGKILL) while it trains, evaluates, saves or starts, and
+resumed by the same command each time. Parameters, optimizer state, counters, data position and evaluation history must
+be bit-identical in the end; otherwise the exit code is 1.
 
 Examples:
   python benchmarks/resume.py                                     # 20 kills of configs/tiny.py, about 10 minutes
   python benchmarks/resume.py --kills=3 --seed=1
-  python benchmarks/resume.py --config=configs/g2p.py --kills=5 --config.train.steps=3000   # any flag of the config
+  python benchmarks/resume.py --config=configs/g2p.py --kills=5 --config.train.steps=3000   # any override
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from flaxformer_lite.checkpoints.format import silence_orbax
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRESS = re.compile(r"step +([\d,]+)/([\d,]+) ")
-EVERY = 10  # steps from one line of progress to the next: a kill aims at one of them
-IN_START_UP = 0.25  # share of the kills
+EVERY = 10  # steps between two lines of progress, at which kills are timed
+IN_START_UP = 0.25  # fraction of the kills
 
 
-class Alone(NamedTuple):
-    """How the run that nobody disturbed went."""
+class Uninterrupted(NamedTuple):
+    """Steps and times of the uninterrupted run."""
 
     steps: int
     start_up: float  # seconds until the first line of progress
@@ -45,35 +45,35 @@ class Alone(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=ROOT / "configs/tiny.py", help="configs/tiny.py by default")
-    parser.add_argument("--kills", type=int, default=20, help="how often, %(default)s by default")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments, %(default)s by default")
+    parser.add_argument("--config", type=Path, default=ROOT / "configs/tiny.py", help="default: configs/tiny.py")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times (default: %(default)s)")
     arguments, overrides = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [sys.executable, str(ROOT / "train.py"), f"--config={arguments.config.resolve()}"]
         command += [f"--config.train.log_every={EVERY}", *overrides, "--workdir"]
-        alone = leave_alone([*command, str(folder / "alone")])
+        whole = run_uninterrupted([*command, str(folder / "whole")])
         print(
-            f"left alone: {alone.steps:,} steps in {alone.seconds:.0f} s, {alone.start_up:.0f} of them to start up",
+            f"uninterrupted: {whole.steps:,} steps in {whole.seconds:.0f} s, {whole.start_up:.0f} of them to start up",
             flush=True,
         )
-        moments = random.Random(arguments.seed)
+        times = random.Random(arguments.seed)
         for turn in range(arguments.kills):
-            target = alone.steps * moments.uniform(turn, turn + 1) / arguments.kills
-            early = moments.uniform(0, alone.start_up) if moments.random() < IN_START_UP else None
-            late = moments.uniform(0, 1)
+            target = whole.steps * times.uniform(turn, turn + 1) / arguments.kills
+            early = times.uniform(0, whole.start_up) if times.random() < IN_START_UP else None
+            late = times.uniform(0, 1)
             when = kill([*command, str(folder / "killed")], target, early, late)
             print(f"kill {turn + 1:2} of {arguments.kills}: {when}", flush=True)
         run([*command, str(folder / "killed")])
-        differing = differences(*(last_checkpoint(folder / name) for name in ("alone", "killed")))
+        differing = differences(*(last_checkpoint(folder / name) for name in ("whole", "killed")))
     if differing:
         sys.exit("NOT identical: " + ", ".join(differing))
     print("identical: parameters, optimizer state, counters, data position and history, bit for bit")
 
 
-def leave_alone(command: list[str]) -> Alone:
-    """Trains from beginning to end."""
+def run_uninterrupted(command: list[str]) -> Uninterrupted:
+    """Trains without interruption."""
     start, first, last = time.monotonic(), None, None
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr
@@ -82,20 +82,20 @@ def leave_alone(command: list[str]) -> Alone:
                 first, last = first or time.monotonic(), found
     if process.returncode or not first or not last:
         sys.exit(f"training failed with exit code {process.returncode}; try: {' '.join(command)}")
-    return Alone(number(last[2]), first - start, time.monotonic() - start)
+    return Uninterrupted(number(last[2]), first - start, time.monotonic() - start)
 
 
 def kill(command: list[str], target: float, early: float | None, late: float) -> str:
-    """Goes on with the run, until it is killed.
+    """Starts or resumes the run, and kills it.
 
     Args:
-      command: starts the run, or goes on with it.
+      command: starts or resumes the run.
       target: the step to wait for.
-      early: do not wait for it: kill after so many seconds.
-      late: kill so many seconds after that step.
+      early: seconds after the start to kill at, instead of waiting for the step.
+      late: seconds after the step to kill at.
 
     Returns:
-      When that was.
+      A description of the time.
     """
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr
@@ -110,16 +110,16 @@ def kill(command: list[str], target: float, early: float | None, late: float) ->
         process.kill()
     if process.returncode not in (-signal.SIGKILL, 0):
         sys.exit(f"training failed with exit code {process.returncode} before it was killed; try: {' '.join(command)}")
-    return when if process.returncode else f"{when}: too late, it was done"
+    return when if process.returncode else f"{when}: after the end"
 
 
 def run(command: list[str]) -> None:
-    """Goes on with the run to its end."""
+    """Resumes the run and trains to its end."""
     subprocess.run(command, stderr=subprocess.DEVNULL, check=True, cwd=ROOT)
 
 
 def last_checkpoint(workdir: Path) -> dict[str, Any]:
-    """All that a checkpoint holds, by name, as bytes."""
+    """The arrays and counters of the last checkpoint, by name, as bytes."""
     options = ocp.CheckpointManagerOptions(read_only=True)
     folder = (workdir / "checkpoints").absolute()
     with silence_orbax(), ocp.CheckpointManager(folder, options=options) as manager:
@@ -135,7 +135,7 @@ def last_checkpoint(workdir: Path) -> dict[str, Any]:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """The names under which they do not hold the same."""
+    """The names whose values differ."""
     return [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
 
 

@@ -1,12 +1,12 @@
 """Speed of training: tokens/s, GFLOP/s and memory of one step, on the program that `train` runs.
 
-A step is forward, backward, clipping and Adam, in float32, laid out by jit over a mesh of the devices there are. Rows
-have no padding. Tokens are target tokens: a batch has as many source tokens again (--source), which are not counted.
+A step is forward and backward pass, clipping and Adam, in float32, by jit over a mesh of all devices. Rows have no
+padding. Tokens are target tokens; the source tokens of a batch (--source) are not counted.
 
 Examples:
   python benchmarks/train_step.py                              # small and T5-small, 32 × 64 + 64 tokens, on all cores
   python benchmarks/train_step.py --size=small --cores=1 --json
-  python benchmarks/train_step.py --size=g2p --batch=128 --source=9 --target=8   # the usual shape of configs/g2p.py
+  python benchmarks/train_step.py --size=g2p --batch=128 --source=9 --target=8   # as configs/g2p.py
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from measuring import (
+from timing import (
     SIZES,
-    Clock,
-    Measured,
+    Measurement,
+    Timer,
     add_arguments,
     flops_of,
     measure_each,
@@ -37,14 +37,14 @@ from flaxformer_lite.types import Batch
 
 
 class Case(NamedTuple):
-    """What to measure."""
+    """One program to measure."""
 
     size: str
     batch: int
     source: int
     target: int
-    clock: Clock
-    changes: tuple[tuple[str, Any], ...] = ()  # to the config, by dotted keys
+    timer: Timer
+    changes: tuple[tuple[str, Any], ...] = ()  # overrides by dotted keys
     program: str = "train"
 
 
@@ -53,13 +53,13 @@ def main() -> None:
     add_arguments(parser, source=64, batch=32, cores=0)
     arguments = parser.parse_args()
     pin(arguments.cores)
-    clock = Clock(arguments.seconds, arguments.steps)
+    timer = Timer(arguments.seconds, arguments.steps)
     shape = arguments.batch, arguments.source, arguments.target
-    show(measure_each(measure, {size: Case(size, *shape, clock) for size in arguments.size}), arguments)
+    show(measure_each(measure, {size: Case(size, *shape, timer) for size in arguments.size}), arguments)
 
 
-def measure(case: Case) -> Measured:
-    """Times the training step of one size."""
+def measure(case: Case) -> Measurement:
+    """Times the training step of one model size."""
     size = SIZES[case.size]
     longest = {"data.max_source_length": case.source, "data.max_target_length": case.target}
     config = size.config({"train.batch_size": case.batch, "train.steps": 100_000} | longest | dict(case.changes))
@@ -76,22 +76,22 @@ def measure(case: Case) -> Measured:
     warm_at = time.perf_counter()
 
     def update() -> Any:
-        nonlocal state  # the step uses the old one up
+        nonlocal state  # the step donates the old state
         state, *rest = run((), state, batch)
         return state, rest
 
-    return Measured(
+    return Measurement(
         size=case.size,
         program=case.program,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         compile_seconds=compiled_at - start,
         warm_up_seconds=warm_at - compiled_at,
-        **summarize(case.clock.time(update), tokens=case.batch * case.target, flops=flops_of(run), compiled=run),
+        **summarize(case.timer.time(update), tokens=case.batch * case.target, flops=flops_of(run), compiled=run),
     )
 
 
 def random_batch(case: Case, vocabulary: int) -> Batch:
-    """Sentence pairs of full length."""
+    """A batch of sentence pairs of full length."""
     target = random_tokens(case.batch, case.target, vocabulary)
     labels = np.roll(target.ids, -1, axis=1)
     source = random_tokens(case.batch, case.source, vocabulary)

@@ -1,4 +1,4 @@
-"""The launch script starts what it says, with a stand-in for Slurm."""
+"""The launch script, with a fake srun."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A folder with an environment and a stand-in for ``srun`` that says what it was asked."""
+    """A directory with a virtual environment and a fake ``srun`` that prints its arguments."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").write_text("export ACTIVATED=yes\n")
     (tmp_path / "srun").write_text('#!/bin/bash\nprintf "%s\\n" "$ACTIVATED" "$@"\nexit 7\n')
@@ -27,9 +27,9 @@ def launch(checkout, repository, *arguments):
     )
 
 
-def test_slurm_starts_the_command_with_all_that_was_said(checkout, repository):
+def test_srun_starts_train_with_all_arguments(checkout, repository):
     ended = launch(checkout, repository, "configs/a b.py", "/shared/run", "--config.mesh.fsdp=8")
-    assert ended.returncode == 7  # as the processes say
+    assert ended.returncode == 7  # that of srun
     activated, *options, command, name, distributed, config, workdir, override = ended.stdout.splitlines()
     assert (activated, command, name, distributed) == ("yes", "flaxformer-lite", "train", "--distributed")
     assert all(option.startswith("--") for option in options)
@@ -37,7 +37,7 @@ def test_slurm_starts_the_command_with_all_that_was_said(checkout, repository):
     assert override == "--config.mesh.fsdp=8"
 
 
-def test_what_is_missing_is_named(checkout, repository):
+def test_missing_arguments_are_named(checkout, repository):
     ended = launch(checkout, repository, "configs/tiny.py")
     assert ended.returncode
-    assert "name a work folder on a file system that all machines share" in ended.stderr
+    assert "name a work directory on a file system that all machines share" in ended.stderr

@@ -1,1 +1,1 @@
-"""What a run will need and do on many devices, said before any device is booked."""
+"""Predicts memory, FLOPs, communication and time of training on devices that need not exist."""

@@ -1,4 +1,4 @@
-"""Reads the text of a compiled program: which instructions it has, and how often each is run."""
+"""Parser of the HLO text of a compiled program, with execution counts of its instructions."""
 
 from __future__ import annotations
 
@@ -21,19 +21,17 @@ _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "token": 0, "opaque": 0}
 
 
 class Shape(NamedTuple):
-    """Of an array: the dtype as XLA writes it, such as ``bf16``, and its sizes."""
+    """Dtype in XLA's notation, such as ``bf16``, and sizes of an array."""
 
     dtype: str
     sizes: tuple[int, ...]
 
     @property
     def elements(self) -> int:
-        """How many there are."""
         return math.prod(self.sizes)
 
     @property
     def bytes(self) -> int:
-        """What they take in memory."""
         bits = _BITS.get(self.dtype) or int(re.sub(r"^[a-z]+(\d+).*", r"\1", self.dtype) or 0)
         return self.elements * bits // 8 if self.dtype not in ("token", "opaque") else 0
 
@@ -42,11 +40,11 @@ class Instruction(NamedTuple):
     """One line of a program.
 
     Attributes:
-      name: within its computation.
+      name: unique within its computation.
       opcode: such as ``dot``.
-      shapes: of its results: several where it gives a tuple.
-      operands: names of instructions of the same computation; of a parameter its number.
-      rest: what stands behind the operands: attributes and notes.
+      shapes: of its results; several for a tuple.
+      operands: names of instructions of the same computation; for a parameter its number.
+      rest: attributes and metadata after the operands.
     """
 
     name: str
@@ -57,7 +55,6 @@ class Instruction(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Of all results."""
         return sum(shape.bytes for shape in self.shapes)
 
 
@@ -65,22 +62,22 @@ Computation = dict[str, Instruction]  # by name, in the order of the text
 
 
 class Program(NamedTuple):
-    """A compiled program, of one device: all devices run the same.
+    """A compiled program of one device (SPMD: all devices run the same).
 
     Attributes:
       computations: by name.
-      runs: how often each of them is run in a call of the program.
-      callers: of the computation of each fusion, by its identity: where the fusion stands, and the fusion.
-      endless: loops whose number of rounds the compiler does not know; their bodies are counted once.
+      runs: number of executions of each computation per call of the program.
+      callers: for the computation of each fusion, by its ``id``, the computation that contains the fusion, and it.
+      unbounded_loops: loops with an unknown number of iterations; their bodies are counted once.
     """
 
     computations: Mapping[str, Computation]
     runs: Mapping[str, int]
     callers: Mapping[int, tuple[Computation, Instruction]]
-    endless: tuple[str, ...]
+    unbounded_loops: tuple[str, ...]
 
     def instructions(self) -> Iterator[tuple[Computation, Instruction, int]]:
-        """Each instruction with the computation it stands in and how often it is run."""
+        """Each instruction with its computation and its number of executions."""
         for name, computation in self.computations.items():
             if runs := self.runs.get(name, 0):
                 for instruction in computation.values():
@@ -88,7 +85,7 @@ class Program(NamedTuple):
 
 
 def read_program(text: str) -> Program:
-    """Reads what ``jax.stages.Compiled.as_text`` gives."""
+    """Parses the text of ``jax.stages.Compiled.as_text``."""
     computations: dict[str, Computation] = {}
     current: Computation = {}
     entry = ""
@@ -99,14 +96,14 @@ def read_program(text: str) -> Program:
         elif _INSTRUCTION.match(line):
             instruction = _read_instruction(line)
             current[instruction.name] = instruction
-    runs, endless = _count_runs(computations, entry)
+    runs, unbounded = _count_runs(computations, entry)
     callers = {
         id(computations[called[1]]): (computation, instruction)
         for computation in computations.values()
         for instruction in computation.values()
         if instruction.opcode == "fusion" and (called := _CALLED.search(instruction.rest))
     }
-    return Program(computations, runs, callers, endless)
+    return Program(computations, runs, callers, unbounded)
 
 
 def _read_instruction(line: str) -> Instruction:
@@ -123,7 +120,7 @@ def _read_instruction(line: str) -> Instruction:
 
 
 def _closing(text: str, opens: int) -> int:
-    """Where the parenthesis that opens at this place closes."""
+    """The position of the parenthesis that closes the one at this position."""
     depth = 0
     for bracket in re.compile(r"[()]").finditer(text, opens):
         depth += 1 if bracket[0] == "(" else -1
@@ -137,32 +134,32 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _count_runs(computations: Mapping[str, Computation], entry: str) -> tuple[dict[str, int], tuple[str, ...]]:
-    """How often each computation is run: callers stand behind what they call, so the text is read from its end."""
+    """Executions of each computation; callers follow the computations that they call, so the order is reversed."""
     runs: Counter[str] = Counter({entry: 1})
-    endless = []
+    unbounded = []
     for name in reversed(list(computations)):
         times = runs[name]
         for instruction in computations[name].values() if times else ():
             called = _CALLED.findall(instruction.rest)
             for branches in _BRANCHES.findall(instruction.rest):
                 called += re.findall(r"[\w.\-]+", branches)
-            rounds = 1
+            iterations = 1
             if instruction.opcode == "while":
                 trips = _TRIPS.search(instruction.rest)
-                rounds = int(trips[1]) if trips else 1
+                iterations = int(trips[1]) if trips else 1
                 called += _BODY.findall(instruction.rest)
-                endless += [] if trips else [instruction.name]
+                unbounded += [] if trips else [instruction.name]
             for other in called:
-                runs[other] += times * rounds
-    return dict(runs), tuple(endless)
+                runs[other] += times * iterations
+    return dict(runs), tuple(unbounded)
 
 
 def read_groups(rest: str, devices: int) -> tuple[tuple[int, ...], ...]:
-    """The groups of devices of a collective, written in any of XLA's ways.
+    """Parses the device groups of a collective, in all of XLA's notations.
 
-    Explicit ``{{0,1},{2,3}}``; an iota ``[2,4]<=[4,2]T(1,0)``, the numbers from 0 laid out as ``[4,2]``, transposed and
-    cut into two rows of four; axes of a mesh ``mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}``, where an axis may
-    be cut: ``'b':(2)2`` is the part of size 2 inside of a part of size 2. Nothing, or ``{}``: all devices.
+    Explicit ``{{0,1},{2,3}}``; an iota ``[2,4]<=[4,2]T(1,0)``, the numbers from 0 reshaped to ``[4,2]``, transposed and
+    reshaped to two rows of four; axes of a mesh ``mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}``, where an axis
+    may be split: ``'b':(2)2`` is the part of size 2 inside a part of size 2. Nothing, or ``{}``: all devices.
     """
     if pairs := re.search(r"source_target_pairs=\{(\{.*?\})\}", rest):
         return tuple(map(_numbers, re.findall(r"\{([\d,]+)\}", pairs[1])))
@@ -176,7 +173,7 @@ def read_groups(rest: str, devices: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _iota(text: str) -> np.ndarray:
-    """Of ``[4,2]T(1,0)``."""
+    """The device numbers of an iota such as ``[4,2]T(1,0)``."""
     sizes, _, order = text.partition("]")
     numbers = np.arange(math.prod(_numbers(sizes[1:]))).reshape(_numbers(sizes[1:]))
     return numbers.transpose(_numbers(order[2:-1])) if order else numbers
@@ -185,7 +182,7 @@ def _iota(text: str) -> np.ndarray:
 def _mesh_groups(axes: str, ids: str, over: str) -> tuple[tuple[int, ...], ...]:
     sizes = {name: int(size) for name, size in re.findall(r"'?([\w.]+)'?=(\d+)", axes)}
     flat = _iota(ids) if ids.startswith("[") else np.array(_numbers(ids) or range(math.prod(sizes.values())))
-    shape: list[int] = []  # of the mesh, cut axes as several
+    shape: list[int] = []  # of the mesh, split axes as several
     chosen = []
     for name, size in sizes.items():
         part = re.search(rf"'?{re.escape(name)}'?(?::\((\d+)\)(\d+))?(?:,|$)", over)

@@ -1,4 +1,4 @@
-"""The plan of a run: what each device will hold, compute and say to others, and how long that takes."""
+"""Predicted memory, FLOPs, communication and time of a run."""
 
 from __future__ import annotations
 
@@ -10,49 +10,48 @@ from typing import Any
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.monitoring.chips import Chip
 from flaxformer_lite.monitoring.mfu import gradient_flops
-from flaxformer_lite.plan.arrays import Parameter, bytes_per_device, read_parameters
 from flaxformer_lite.plan.collectives import Collective, read_collectives
-from flaxformer_lite.plan.programs import compile_step, make_plan_layout, make_plan_training, trace_step
-from flaxformer_lite.plan.roofline import Roofline, predict
-from flaxformer_lite.plan.sizes import Sizes
+from flaxformer_lite.plan.compile_step import compile_step, make_plan_layout, trace_step
+from flaxformer_lite.plan.data_sizes import DataSizes
+from flaxformer_lite.plan.parameter_shards import ParameterShards, bytes_per_device, list_parameters
+from flaxformer_lite.plan.roofline import Roofline, estimate_roofline
 
-USABLE = 0.9  # of a chip's memory; the rest is the runtime's, and what lies between arrays
+USABLE_MEMORY = 0.9  # fraction of a chip's memory; the rest is lost to the runtime and to fragmentation
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes of each device.
+class MemoryUsage:
+    """Bytes per device.
 
     Attributes:
-      weights: the parameters.
-      optimizer: its moments.
-      average: of the moving average of the parameters.
-      batch: the largest one's rows.
+      params: parameters.
+      opt_state: moments of the optimizer.
+      ema: moving average of the parameters.
+      batch: rows of the largest batch.
       gradients: as large as the parameters.
-      activations: all else that the step holds at its worst moment, as the CPU's compiler orders it (an estimate).
+      activations: all other memory at the step's peak, with the instruction order of the CPU compiler (an estimate).
     """
 
-    weights: int
-    optimizer: int
-    average: int
+    params: int
+    opt_state: int
+    ema: int
     batch: int
     gradients: int
     activations: int
 
     @property
     def total(self) -> int:
-        """All of it."""
         return sum(dataclasses.astuple(self))
 
 
 @dataclass(frozen=True)
-class Work:
+class StepFlops:
     """Floating-point operations of the matrix products of a step.
 
     Attributes:
-      model: what the model and its gradient need, over all devices.
-      program: the same with what is computed again to save memory (``model.remat``).
-      device: of each device. More than its share of ``program`` if several devices compute the same.
+      model: forward and backward pass, on all devices.
+      program: the same with rematerialization (``model.remat``).
+      device: of each device; more than its share of ``program`` if devices compute the same products.
       dtype: of most factors.
     """
 
@@ -63,106 +62,105 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that is predicted of a run.
+class PlanReport:
+    """Prediction for a run.
 
     Attributes:
-      devices: how many.
+      devices: number of devices.
       mesh: sizes of its axes by name.
-      chip: what each device is.
-      rows: of a batch, over all devices.
-      accumulate: parts that they are computed in.
-      remat: what is computed again.
+      chip: type of the devices.
+      batch_size: rows of a batch on all devices.
+      grad_accum_steps: number of microbatches of a batch.
+      remat: rematerialization policy.
       steps: of the run.
       sizes: of the data.
       parameters: of the model.
-      memory: of each device.
-      work: of a step.
+      memory: per device.
+      flops: of a step.
       collectives: of a step.
       roofline: of a step.
-      endless: loops of the program whose rounds nobody knows; what is in them counts once.
+      unbounded_loops: loops of the program with an unknown number of iterations; their bodies are counted once.
     """
 
     devices: int
     mesh: dict[str, int]
     chip: Chip
-    rows: int
-    accumulate: int
+    batch_size: int
+    grad_accum_steps: int
     remat: str
     steps: int
-    sizes: Sizes
-    parameters: list[Parameter]
-    memory: Memory
-    work: Work
+    sizes: DataSizes
+    parameters: list[ParameterShards]
+    memory: MemoryUsage
+    flops: StepFlops
     collectives: list[Collective]
     roofline: Roofline
-    endless: tuple[str, ...]
+    unbounded_loops: tuple[str, ...]
 
     @property
     def fits(self) -> bool:
-        """Whether the chip's memory holds it."""
-        return self.memory.total <= USABLE * self.chip.memory
+        """Whether the memory of the chip suffices."""
+        return self.memory.total <= USABLE_MEMORY * self.chip.memory
 
     @property
     def tokens_per_second(self) -> float:
-        """Target tokens, padding included, of all devices."""
-        return self.rows * self.sizes.target_length / self.roofline.step
+        """Target tokens on all devices, padding included."""
+        return self.batch_size * self.sizes.target_length / self.roofline.step
 
     @property
     def mfu(self) -> float:
-        """Model FLOPs utilization (Chowdhery et al. 2022, appendix B): what the model needs over the chips' peak."""
-        return self.work.model / (self.roofline.step * self.devices * self.chip.peak(self.work.dtype))
+        """Model FLOPs utilization (Chowdhery et al. 2022, appendix B): FLOPs of the model over the chips' peak."""
+        return self.flops.model / (self.roofline.step * self.devices * self.chip.peak(self.flops.dtype))
 
     @property
     def device_hours(self) -> float:
-        """Of the run, its batches as large as the mean one."""
+        """Of the whole run, with batches of the mean size."""
         return self.steps * self.roofline.step * self.sizes.mean * self.devices / 3600
 
 
-def make_plan(config: Config, sizes: Sizes, chip: Chip, devices: Sequence[Any]) -> Plan:
-    """Traces and compiles the step for these devices, which may be fake, and reads off what it needs.
+def make_report(config: Config, sizes: DataSizes, chip: Chip, devices: Sequence[Any]) -> PlanReport:
+    """Traces and compiles the training step for these devices, which may be fake CPU devices, and analyzes it.
 
     Raises:
       InputError: the mesh does not fit the devices, the batch or a parameter.
     """
     layout = make_plan_layout(config, devices)
     traced = trace_step(config, sizes, layout)
-    objective = make_plan_training(config, sizes).step.objective
-    needed = gradient_flops(objective, traced.state.params, (), traced.batch, config.train.batch_size)
+    state = traced.state
+    model_flops = gradient_flops(traced.objective, state.params, (), traced.batch, config.train.batch_size)
     compiled = compile_step(traced)
     mesh = dict(layout.mesh.shape)
     collectives = read_collectives(compiled.program, mesh, chip.node)
-    state, parameters = traced.state, read_parameters(traced.state.params)
-    weights = bytes_per_device(state.params)
-    memory = Memory(
-        weights=weights,
-        optimizer=bytes_per_device(state.opt_state),
-        average=bytes_per_device(state.ema),
+    params = bytes_per_device(state.params)
+    memory = MemoryUsage(
+        params=params,
+        opt_state=bytes_per_device(state.opt_state),
+        ema=bytes_per_device(state.ema),
         batch=bytes_per_device(traced.batch),
-        gradients=weights,
-        activations=max(compiled.temporary + compiled.results - weights, 0),
+        gradients=params,
+        activations=max(compiled.temp_bytes + compiled.output_bytes - params, 0),
     )
     dtype = max(traced.flops, key=lambda of: traced.flops[of])
-    work = Work(
-        model=needed.total(),
+    flops = StepFlops(
+        model=model_flops.total(),
         program=traced.flops.total(),
-        device=sum(product.flops * product.runs for product in compiled.products),
+        device=sum(matmul.flops * matmul.runs for matmul in compiled.matmuls),
         dtype=dtype,
     )
-    kept = memory.weights + memory.optimizer + memory.average
-    return Plan(
+    state_bytes = memory.params + memory.opt_state + memory.ema
+    return PlanReport(
         devices=len(devices),
         mesh=mesh,
         chip=chip,
-        rows=config.train.batch_size,
-        accumulate=config.train.grad_accum_steps,
+        batch_size=config.train.batch_size,
+        grad_accum_steps=config.train.grad_accum_steps,
         remat=config.model.remat,
         steps=config.train.steps,
         sizes=sizes,
-        parameters=parameters,
+        parameters=list_parameters(state.params),
         memory=memory,
-        work=work,
+        flops=flops,
         collectives=collectives,
-        roofline=predict(compiled.products, kept, collectives, chip, dtype),
-        endless=compiled.program.endless,
+        roofline=estimate_roofline(compiled.matmuls, state_bytes, collectives, chip, dtype),
+        unbounded_loops=compiled.program.unbounded_loops,
     )

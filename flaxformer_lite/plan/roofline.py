@@ -1,6 +1,6 @@
-"""How long a step takes at best: products, memory traffic and exchanges against what a chip can do (an estimate).
+"""Roofline estimate of the time of a step from matrix products, memory traffic and communication.
 
-Williams et al. (2009), "Roofline", with one roof more for what devices tell one another.
+Williams et al. (2009), "Roofline", extended by a roof for communication between devices.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from flaxformer_lite.monitoring.chips import Chip
 from flaxformer_lite.plan.collectives import Collective
-from flaxformer_lite.plan.flops import Product
+from flaxformer_lite.plan.matmuls import Matmul
 
-# What large products, memory and links reach of the data sheet's figures where they are used well.
-PRODUCTS, MEMORY, LINKS = 0.75, 0.8, 0.8
+# Fractions of the data sheet's figures that large products, memory and links reach in practice.
+MATMUL_EFFICIENCY, MEMORY_EFFICIENCY, LINK_EFFICIENCY = 0.75, 0.8, 0.8
 
 
 @dataclass(frozen=True)
@@ -21,71 +21,71 @@ class Roofline:
     """Seconds of one step.
 
     Attributes:
-      products: matrix products that the chip's arithmetic bounds.
-      memory: those that its memory bounds, and reading and writing weights and moments once. What is computed element
-        by element counts as part of the products around it.
-      exchanges: all that devices tell one another, as if nothing were computed meanwhile.
-      by_axes: the same by axes of the mesh, such as ``data+fsdp``.
+      matmuls: products that are bound by arithmetic.
+      memory: products that are bound by memory, and one read and write of parameters and optimizer state. Element-wise
+        operations count as part of the products around them.
+      communication: all collectives, without overlap.
+      by_axes: communication by mesh axes, such as ``data+fsdp``.
     """
 
-    products: float
+    matmuls: float
     memory: float
-    exchanges: float
+    communication: float
     by_axes: dict[str, float]
 
     @property
     def step(self) -> float:
-        """Where devices wait for every exchange."""
-        return self.products + self.memory + self.exchanges
+        """Without overlap of communication and computation."""
+        return self.matmuls + self.memory + self.communication
 
     @property
-    def hidden(self) -> float:
-        """Where every exchange is hidden behind computation, or all computation behind exchanges."""
-        return max(self.products + self.memory, self.exchanges)
+    def overlapped(self) -> float:
+        """With full overlap of communication and computation."""
+        return max(self.matmuls + self.memory, self.communication)
 
     @property
     def bound(self) -> str:
-        """What takes longest, in words."""
-        parts = {"matrix products": self.products, "memory traffic": self.memory, "exchanges": self.exchanges}
+        """Name of the largest part."""
+        parts = {"matrix products": self.matmuls, "memory traffic": self.memory, "communication": self.communication}
         name = max(parts, key=lambda part: parts[part])
-        if name == "exchanges":
+        if name == "communication":
             name += f" along {max(self.by_axes, key=lambda axes: self.by_axes[axes])}"
         return name
 
 
-def predict(
-    products: Sequence[Product], state_bytes: int, collectives: Sequence[Collective], chip: Chip, dtype: str
+def estimate_roofline(
+    matmuls: Sequence[Matmul], state_bytes: int, collectives: Sequence[Collective], chip: Chip, dtype: str
 ) -> Roofline:
-    """The roofline of a step.
+    """Estimates the time of a step.
 
     Args:
-      products: of one device.
-      state_bytes: of weights and moments that one device reads and writes again.
+      matmuls: of one device.
+      state_bytes: parameters and optimizer state that one device reads and writes.
       collectives: of one device.
-      chip: what it is.
-      dtype: of the products' factors.
+      chip: type of the devices.
+      dtype: of the factors of the products.
     """
-    peak, bandwidth = PRODUCTS * chip.peak(dtype), MEMORY * chip.bandwidth
-    computing, moving = 0.0, 2 * state_bytes / bandwidth
-    for product in products:
-        arithmetic, traffic = product.flops / peak, product.bytes / bandwidth
+    peak, memory_bandwidth = MATMUL_EFFICIENCY * chip.peak(dtype), MEMORY_EFFICIENCY * chip.bandwidth
+    compute, memory = 0.0, 2 * state_bytes / memory_bandwidth
+    for matmul in matmuls:
+        arithmetic, traffic = matmul.flops / peak, matmul.bytes / memory_bandwidth
         if arithmetic > traffic:
-            computing += product.runs * arithmetic
+            compute += matmul.runs * arithmetic
         else:
-            moving += product.runs * traffic
+            memory += matmul.runs * traffic
     by_axes: dict[str, float] = {}
     for each in collectives:
         axes = "+".join(each.axes) or "parts of axes"
-        by_axes[axes] = by_axes.get(axes, 0) + each.moved / rate(each, chip)
-    return Roofline(computing, moving, sum(by_axes.values()), by_axes)
+        by_axes[axes] = by_axes.get(axes, 0) + each.sent / link_bandwidth(each, chip)
+    return Roofline(compute, memory, sum(by_axes.values()), by_axes)
 
 
-def rate(collective: Collective, chip: Chip) -> float:
+def link_bandwidth(collective: Collective, chip: Chip) -> float:
     """Bytes/s that each device of a group sends.
 
-    A group within one node is bound by its links. One of several nodes has as many rings as it has members in each
-    node, every ring over another network adapter, so that the network is shared by them all.
+    A group within one node is bound by its links. A group across nodes has as many rings as it has members per node,
+    each over another network adapter, so that all adapters are used.
     """
-    if collective.spread == collective.group:
-        return LINKS * chip.link
-    return LINKS * min(chip.link, chip.network * collective.spread)
+    if collective.per_node == collective.group:
+        return LINK_EFFICIENCY * chip.link
+    return LINK_EFFICIENCY * min(chip.link, chip.network * collective.per_node)

@@ -1,110 +1,101 @@
-"""What should be looked at before a run is started, in words."""
+"""Warnings about a planned run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 
-from flaxformer_lite.plan.arrays import fold_layers
-from flaxformer_lite.plan.report import USABLE, Plan
+from flaxformer_lite.plan.parameter_shards import group_layers
+from flaxformer_lite.plan.report import USABLE_MEMORY, PlanReport
 from flaxformer_lite.sharding.mesh import BATCH
 
-_LARGE = 64 * 2**20  # bytes of parameters that every device holds whole and that are worth a word
-_PADDING = 0.2  # share of places
-_TWICE = 1.05  # work of all devices over what there is to do
-_ALIGNED = 128  # what the width of a chip's matrix unit divides well
+_LARGE = 64 * 2**20  # bytes of replicated parameters or communication that are worth a warning
+_MAX_PADDING = 0.2  # fraction of a batch
+_MAX_REDUNDANCY = 1.05  # FLOPs of all devices relative to those of the program
+_ALIGNMENT = 128  # multiple that uses a chip's matrix unit fully
 
 
-def find_cautions(plan: Plan) -> list[str]:
+def find_warnings(plan: PlanReport) -> list[str]:
     """One sentence each."""
-    return [*_memory(plan), *_replicated(plan), *_work(plan), *_exchanges(plan), *_data(plan)]
+    return [*_memory(plan), *_replicated(plan), *_flops(plan), *_communication(plan), *_data(plan)]
 
 
-def _memory(plan: Plan) -> Iterator[str]:
-    total, usable = plan.memory.total, USABLE * plan.chip.memory
+def _memory(plan: PlanReport) -> Iterator[str]:
+    total, usable = plan.memory.total, USABLE_MEMORY * plan.chip.memory
     if total > usable:
         yield (
-            f"does not fit: {total / 1e9:,.1f} GB a device, and of {plan.chip.name}'s {plan.chip.memory / 1e9:,.0f} GB "
-            f"about {usable / 1e9:,.0f} can be used; divide more (config.mesh), compute a batch in parts "
-            f"(config.train.grad_accum_steps) or activations again (config.model.remat); --fit looks for what fits"
+            f"does not fit: {total / 1e9:,.1f} GB per device, but about {usable / 1e9:,.0f} GB of the "
+            f"{plan.chip.memory / 1e9:,.0f} GB of {plan.chip.name} are usable; shard more (config.mesh), accumulate "
+            f"gradients (config.train.grad_accum_steps) or rematerialize activations (config.model.remat)"
         )
 
 
-def _replicated(plan: Plan) -> Iterator[str]:
+def _replicated(plan: PlanReport) -> Iterator[str]:
     if plan.devices == 1:
         return
-    whole = [parameter for parameter in plan.parameters if not any(parameter.division)]
-    if len(whole) == len(plan.parameters):
-        kept = plan.memory.weights + plan.memory.optimizer + plan.memory.average
-        if kept > _LARGE:
-            yield (
-                f"every device holds all weights and moments, {kept / 1e9:,.2f} GB: nothing divides them "
-                f"({_named(plan.mesh)})"
-            )
+    replicated = [parameter for parameter in plan.parameters if not any(parameter.partition)]
+    if len(replicated) == len(plan.parameters):
+        size = plan.memory.params + plan.memory.opt_state + plan.memory.ema
+        if size > _LARGE:
+            mesh = ", ".join(f"config.mesh.{axis}={size}" for axis, size in plan.mesh.items())
+            yield f"every device stores all parameters and optimizer state, {size / 1e9:,.2f} GB ({mesh})"
         return
-    for group in fold_layers(whole):
-        amount = group.members * group.first.bytes
-        if amount > _LARGE:
-            yield f"every device holds {group.name} whole, {amount / 1e9:,.2f} GB, and its moments beside it"
-    for parameter in whole:
+    for group in group_layers(replicated):
+        size = group.count * group.first.bytes
+        if size > _LARGE:
+            yield f"every device stores all of {group.name}, {size / 1e9:,.2f} GB, and its optimizer state"
+    for parameter in replicated:
         if parameter.name.endswith("embedding/table") and _LARGE / 64 < parameter.bytes <= _LARGE:
-            yield f"{parameter.name}: nothing divides its {parameter.shape[0]:,} vectors, which every device holds"
+            yield f"every device stores all of {parameter.name}: its {parameter.shape[0]:,} rows cannot be sharded"
 
 
-def _work(plan: Plan) -> Iterator[str]:
-    done = plan.work.device * plan.devices
-    if done > _TWICE * plan.work.program:
+def _flops(plan: PlanReport) -> Iterator[str]:
+    redundancy = plan.flops.device * plan.devices / plan.flops.program
+    if redundancy > _MAX_REDUNDANCY:
         yield (
-            f"devices compute the same things: together {done / plan.work.program:.2f} times the products that there "
-            f"are; an axis of the mesh divides weights but not the work with them"
+            f"devices compute the same matrix products: in total {redundancy:.2f} times those of the step; a mesh axis "
+            f"shards parameters but not the computation with them"
         )
-    for name in plan.endless:
-        yield f"the loop {name} runs nobody knows how often; what is in it counts once"
+    for name in plan.unbounded_loops:
+        yield f"the number of iterations of the loop {name} is unknown; its body is counted once"
 
 
-def _exchanges(plan: Plan) -> Iterator[str]:
-    """Weights are gathered forward and backward and gradients reduced: three times their bytes, at most."""
-    largest = sum(parameter.bytes for parameter in plan.parameters)
+def _communication(plan: PlanReport) -> Iterator[str]:
+    """Parameters are gathered forward and backward and gradients reduced: at most three times their bytes."""
+    params = sum(parameter.bytes for parameter in plan.parameters)
     for axes in {each.axes for each in plan.collectives}:
         gathers = [each for each in plan.collectives if each.axes == axes and each.kind == "all-gather"]
-        amount = sum(each.bytes * each.times for each in gathers)
-        if amount > 3 * plan.accumulate * largest:
-            most = max(gathers, key=lambda each: each.bytes * each.times)
+        gathered = sum(each.bytes * each.count for each in gathers)
+        if gathered > 3 * plan.grad_accum_steps * params:
+            largest = max(gathers, key=lambda each: each.bytes * each.count)
             yield (
-                f"{amount / 1e9:,.1f} GB a step are gathered along {'+'.join(axes) or 'parts of axes'}, and all "
-                f"weights are but {largest / 1e9:,.2f} GB: activations are gathered too, such as in {most.what}"
+                f"{gathered / 1e9:,.1f} GB per step are gathered along {'+'.join(axes) or 'parts of axes'}, although "
+                f"all parameters have {params / 1e9:,.2f} GB: activations are gathered too, as in {largest.op_name}"
             )
-    sums = [each for each in plan.collectives if "reduce" in each.kind and set(each.axes) & set(BATCH[0])]
-    summed = sum(each.bytes * each.times for each in sums)
-    if summed > 3 * plan.accumulate * largest:
-        most = max(sums, key=lambda each: each.bytes * each.times)
+    reductions = [each for each in plan.collectives if "reduce" in each.kind and set(each.axes) & set(BATCH[0])]
+    reduced = sum(each.bytes * each.count for each in reductions)
+    if reduced > 3 * plan.grad_accum_steps * params:
+        largest = max(reductions, key=lambda each: each.bytes * each.count)
         yield (
-            f"{summed / 1e9:,.1f} GB of sums go between devices that share a batch, and all gradients are but "
-            f"{largest / 1e9:,.2f} GB: they are added over devices within a loop, {most.times} times in {most.what}; "
-            f"config.parallel.mode='pmap' adds them once"
+            f"{reduced / 1e9:,.1f} GB per step are reduced over devices that share a batch, although all gradients "
+            f"have {params / 1e9:,.2f} GB: they are reduced inside a loop, {largest.count} times in {largest.op_name}; "
+            f"config.parallel.mode='pmap' reduces them once"
         )
     for each in plan.collectives:
-        if not each.axes and each.moved > _LARGE:
+        if not each.axes and each.sent > _LARGE:
             yield (
-                f"{each.moved / 1e9:,.2f} GB a step go between devices that are no axis of the mesh ({each.kind} in "
-                f"{each.what})"
+                f"{each.sent / 1e9:,.2f} GB per step are sent between devices that are not along a mesh axis "
+                f"({each.kind} in {each.op_name})"
             )
 
 
-def _data(plan: Plan) -> Iterator[str]:
+def _data(plan: PlanReport) -> Iterator[str]:
     sizes = plan.sizes
-    if sizes.padding > _PADDING:
-        yield (
-            f"{100 * sizes.padding:.0f} % of the places of a batch are padding; more shapes waste less "
-            f"(config.data.num_buckets)"
-        )
+    if sizes.padding > _MAX_PADDING:
+        yield f"{100 * sizes.padding:.0f} % of a batch is padding; more buckets reduce it (config.data.num_buckets)"
     for side, size in (("source", sizes.source_vocabulary), ("target", sizes.target_vocabulary)):
-        if size > 64 * _ALIGNED and size % _ALIGNED:
+        if size > 64 * _ALIGNMENT and size % _ALIGNMENT:
+            aligned = -(-size // _ALIGNMENT) * _ALIGNMENT
             yield (
-                f"the {side} vocabulary of {size:,} entries is no multiple of {_ALIGNED}, which chips fill up: "
-                f"{-(-size // _ALIGNED) * _ALIGNED:,} would be"
+                f"the size {size:,} of the {side} vocabulary is not a multiple of {_ALIGNMENT}, to which chips pad it; "
+                f"{aligned:,} is"
             )
-
-
-def _named(mesh: dict[str, int]) -> str:
-    return ", ".join(f"config.mesh.{axis}={size}" for axis, size in mesh.items()) if prod(mesh.values()) > 1 else ""

@@ -12,31 +12,31 @@ _MESH = Mesh(np.array(jax.devices()).reshape(2, 2, 2), tuple(_SIZES))
 
 
 def _found(function, spec, shape=(8, 16), node=8):
-    """What devices say in a function of one array, each working on its own part of it."""
+    """The collectives of a function of one sharded array."""
     mapped = jax.shard_map(function, mesh=_MESH, in_specs=spec, out_specs=spec, check_vma=False)
     array = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(_MESH, spec))
     return read_collectives(read_program(jax.jit(mapped).lower(array).compile().as_text()), _SIZES, node)
 
 
 @pytest.mark.parametrize("axes", [("x",), ("y",), ("z",), ("x", "y"), ("x", "z"), ("x", "y", "z")])
-def test_a_sum_is_found_with_its_axes_and_bytes(axes):
+def test_all_reduce_has_axes_and_bytes(axes):
     (found,) = _found(lambda x: jax.lax.psum(x, axes), PartitionSpec("x"))
     assert found[:3] == ("all-reduce", axes, 2 ** len(axes))
-    assert (found.bytes, found.times) == (4 * 16 * 4, 1)
-    assert found.moved == 2 * found.bytes * (found.group - 1) / found.group
+    assert (found.bytes, found.count) == (4 * 16 * 4, 1)
+    assert found.sent == 2 * found.bytes * (found.group - 1) / found.group
 
 
-def test_what_is_gathered_counts_whole():
+def test_all_gather_has_the_bytes_of_the_whole_array():
     (found,) = _found(lambda x: jax.lax.all_gather(x, "y", tiled=True)[: x.shape[0]] * 2, PartitionSpec("y"))
     assert found[:3] == ("all-gather", ("y",), 2)
     assert found.bytes == 8 * 16 * 4
-    assert found.moved == found.bytes / 2
+    assert found.sent == found.bytes / 2
 
 
-def test_what_goes_around_a_ring():
+def test_collective_permute():
     (found,) = _found(lambda x: jax.lax.ppermute(x, "z", [(0, 1), (1, 0)]), PartitionSpec("z"))
     assert found[:2] == ("collective-permute", ("z",))
-    assert found.moved == 4 * 16 * 4
+    assert found.sent == 4 * 16 * 4
 
 
 def _sum_and_slice(x):
@@ -44,33 +44,33 @@ def _sum_and_slice(x):
 
 
 @pytest.mark.parametrize("function", [_sum_and_slice, lambda x: jax.lax.psum_scatter(x, "x", tiled=True)])
-def test_a_sum_of_which_each_keeps_its_part_is_a_reduce_scatter(function):
+def test_a_sliced_all_reduce_is_a_reduce_scatter(function):
     (found,) = _found(function, PartitionSpec("x"))
     assert found[:3] == ("reduce-scatter", ("x",), 2)
-    assert found.moved == found.bytes / 2 == 2 * 16 * 4
+    assert found.sent == found.bytes / 2 == 2 * 16 * 4
 
 
-def test_a_sum_that_is_kept_whole_too_is_none():
+def test_an_all_reduce_that_is_also_used_whole_stays_one():
     (found,) = _found(lambda x: _sum_and_slice(x).sum() + jax.lax.psum(x, "x"), PartitionSpec("x"))
     assert found.kind == "all-reduce"
 
 
-def test_what_a_loop_says_counts_each_time():
+def test_collectives_in_a_loop_count_each_iteration():
     def loop(x):
         return jax.lax.scan(lambda x, _: (jax.lax.psum(x, "y") / 2, None), x, None, length=5)[0]
 
     (found,) = _found(loop, PartitionSpec("x"))
-    assert found.times == 5
-    assert found.moved == 5 * 4 * 16 * 4
+    assert found.count == 5
+    assert found.sent == 5 * 4 * 16 * 4
 
 
-@pytest.mark.parametrize(("axis", "together"), [("x", 1), ("y", 2), ("z", 2)])
-def test_which_of_a_group_share_a_node(axis, together):
+@pytest.mark.parametrize(("axis", "per_node"), [("x", 1), ("y", 2), ("z", 2)])
+def test_devices_of_a_group_per_node(axis, per_node):
     (found,) = _found(lambda x: jax.lax.psum(x, axis), PartitionSpec(), node=4)
-    assert found.spread == together
+    assert found.per_node == per_node
 
 
-def test_groups_that_are_no_axes_are_told_apart():
+def test_groups_that_are_not_mesh_axes_have_none():
     def pairs(x):
         return jax.lax.psum(x, ("x", "y", "z"), axis_index_groups=None)
 
@@ -90,8 +90,8 @@ def _z_sum():
     return read_program(jax.jit(mapped).lower(jnp.ones((3, 5))).compile().as_text())
 
 
-def test_moved_bytes_by_hand():
+def test_sent_bytes_by_hand():
     gather = Collective("all-gather", ("x",), 4, 4, 1000, 3, "")
-    assert gather.moved == 3 * 750
-    assert gather._replace(kind="all-reduce").moved == 3 * 1500
-    assert gather._replace(kind="collective-permute").moved == 3000
+    assert gather.sent == 3 * 750
+    assert gather._replace(kind="all-reduce").sent == 3 * 1500
+    assert gather._replace(kind="collective-permute").sent == 3000

@@ -5,8 +5,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxformer_lite.plan.collectives import read_collectives
-from flaxformer_lite.plan.flops import read_products
 from flaxformer_lite.plan.hlo import read_program
+from flaxformer_lite.plan.matmuls import read_matmuls
 
 _MESH = Mesh(np.array(jax.devices()), ("x",))
 _ROWS, _COLUMNS = PartitionSpec("x"), PartitionSpec(None, "x")
@@ -19,7 +19,7 @@ def _compiled(function, *arrays, result):
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(jnp.bfloat16, 2), (jnp.float32, 4)])
-def test_what_is_cast_and_then_gathered_counts_in_the_dtype_that_it_was_cast_to(dtype, size):
+def test_gathers_and_products_are_counted_in_the_dtype_of_a_cast(dtype, size):
     program = _compiled(
         lambda x, w: x.astype(dtype) @ w.astype(dtype),
         ((64, 16), jnp.float32, _ROWS),
@@ -28,13 +28,13 @@ def test_what_is_cast_and_then_gathered_counts_in_the_dtype_that_it_was_cast_to(
     )
     (found,) = read_collectives(program, {"x": 8}, 8)
     assert (found.kind, found.bytes) == ("all-gather", 16 * 24 * size)
-    (product,) = read_products(program)
-    assert product.flops == 2 * 8 * 16 * 24
-    assert product.bytes == (8 * 16 + 16 * 24 + 8 * 24) * size
+    (matmul,) = read_matmuls(program)
+    assert matmul.flops == 2 * 8 * 16 * 24
+    assert matmul.bytes == (8 * 16 + 16 * 24 + 8 * 24) * size
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(jnp.bfloat16, 2), (jnp.float32, 4)])
-def test_sums_count_in_the_dtype_of_what_is_summed(dtype, size):
+def test_reductions_are_counted_in_the_dtype_of_their_input(dtype, size):
     program = _compiled(lambda x: (x.T @ x) * 2, ((512, 16), dtype, _ROWS), result=PartitionSpec())
     (found,) = read_collectives(program, {"x": 8}, 8)
     assert (found.kind, found.bytes) == ("all-reduce", 16 * 16 * size)

@@ -20,7 +20,7 @@ from flaxformer_lite.plan.hlo import Shape, read_groups, read_program
         ("source_target_pairs={{0,1},{1,2}}, metadata={}", ((0, 1), (1, 2))),
     ],
 )
-def test_groups_of_devices_in_every_spelling(text, groups):
+def test_device_groups_in_all_notations(text, groups):
     assert read_groups(f", channel_id=1, {text}", 4) == groups
 
 
@@ -39,7 +39,7 @@ def test_bytes_of_a_shape(dtype, sizes, size):
     assert Shape(dtype, sizes).bytes == size
 
 
-def test_a_loop_in_a_loop_runs_as_often_as_both_say():
+def test_nested_loops_multiply_executions():
     def inner(x, w):
         return jnp.tanh(x @ w), None
 
@@ -50,13 +50,13 @@ def test_a_loop_in_a_loop_runs_as_often_as_both_say():
     text = jax.jit(lambda x: jax.lax.scan(outer, x, weights)[0]).lower(jnp.ones((2, 7))).compile().as_text()
     program = read_program(text)
     assert [runs for _, instruction, runs in program.instructions() if instruction.opcode == "dot"] == [15]
-    assert not program.endless
+    assert not program.unbounded_loops
 
 
-def test_a_loop_of_unknown_length_is_named():
+def test_unbounded_loops_are_listed():
     def grow(x):
         return jax.lax.while_loop(lambda x: x[0, 0] < 100, lambda x: x @ x, x)
 
     program = read_program(jax.jit(grow).lower(2 * jnp.eye(3)).compile().as_text())
-    assert len(program.endless) == 1
+    assert len(program.unbounded_loops) == 1
     assert [runs for _, instruction, runs in program.instructions() if instruction.opcode == "dot"] == [1]

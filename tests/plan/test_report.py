@@ -9,18 +9,18 @@ import pytest
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.monitoring.chips import CHIPS, find_chip
-from flaxformer_lite.plan import roofline, tables
-from flaxformer_lite.plan.arrays import bytes_per_device, fold_layers, read_parameters
+from flaxformer_lite.plan import format_report, roofline
 from flaxformer_lite.plan.collectives import Collective, by_axes
-from flaxformer_lite.plan.flops import Product
-from flaxformer_lite.plan.programs import make_plan_layout, trace_step
-from flaxformer_lite.plan.report import Plan, make_plan
-from flaxformer_lite.plan.warnings import find_cautions
+from flaxformer_lite.plan.compile_step import make_plan_layout, trace_step
+from flaxformer_lite.plan.matmuls import Matmul
+from flaxformer_lite.plan.parameter_shards import bytes_per_device, group_layers, list_parameters
+from flaxformer_lite.plan.report import PlanReport, make_report
+from flaxformer_lite.plan.warnings import find_warnings
 from flaxformer_lite.training.setup import make_training
 from tests.micro_config import micro
-from tests.plan.test_flops import SIZES
+from tests.plan.test_matmuls import SIZES
 
-_SUMS = 64  # bytes of loss, hits, weight and the like
+_SCALARS = 64  # bytes of loss, accuracy, weight and other scalars
 
 
 def _config(data: int, fsdp: int, tensor: int):
@@ -28,60 +28,61 @@ def _config(data: int, fsdp: int, tensor: int):
 
 
 @cache
-def _plan(data: int, fsdp: int, tensor: int) -> Plan:
-    return make_plan(_config(data, fsdp, tensor), SIZES, CHIPS["h100"], jax.devices())
+def _plan(data: int, fsdp: int, tensor: int) -> PlanReport:
+    return make_report(_config(data, fsdp, tensor), SIZES, CHIPS["h100"], jax.devices())
 
 
-def _exchanged(plan: Plan) -> dict[tuple[str, str], int]:
-    """Bytes of whole arrays that devices exchange in a step, by axes and kind, without sums of a few numbers."""
+def _communicated(plan: PlanReport) -> dict[tuple[str, str], int]:
+    """Bytes of whole arrays in collectives of a step, by axes and kind, without scalars."""
     found = {
-        ("+".join(axes), kind): sum(each.bytes * each.times for each in members)
+        ("+".join(axes), kind): sum(each.bytes * each.count for each in members)
         for (axes, kind), members in by_axes(plan.collectives).items()
     }
-    return {key: amount for key, amount in found.items() if amount > _SUMS}
+    return {key: amount for key, amount in found.items() if amount > _SCALARS}
 
 
-def test_data_parallelism_adds_gradients_and_nothing_else():
+def test_data_parallelism_only_reduces_gradients():
     plan = _plan(8, 1, 1)
     gradients = sum(parameter.bytes for parameter in plan.parameters)
     (table,) = (parameter.bytes for parameter in plan.parameters if parameter.name == "target_embedding/table")
-    (((axes, kind), amount),) = _exchanged(plan).items()
+    (((axes, kind), amount),) = _communicated(plan).items()
     assert (axes, kind) == ("data", "all-reduce")
-    # The table is read on the way in and on the way out, and the CPU's compiler adds both gradients over devices.
-    assert 0 <= amount - gradients - table <= _SUMS
+    # The table is used as input and as output embedding, and the CPU compiler reduces both gradients.
+    assert 0 <= amount - gradients - table <= _SCALARS
 
 
-def test_dividing_weights_gathers_them_and_scatters_their_gradients_and_nothing_else():
-    """That is where an accidental all-gather, such as of activations, is seen."""
+def test_fsdp_only_gathers_parameters_and_scatters_gradients():
+    """An accidental all-gather, such as of activations, would be found here."""
     plan = _plan(1, 8, 1)
-    divided = sum(parameter.bytes for parameter in plan.parameters if any(parameter.division))
+    divided = sum(parameter.bytes for parameter in plan.parameters if any(parameter.partition))
     whole = sum(parameter.bytes for parameter in plan.parameters) - divided
     (table,) = (parameter.bytes for parameter in plan.parameters if parameter.name == "target_embedding/table")
     vectors = sum(
-        parameter.bytes for parameter in plan.parameters if any(parameter.division) and len(parameter.shape) == 1
+        parameter.bytes for parameter in plan.parameters if any(parameter.partition) and len(parameter.shape) == 1
     )
-    found = _exchanged(plan)
+    found = _communicated(plan)
     (axis,) = {axes for axes, _ in found}
-    assert found.pop((axis, "reduce-scatter")) == divided + table  # the table is read on the way in and on the way out
-    assert 0 <= found.pop((axis, "all-gather")) - divided - table <= vectors  # gains and biases in forward and backward
-    assert 0 <= found.pop((axis, "all-reduce")) - whole <= 8 * _SUMS
+    assert found.pop((axis, "reduce-scatter")) == divided + table  # input and output embedding
+    assert 0 <= found.pop((axis, "all-gather")) - divided - table <= vectors  # these are gathered twice
+    assert 0 <= found.pop((axis, "all-reduce")) - whole <= 8 * _SCALARS
     assert not found
 
 
-def test_dividing_heads_and_hidden_units_adds_what_layers_say_and_nothing_else():
+def test_tensor_parallelism_only_reduces_outputs_and_input_gradients():
     plan = _plan(4, 1, 2)
-    found = _exchanged(plan)
+    found = _communicated(plan)
     assert set(found) == {("data", "all-reduce"), ("tensor", "all-reduce")}
-    s, t = (plan.rows // 4 * length * 16 * 4 for length in (SIZES.source_length, SIZES.target_length))
-    forward = (1 + 2) * s + (1 + 3) * t  # the vectors of tokens, and what each sublayer gives
-    # What each product that divides its output read: queries, keys and values each by themselves, those of the source
-    # too, the hidden units and the logits.
+    s, t = (plan.batch_size // 4 * length * 16 * 4 for length in (SIZES.source_length, SIZES.target_length))
+    forward = (1 + 2) * s + (1 + 3) * t  # embeddings, and the output of each sublayer
+    # The inputs of each column-parallel product: queries, keys and values, those of cross-attention, the feed-forward
+    # layer and the logits.
     backward = (3 + 1) * s + (3 + 1 + 1 + 1) * t + 2 * s
-    assert 0 <= found["tensor", "all-reduce"] - forward - backward <= _SUMS * plan.rows  # the softmax over the logits
+    softmax = _SCALARS * plan.batch_size
+    assert 0 <= found["tensor", "all-reduce"] - forward - backward <= softmax
 
 
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
-def test_bytes_of_each_device_are_those_of_real_arrays(sizes):
+def test_bytes_per_device_equal_those_of_arrays(sizes):
     config = _config(*sizes)
     layout = make_plan_layout(config, jax.devices())
     predicted = trace_step(config, SIZES, layout).state
@@ -96,7 +97,7 @@ def test_bytes_of_each_device_are_those_of_real_arrays(sizes):
                 if shard.device == device
             )
             assert held == bytes_per_device(shapes)
-    for parameter in read_parameters(predicted.params):
+    for parameter in list_parameters(predicted.params):
         array = state.params
         for name in parameter.name.split("/"):
             array = array[name]
@@ -104,75 +105,75 @@ def test_bytes_of_each_device_are_those_of_real_arrays(sizes):
         assert parameter.device_bytes == array.addressable_shards[0].data.nbytes
 
 
-def test_activations_of_eight_devices_are_a_share_of_one_devices():
-    one = make_plan(_config(1, 1, 1), SIZES, CHIPS["h100"], jax.devices()[:1])
+def test_activations_are_divided_by_data_parallelism():
+    one = make_report(_config(1, 1, 1), SIZES, CHIPS["h100"], jax.devices()[:1])
     eight = _plan(8, 1, 1)
-    assert one.work.model == eight.work.model == 8 * eight.work.device
+    assert one.flops.model == eight.flops.model == 8 * eight.flops.device
     assert one.memory.activations / 8 < eight.memory.activations + eight.memory.gradients < one.memory.activations
     assert not one.collectives
 
 
-def test_a_plan_survives_json():
+def test_report_is_valid_json():
     plan = _plan(2, 2, 2)
-    values = tables.as_json(plan)
+    values = format_report.to_json(plan)
     assert json.loads(json.dumps(values)) == values
-    assert sum(parameter["device_bytes"] for parameter in values["parameters"]) == plan.memory.weights
+    assert sum(parameter["device_bytes"] for parameter in values["parameters"]) == plan.memory.params
     assert values["memory"]["total"] == sum(dataclasses.astuple(plan.memory))
-    text = "\n".join(tables.as_text(plan))
+    text = "\n".join(format_report.to_text(plan))
     for word in ("data 2 × fsdp 2 × tensor 2", "encoder/layers_", "all-reduce", "MFU", "exact", "estimate"):
         assert word in text
 
 
-def test_layers_are_folded_where_they_are_alike():
+def test_equal_layers_are_grouped():
     config = micro({"model.encoder.num_layers": 3})
     traced = trace_step(config, SIZES, make_plan_layout(config, jax.devices()[:1]))
-    parameters = read_parameters(traced.state.params)
-    names = {group.name: group.members for group in fold_layers(parameters)}
+    parameters = list_parameters(traced.state.params)
+    names = {group.name: group.count for group in group_layers(parameters)}
     assert names["target_embedding/table"] == 1
     assert names["encoder/layers_*/feed_forward/up/kernel"] == 3
     assert sum(names.values()) == len(parameters)
 
 
-def test_a_roofline_by_hand():
+def test_roofline_by_hand():
     chip = find_chip("h100")._replace(bfloat16=100.0, bandwidth=10.0, link=8.0, network=1.0)
-    products = [Product(flops=750, bytes=8, runs=2), Product(flops=3, bytes=80, runs=1)]
+    products = [Matmul(flops=750, bytes=8, runs=2), Matmul(flops=3, bytes=80, runs=1)]
     inside = Collective("all-gather", ("x",), 2, 2, 128, 1, "")
-    across = inside._replace(axes=("y",), group=4, spread=2, bytes=32)
-    line = roofline.predict(products, 40, [inside, across], chip, "bfloat16")
-    assert line.products == pytest.approx(20)
+    across = inside._replace(axes=("y",), group=4, per_node=2, bytes=32)
+    line = roofline.estimate_roofline(products, 40, [inside, across], chip, "bfloat16")
+    assert line.matmuls == pytest.approx(20)
     assert line.memory == pytest.approx(10 + 10)
     assert line.by_axes == pytest.approx({"x": 10, "y": 15})
-    assert (line.step, line.hidden) == pytest.approx((65, 40))
-    assert line.bound == "exchanges along y"
+    assert (line.step, line.overlapped) == pytest.approx((65, 40))
+    assert line.bound == "communication along y"
 
 
-def test_what_is_amiss_is_said():
+def test_warnings():
     plan = _plan(8, 1, 1)
-    assert find_cautions(plan) == []
+    assert find_warnings(plan) == []
     tight = dataclasses.replace(plan, chip=plan.chip._replace(memory=1e4))
-    assert "does not fit" in find_cautions(tight)[0]
+    assert "does not fit" in find_warnings(tight)[0]
     padded = dataclasses.replace(plan, sizes=SIZES._replace(padding=0.5, source_vocabulary=32_001))
-    said = " ".join(find_cautions(padded))
-    assert "50 % of the places" in said
-    assert "32,001 entries is no multiple of 128" in said
-    twice = dataclasses.replace(plan, work=dataclasses.replace(plan.work, device=2 * plan.work.device))
-    assert "2.00 times" in find_cautions(twice)[0]
-    sums = [each._replace(times=5) for each in plan.collectives]
+    message = " ".join(find_warnings(padded))
+    assert "50 % of a batch is padding" in message
+    assert "32,001 of the source vocabulary is not a multiple of 128" in message
+    twice = dataclasses.replace(plan, flops=dataclasses.replace(plan.flops, device=2 * plan.flops.device))
+    assert "2.00 times" in find_warnings(twice)[0]
+    sums = [each._replace(count=5) for each in plan.collectives]
     looped = dataclasses.replace(plan, collectives=sums)
-    assert "within a loop, 5 times" in find_cautions(looped)[0]
-    large = dataclasses.replace(plan, memory=dataclasses.replace(plan.memory, weights=10**9))
-    assert "every device holds all weights" in " ".join(find_cautions(large))
+    assert "inside a loop, 5 times" in find_warnings(looped)[0]
+    large = dataclasses.replace(plan, memory=dataclasses.replace(plan.memory, params=10**9))
+    assert "every device stores all parameters" in " ".join(find_warnings(large))
 
 
 @pytest.mark.parametrize(
-    ("sizes", "said"), [((3, 1, 1), "mesh of 3 devices"), ((1, 1, 8), "'heads' of size 2 cannot be divided")]
+    ("sizes", "message"), [((3, 1, 1), "mesh of 3 devices"), ((1, 1, 8), "'heads' of size 2 cannot be divided")]
 )
-def test_a_mesh_that_cannot_be_is_an_error(sizes, said):
-    with pytest.raises(InputError, match=said):
-        make_plan(_config(*sizes), SIZES, CHIPS["h100"], jax.devices())
+def test_invalid_mesh_is_an_error(sizes, message):
+    with pytest.raises(InputError, match=message):
+        make_report(_config(*sizes), SIZES, CHIPS["h100"], jax.devices())
 
 
-def test_a_chip_nobody_knows_is_an_error():
+def test_unknown_chip_is_an_error():
     with pytest.raises(InputError, match="did you mean h100"):
         find_chip("h10")
     assert np.all(

@@ -1,14 +1,14 @@
-"""Trains 3,100 steps and tells by how much the process grows in 1,000 of them, the first 100 aside. Linux only.
+"""Measures the growth of a training process in memory per 1,000 steps, from step 100 to 3,100 (Linux only).
 
-That is a third of the growth over 3,000: the mean of nine readings at their end over the mean of nine at their
-beginning, 50 steps apart. Single readings scatter by 2 %, depending on what is just being saved.
+The growth is a third of that over 3,000 steps, from the means of nine readings at the beginning and at the end, 50
+steps apart, since single readings vary by 2 % with the state of saving.
 
-It evaluates and saves every 50 steps, so that by step 100 all has been compiled and done once that a run does; what
-grows from there on would grow for ever. The exit code is 1 where that is more than 1 %.
+The run evaluates and saves every 50 steps, so that everything is compiled and executed once before step 100. The exit
+code is 1 where the growth is above 1 %.
 
 Examples:
-  python benchmarks/memory.py                                   # configs/tiny.py, about 6 minutes
-  python benchmarks/memory.py --config=configs/g2p.py           # any flag of `flaxformer-lite train` but --workdir
+  python benchmarks/memory_growth.py                                   # configs/tiny.py, about 6 minutes
+  python benchmarks/memory_growth.py --config=configs/g2p.py   # any flag of train except --workdir
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> int:
         return 0
     flags += [f"--config.train.steps={TO}", *(f"--config.train.{key}=50" for key in EVERY)]
     with tempfile.TemporaryDirectory() as folder:
-        sizes = watch([sys.executable, str(ROOT / "train.py"), *flags, f"--workdir={folder}/run"])
+        sizes = run_and_measure([sys.executable, str(ROOT / "train.py"), *flags, f"--workdir={folder}/run"])
     before, after = (statistics.mean(sizes[step] for step in steps) for steps in (FIRST, LAST))
     growth = (after / before - 1) * 1_000 / (TO - FROM)
     for step in range(FROM, TO + 1, 200):
@@ -47,8 +47,8 @@ def main() -> int:
     return int(growth > LIMIT)
 
 
-def watch(command: list[str]) -> dict[int, int]:
-    """Runs a training command; returns the bytes that it held in memory at each line of progress, by step."""
+def run_and_measure(command: list[str]) -> dict[int, int]:
+    """Runs a training command; returns its resident bytes by step, at each line of progress."""
     sizes = {}
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr

@@ -1,4 +1,4 @@
-"""The matrix products of a compiled program: floating-point operations and bytes on each device."""
+"""FLOPs and memory traffic of the matrix products in a compiled program."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flaxformer_lite.plan.dataflow import bytes_read, bytes_written
 from flaxformer_lite.plan.hlo import Computation, Instruction, Program
 
 
-class Product(NamedTuple):
+class Matmul(NamedTuple):
     """One matrix product of a compiled program.
 
     Attributes:
-      flops: of one run.
-      bytes: of both factors and the result, in bfloat16 where the model is.
-      runs: how often it is taken in one call of the program.
+      flops: of one execution.
+      bytes: of both factors and the result, in bfloat16 where the model uses it.
+      runs: number of executions in one call of the program.
     """
 
     flops: int
@@ -24,10 +24,10 @@ class Product(NamedTuple):
     runs: int
 
 
-def read_products(program: Program) -> list[Product]:
-    """The matrix products that one device takes."""
+def read_matmuls(program: Program) -> list[Matmul]:
+    """The matrix products of one device."""
     return [
-        Product(_dot_flops(computation, dot), _dot_bytes(program, computation, dot), runs)
+        Matmul(_dot_flops(computation, dot), _dot_bytes(program, computation, dot), runs)
         for computation, dot, runs in program.instructions()
         if dot.opcode == "dot"
     ]
