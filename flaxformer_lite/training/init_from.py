@@ -38,7 +38,7 @@ def check_init_from(config: Config, vocabularies: tuple[Vocabulary, Vocabulary])
     if lines := difference(_architecture(there), _architecture(config), "model."):
         raise InputError(
             subject,
-            "holds another model (there → here):\n  " + "\n  ".join(lines) + "\n",
+            "holds another model (there → here):\n  " + "\n  ".join(lines),
             f"start from its config, {work.path / 'config.json'}",
         )
     for side, theirs, ours in zip(("source", "target"), their_vocabularies, vocabularies, strict=True):

@@ -61,7 +61,7 @@ def test_layers_may_be_scanned_and_the_dtype_may_differ(folder):
 def test_another_model_or_vocabulary_is_an_error(folder):
     path, _ = folder
     with pytest.raises(
-        InputError, match=r"holds another model \(there → here\):\n  model\.encoder\.norm\.placement: 'pre' → 'post'"
+        InputError, match=r"holds another model \(there → here\):\n  model\.decoder\.norm\.placement: 'pre' → 'post'\n"
     ):
         check_init_from(micro({"train.init_from": str(path), "model.encoder.norm.placement": "post"}), _LETTERS)
     with pytest.raises(InputError, match="has another target vocabulary than this run: character there, byte here"):
