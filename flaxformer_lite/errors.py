@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """Invalid input: names the thing with its value, gives the reason, and says what to do.
+    """Invalid input: the message names it with its value, gives the reason and a remedy.
 
     Commands print the message and exit with code 2, without a traceback.
 
     Attributes:
       subject: what is invalid, as the caller names it: a path, or a config key with its value.
       reason: why it is invalid.
-      remedy: what to do about it; "" where the reason says it.
+      remedy: what to do about it; "" where the reason implies it.
     """
 
     def __init__(self, subject: str, reason: str = "", remedy: str = ""):
@@ -32,7 +32,7 @@ class InputError(Exception):
 
 @contextlib.contextmanager
 def write_errors_named(path: Path) -> Iterator[None]:
-    """Turns a full disk, or a place that is not the user's, into an ``InputError`` that names what is written."""
+    """Converts errors of a full disk, or of a path that cannot be written, to an ``InputError`` that names the path."""
     try:
         yield
     except InputError:
@@ -40,17 +40,15 @@ def write_errors_named(path: Path) -> Iterator[None]:
     except Exception as error:
         kind = getattr(error, "errno", None)
         if kind in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError(
-                f"{path}: cannot be written ({os.strerror(kind)}); make it yours, or name another place"
-            ) from error
+            remedy = "check permissions, or choose another path"
+            raise InputError(str(path), f"cannot be written ({os.strerror(kind)})", remedy) from error
         if kind in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR):
-            raise InputError(f"{path}: cannot be written ({os.strerror(kind)}); name another place") from error
-        # Libraries written in other languages raise errors of their own, in which the system's words stand.
+            raise InputError(str(path), f"cannot be written ({os.strerror(kind)})", "choose another path") from error
+        # Libraries in other languages raise errors of their own types, which contain the system's message.
         for number in (errno.ENOSPC, errno.EDQUOT):
             if kind == number or os.strerror(number) in str(error):
-                raise InputError(
-                    f"{path}: the disk is full ({os.strerror(number)}); make room and run the same again"
-                ) from error
+                remedy = "free some space and run the same command again"
+                raise InputError(str(path), f"the disk is full ({os.strerror(number)})", remedy) from error
         raise
 
 

@@ -1,4 +1,4 @@
-"""Where a command's results go: standard output for ``-``, or a file that has its name only when it is complete."""
+"""Output of commands: standard output for ``-``, or a file that is written atomically."""
 
 from __future__ import annotations
 
@@ -11,34 +11,31 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from flaxformer_lite.errors import InputError, write_errors_named
+from flaxformer_lite.errors import require, write_errors_named
 from flaxformer_lite.system import multihost
 from flaxformer_lite.system.atomic import atomic_write
 
 
 def check_writable(path: str, flag: str = "--output") -> None:
-    """Raises InputError where what a flag names cannot be written, before there is anything to write."""
+    """Raises ``InputError`` where the file of a flag cannot be written, before there is anything to write."""
     place = Path(path).resolve()
     if path == "-":
         return
-    if place.is_dir():
-        raise InputError(f"{flag}={path}: this is a folder; name a file")
-    if not os.access(place if _is_special(place) else place.parent, os.W_OK):
-        raise InputError(f"{flag}={path}: cannot write there; name a file in a folder that exists and is yours")
+    require(not place.is_dir(), f"{flag}={path}", "is a directory", "name a file")
+    writable = os.access(place if _is_special(place) else place.parent, os.W_OK)
+    require(writable, f"{flag}={path}", "cannot be written", "name a file in a directory that exists and is writable")
 
 
 def check_folder(path: str, flag: str) -> None:
-    """Raises InputError where the folder that a flag names can neither be made nor written into."""
+    """Raises ``InputError`` where the directory of a flag can be neither created nor written into."""
     place = Path(path).resolve()
     nearest = next(folder for folder in (place, *place.parents) if folder.exists())
-    if not nearest.is_dir():
-        raise InputError(f"{flag}={path}: {nearest} is a file; name a folder")
-    if not os.access(nearest, os.W_OK):
-        raise InputError(f"{flag}={path}: cannot write there; name a folder that is yours")
+    require(nearest.is_dir(), f"{flag}={path}", f"{nearest} is a file", "name a directory")
+    require(os.access(nearest, os.W_OK), f"{flag}={path}", "cannot be written", "name a directory that is writable")
 
 
 def write(path: str, texts: Iterable[str]) -> None:
-    """Writes to standard output as the texts come, to a file all at once: it is under its name only when complete."""
+    """Writes to standard output as the texts come, or to a file atomically."""
     if path == "-":
         for text in texts:
             with write_errors_named(Path("standard output")):
@@ -52,7 +49,7 @@ def write(path: str, texts: Iterable[str]) -> None:
 
 
 def _is_special(place: Path) -> bool:
-    """Whether this is a pipe, /dev/null or the like, which no file may replace."""
+    """Whether this is a pipe, /dev/null or the like, which must not be replaced by a file."""
     return place.exists() and not place.is_file()
 
 

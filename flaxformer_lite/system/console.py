@@ -1,4 +1,4 @@
-"""Messages on standard error, and how durations, sizes and tables are written. Standard output is for results."""
+"""Messages on standard error, and the format of durations, sizes and tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def configure_logging(level: int = logging.INFO) -> None:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as people say them: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    """``45 s``, ``12 min`` or ``3 h 20 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -44,7 +44,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(amount: float) -> str:
-    """Bytes as people read them: ``1.50 GB``."""
+    """Bytes with a unit: ``1.50 GB``."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if amount >= size:
             return f"{amount / size:,.2f} {unit}"
@@ -52,7 +52,7 @@ def format_size(amount: float) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
-    """Columns under one another; those named in ``left`` begin at the left."""
+    """Lines of a table; the columns with the indices ``left`` are aligned to the left, others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = zip(row, widths, strict=True)

@@ -1,4 +1,4 @@
-"""Locks that processes hold on files: they end with the process, however it ends."""
+"""File locks of processes, which end with the process, however it ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from flaxformer_lite.errors import write_errors_named
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # by some network file systems
-_PATIENCE = 2.0  # seconds; who asks for the holder has the lock for a moment
+_PATIENCE = 2.0  # seconds; a process that asks for the holder has the lock for a moment
 
 
 class Holder(NamedTuple):
@@ -32,15 +32,12 @@ class Holder(NamedTuple):
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[Holder | None]:
-    """Holds the lock that a file is, or gives who else does.
+    """Locks a file, and yields None, or the process that holds the lock already.
 
-    Where the file system knows no locks, everybody gets one.
-
-    Yields:
-      None where the lock is held by this process now; otherwise its holder.
+    Where the file system does not support locks, every process gets one.
     """
     with write_errors_named(path):
-        file = path.open("ab+", buffering=0)  # what a full disk refuses must not be tried again by closing
+        file = path.open("ab+", buffering=0)  # unbuffered: closing must not repeat a write that a full disk refused
     with file:
         end = time.monotonic() + _PATIENCE
         while not (ours := _lock(file, fcntl.LOCK_EX)) and time.monotonic() < end:
@@ -53,7 +50,7 @@ def hold(path: Path) -> Iterator[Holder | None]:
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds a lock; None: nobody."""
+    """The process that holds a lock; None: none does."""
     try:
         with path.open("rb", buffering=0) as file:
             return None if _lock(file, fcntl.LOCK_SH) else _read(file)
@@ -76,7 +73,7 @@ def _read(file: FileIO) -> Holder:
     try:
         file.seek(0)
         return Holder(**json.loads(file.read()))
-    except (ValueError, TypeError):  # it has just taken the lock, and not yet written its name
+    except (ValueError, TypeError):  # it has just acquired the lock, and not yet written its name
         return Holder("an unknown machine", 0)
 
 

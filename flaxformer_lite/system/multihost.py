@@ -1,6 +1,6 @@
-"""Several processes that run one program together, through ``jax.distributed``: how they meet, agree and end.
+"""Several processes that run one program through ``jax.distributed``: joining, exchanging values, ending.
 
-One process needs nothing of this and is the first and only one.
+A single process is the primary one and needs none of this.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import Any, NoReturn
 
 from flaxformer_lite.errors import InputError
 
-# jax is imported inside functions: what reports and writes asks here who may, and answers --help without it.
+# jax is imported inside functions: modules that log and write ask here for the primary process, also without jax.
 
-# What the runtime's errors speak of when processes cannot reach one another.
+# Words of the runtime's errors when processes cannot reach one another.
 _CONNECTION_ERROR = re.compile("gloo|nccl|peer|connection|socket|barrier|coordination|heartbeat", re.IGNORECASE)
 OTHERS_GONE = 75  # the exit code of a process that ends because another one did: sysexits.h's "try again later"
 
 
 @dataclass(frozen=True)
 class ProcessPlace:
-    """Where a process stands among the others: by ``address`` (host:port) of the one with index 0."""
+    """Number of processes, the index of this one, and the ``address`` (host:port) of the one with index 0."""
 
     address: str
     count: int
@@ -43,30 +43,30 @@ class _Group:
 
 
 _group = _Group(0, 1)
-_abort_message: Callable[[], str] = str  # what a process says last when the runtime ends it
-_handler: Any = None  # kept, or it would be collected while the C library holds it
+_abort_message: Callable[[], str] = str  # printed when the runtime ends this process
+_handler: Any = None  # a reference, since the C library's does not keep it from being collected
 
 
 def join(place: ProcessPlace | None, join_timeout: int, heartbeat_timeout: int) -> None:
-    """Meets the other processes. Before anything else asks for devices.
+    """Joins the other processes; must precede any use of devices.
 
-    From then on standard output belongs to the first process alone, and what libraries in other languages write there
-    goes to standard error.
+    Afterwards only the primary process writes to standard output, and libraries in other languages that write there
+    write to standard error.
 
     Args:
-      place: as the user says; None: as Slurm, Open MPI or Cloud TPU do.
-      join_timeout: seconds to wait until all have come.
-      heartbeat_timeout: seconds after which one that gives no sign of life counts as dead.
+      place: as the user gives it; None: as Slurm, Open MPI or Cloud TPU give it.
+      join_timeout: seconds to wait until all processes have joined.
+      heartbeat_timeout: seconds without a heartbeat after which a process counts as dead.
 
     Raises:
-      InputError: nothing says how many processes there are and which this is. Where they do not come together, jax ends
-        the process; the last line says so.
+      InputError: the number of processes and the index of this one are unknown. Where they do not all join, jax ends
+        the process; its last line tells so.
     """
     import jax
 
     where = f"at {place.address} " if place else ""
     set_abort_message(
-        lambda: f"the processes did not all meet {where}within {join_timeout} s; start all of them, at one time"
+        lambda: f"the processes did not all join {where}within {join_timeout} s; start all of them at the same time"
     )
     _install_abort_handler()
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
@@ -80,22 +80,20 @@ def join(place: ProcessPlace | None, join_timeout: int, heartbeat_timeout: int) 
             shutdown_timeout_seconds=heartbeat_timeout,
         )
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise InputError(
-            f"--distributed: found no Slurm, Open MPI or Cloud TPU that says which process this is ({error}); name it: "
-            f"--coordinator=HOST:PORT --processes=N --process=I"
-        ) from error
+        reason = f"no Slurm, Open MPI or Cloud TPU was found that numbers them ({error})"
+        raise InputError("processes", reason, "give address, count and index of this one") from error
     except RuntimeError as error:  # such as a port that is taken
-        raise InputError(f"the processes cannot meet {where}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"processes {where}".rstrip(), f"cannot join: {str(error).splitlines()[0]}") from error
     _set_group(_Group(jax.process_index(), jax.process_count()))
 
 
 def is_primary() -> bool:
-    """Whether this is the process that speaks and writes for all."""
+    """Whether this is the process that logs and writes files for all."""
     return _group.index == 0
 
 
 def is_single_process() -> bool:
-    """Whether there are no others."""
+    """Whether there are no other processes."""
     return _group.count == 1
 
 
@@ -105,17 +103,17 @@ def process_indices() -> set[int]:
 
 
 def process_index() -> int:
-    """Which process this is."""
+    """The index of this process."""
     return _group.index
 
 
 def process_label() -> str:
-    """Which process this is, for error messages; nothing where there is but one."""
+    """Index and count of processes for error messages; "" of a single process."""
     return "" if is_single_process() else f" (process {_group.index} of {_group.count})"
 
 
 def all_gather_json(value: Any) -> list[Any]:
-    """What each process gave, in their order. All must come here; values are such as JSON takes."""
+    """Gathers a JSON value of each process, in their order. All processes must call this."""
     if is_single_process():
         return [value]
     import jax
@@ -125,14 +123,14 @@ def all_gather_json(value: Any) -> list[Any]:
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)
     with jax.transfer_guard("allow"):
         sizes = process_allgather(np.int32(len(data)))
-        longest = 256 * -(-int(sizes.max()) // 256)  # so that few shapes are compiled
+        longest = 256 * -(-int(sizes.max()) // 256)  # few different shapes, each of which is compiled
         rows = process_allgather(np.pad(data, (0, longest - len(data))))
     return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
 @contextlib.contextmanager
 def primary_first() -> Iterator[None]:
-    """The first process does what stands below it, and then the others do."""
+    """Runs the body in the primary process first, then in the others."""
     if not is_primary():
         all_gather_json(None)
     yield
@@ -141,15 +139,15 @@ def primary_first() -> Iterator[None]:
 
 
 class MaxOverProcesses:
-    """A number that one process comes to know is soon known to all, at the same call: say, of a signal."""
+    """The maximum of a number over all processes, such as of a signal that one of them received."""
 
     def __init__(self):
         self._pending: Any = None
 
     def __call__(self, number: int) -> int:
-        """The largest number that any process gave at the call before this one; alone, the number itself.
+        """Returns the largest number of the previous call over all processes; of a single process the number itself.
 
-        The devices carry it, and it is read a call late: nobody waits for what is still under way.
+        The result is read one call late, so that no process waits for computations in progress.
         """
         if is_single_process():
             return number
@@ -160,24 +158,20 @@ class MaxOverProcesses:
 
 
 def set_abort_message(words: Callable[[], str]) -> None:
-    """What to say if the runtime ends this process, which it does when another one is gone."""
+    """Sets the message that is printed if the runtime ends this process, as it does when another one has ended."""
     global _abort_message
     _abort_message = words
 
 
 def exit_process(code: int) -> int:
-    """After a failure: ends this process at once if there are others, which may never come to where it would wait.
-
-    Returns:
-      The code, where there are none.
-    """
+    """Ends this process at once if there are others, for which it would wait forever at exit; else returns the code."""
     if not is_single_process():
         _end(code)
     return code
 
 
 def fail(error: Exception) -> NoReturn:
-    """Ends this process, one of several, after an error that is none of the user's mistakes."""
+    """Ends this process, one of several, after an internal error."""
     from jax.errors import JaxRuntimeError
 
     if isinstance(error, JaxRuntimeError) and _CONNECTION_ERROR.search(str(error)):
@@ -201,7 +195,7 @@ def _end(code: int) -> NoReturn:
 def _set_group(group: _Group) -> None:
     global _group
     _group = group
-    set_abort_message(lambda: "another process is gone, or the runtime failed; its own words stand above")
+    set_abort_message(lambda: "another process has ended, or the runtime failed; its message is above")
     if not is_single_process():
         sys.stdout.flush()
         ours = os.dup(1) if is_primary() else os.open(os.devnull, os.O_WRONLY)
@@ -228,10 +222,10 @@ def _max() -> Callable[[Any], Any]:
 
 
 def _install_abort_handler() -> None:
-    """Says the last words where the runtime calls abort(), which is how jax ends a process, and nothing of Python sees.
+    """Prints the abort message when the runtime calls abort(), with which jax ends a process unseen by Python.
 
-    A handler of the C library, since one of Python's would wait for the interpreter's next instruction. It may run
-    Python: abort() raises the signal in its own thread, at a place where nothing else is under way.
+    This is a handler of the C library, since Python's would wait for the interpreter's next instruction. It may run
+    Python code: abort() raises the signal in its own thread while nothing else runs in it.
     """
     if os.name != "posix":
         return

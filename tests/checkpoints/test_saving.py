@@ -261,7 +261,7 @@ def test_a_full_disk_is_an_error_and_keeps_earlier_checkpoints(disk, capfd):
         for step in range(1, 100):
             checkpoints.save(make_saved(step))
 
-    with pytest.raises(InputError, match=rf"^{folder}: the disk is full \(No space left on device\); make room"):
+    with pytest.raises(InputError, match=rf"^{folder}: the disk is full \(No space left on device\); free some space"):
         fill()
     checkpoints.close()
     step, params = decode(folder)

@@ -165,7 +165,7 @@ def test_settings(flag, message, capfd):
 def test_a_work_folder_that_is_a_file(capfd):
     assert (
         fails(capfd, *training()[:-1], "--workdir=source")
-        == "source: cannot be written (File exists); name another place"
+        == "source: cannot be written (File exists); choose another path"
     )
     assert "source/config.json: there is no such file" in fails(capfd, "decode", "--workdir=source", "--input=source")
 
@@ -196,7 +196,7 @@ def test_decodes_own_files(capfd):
     assert fails(capfd, "decode", "--workdir=run", "--input=missing").startswith("missing: there is no such file")
     assert fails(capfd, "decode", "--workdir=run", "--input=bad").startswith("bad:2: not valid UTF-8")
     message = fails(capfd, "decode", "--workdir=run", "--input=source", "--output=nowhere/out")
-    assert message.startswith("--output=nowhere/out: cannot write there")
+    assert message.startswith("--output=nowhere/out: cannot be written")
 
 
 def test_checkpoints_that_are_all_damaged(capfd, monkeypatch):
@@ -236,7 +236,8 @@ def test_a_disk_that_fills_up_while_training(capfd, tmp_path, monkeypatch):
         errors = [line for line in said.splitlines() if "error" in line]
         assert len(errors) == 1
         assert re.match(
-            rf"flaxformer-lite: error: {run}/.*: the disk is full \(No space left on device\); make room", errors[0]
+            rf"flaxformer-lite: error: {run}/.*: the disk is full \(No space left on device\); free some space",
+            errors[0],
         )
         assert "Traceback" not in said
         shutil.copytree(run, tmp_path / "run")

@@ -73,9 +73,9 @@ def test_standard_output_has_only_the_file(sweep, capsys):
     [
         (["swep"], "swep: there is no such directory"),
         (["sweep", "--metric=eval/bleu"], "--metric=eval/bleu: no run has recorded it"),
-        (["sweep", "--csv=none/x.csv"], "--csv=none/x.csv: cannot write there"),
-        (["sweep", "--html=sweep"], "--html=sweep: this is a folder"),
-        (["sweep", "--png=sweep/a/config.json/x"], "a/config.json is a file; name a folder"),
+        (["sweep", "--csv=none/x.csv"], "--csv=none/x.csv: cannot be written"),
+        (["sweep", "--html=sweep"], "--html=sweep: is a directory"),
+        (["sweep", "--png=sweep/a/config.json/x"], "a/config.json is a file; name a directory"),
         (["sweep", "--significance=../x"], "--significance=../x: must consist of"),
         (["sweep", "--significance=test"], "sweep/a has no decodes/test.jsonl (nor have 2 others); create it with"),
         ([], "the following arguments are required: DIR"),

@@ -173,8 +173,8 @@ def test_bad_input_is_reported_before_the_model_is_loaded(predictor, words, tmp_
     assert "nowhere: there is no such file" in fails(capsys, f"--input={tmp_path / 'nowhere'}")
     assert f"{tmp_path}: is a directory" in fails(capsys, f"--input={tmp_path}")
     fine = words(b"ab\n")
-    assert "cannot write there" in fails(capsys, fine, f"--output={tmp_path / 'no' / 'out'}")
-    assert "this is a folder" in fails(capsys, fine, f"--output={tmp_path}")
+    assert "cannot be written" in fails(capsys, fine, f"--output={tmp_path / 'no' / 'out'}")
+    assert "is a directory" in fails(capsys, fine, f"--output={tmp_path}")
     assert predictor.asked == []
 
 

@@ -38,8 +38,8 @@ def said_by(*argv, seconds=60):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (PLACE[:1], "--processes and --process: missing; --coordinator, --processes and --process go together"),
-        (PLACE[1:], "--coordinator: missing"),
+        (PLACE[:1], "--processes and --process: is missing; --coordinator, --processes and --process belong together"),
+        (PLACE[1:], "--coordinator: is missing"),
         (["--coordinator=here", *PLACE[1:]], "--coordinator=here: must be HOST:PORT, such as 10.0.0.1:12345"),
         ([*PLACE[:2], "--process=2"], "--process=2: must be from 0 to 1, of --processes=2"),
         ([PLACE[0], "--processes=0", "--process=0"], "--processes=0: must be at least 1"),
@@ -56,14 +56,14 @@ def test_flags_that_cannot_be(given, message, repository, monkeypatch, capsys, t
 
 def test_several_processes_do_not_share_standard_input(capsys):
     assert cli.main(["decode", "--workdir=run", *PLACE]) == 2
-    assert "--input: name a file" in capsys.readouterr().err
+    assert "--input: several processes cannot share standard input" in capsys.readouterr().err
 
 
 def test_no_cluster_is_one_message(repository, monkeypatch, tmp_path):
     monkeypatch.chdir(repository)
     code, said = said_by("train", *flags(), f"--workdir={tmp_path}/run", "--distributed")
     assert code == 2
-    assert "--distributed: found no Slurm, Open MPI or Cloud TPU that says which process this is" in said
+    assert "--distributed: no Slurm, Open MPI or Cloud TPU was found that numbers them" in said
     assert "--coordinator=HOST:PORT --processes=N --process=I" in said
     assert "Traceback" not in said
 
@@ -73,7 +73,7 @@ def test_a_coordinator_that_does_not_answer_is_told_in_time(repository, monkeypa
     code, said = said_by("train", *flags(), f"--workdir={tmp_path}/run", *PLACE, "--join_timeout=2")
     assert code == multihost.OTHERS_GONE
     last = said.splitlines()[-1]
-    assert "error: the processes did not all meet at 127.0.0.1:1 within 2 s; start all of them" in last
+    assert "error: the processes did not all join at 127.0.0.1:1 within 2 s; start all of them" in last
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_second_process_checks_what_the_first_one_wrote(tmp_path, monkeypatc
     with pytest.raises(InputError, match="holds a run with another config"):
         WorkDir(tmp_path / "run").claim(micro({"seed": 3}))
     monkeypatch.setattr(work_dir, "_VISIBLE_WITHIN", 0)
-    with pytest.raises(InputError, match=r"not seen here; all processes need one folder, on a file system that"):
+    with pytest.raises(InputError, match=r"do not exist here; all processes need one directory, on a file system that"):
         WorkDir(tmp_path / "other").claim(micro())
 
 
@@ -127,7 +127,7 @@ def test_an_error_of_the_network_is_another_process_that_is_gone(text, gone, mon
         raise SystemExit
 
     monkeypatch.setattr(multihost, "_end", leave)
-    monkeypatch.setattr(multihost, "_words", lambda: "another process is gone")
+    monkeypatch.setattr(multihost, "_abort_message", lambda: "another process is gone")
     monkeypatch.setattr(sys, "stderr", said)
     with pytest.raises(SystemExit):
         multihost.fail(JaxRuntimeError(text))

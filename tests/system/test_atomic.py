@@ -30,9 +30,9 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        *((number, "make it yours") for number in (errno.EACCES, errno.EROFS)),
-        (errno.ENOTDIR, "name another place"),
-        (errno.ENOSPC, "make room"),
+        *((number, "check permissions") for number in (errno.EACCES, errno.EROFS)),
+        (errno.ENOTDIR, "choose another path"),
+        (errno.ENOSPC, "free some space"),
     ],
 )
 def test_what_hinders_it_is_named(tmp_path, number, said):

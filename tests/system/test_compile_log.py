@@ -63,7 +63,9 @@ _PROGRAM = """
 from flaxformer_lite.system.cache_dir import enable_compilation_cache
 enable_compilation_cache()
 import jax, jax.numpy as jnp
-from flaxformer_lite.announced import LoggedJit
+from flaxformer_lite.system.compile_log import LoggedJit
+from flaxformer_lite.system.console import configure_logging
+configure_logging()
 LoggedJit(jax.jit(lambda state, batch: jnp.sin(state) @ batch), "product")(jnp.ones((3, 3)), jnp.ones((3, 4)))
 """
 

@@ -64,7 +64,7 @@ def test_two_runs_do_not_share_a_folder(hold, tmp_path):
         pass
     process = hold(tmp_path / ".lock")
     with (
-        pytest.raises(InputError, match=rf"process {process.pid} on .* trains in this folder already"),
+        pytest.raises(InputError, match=rf"process {process.pid} on .* trains in this directory already"),
         folder.alone(),
     ):
         pytest.fail("it is not alone")
