@@ -42,7 +42,7 @@ class Chip(NamedTuple):
 # Network: one adapter a GPU, as in DGX A100 (200 Gbit/s) and DGX H100 and H200 (400 Gbit/s).
 # Google: cloud.google.com/tpu/docs, v5e, v5p and v6e. Link: printed for all directions together (400, 1,200 and 800
 # GB/s), of which one axis of a torus of two, three and two sends a quarter, a sixth and a quarter. Network: the data
-# centre's, by chip (25, 50 and 100 Gbit/s).
+# center's, by chip (25, 50 and 100 Gbit/s).
 _CHIPS = (
     Chip("a100", 312e12, 156e12, 80e9, 2.039e12, 300e9, 8, 25e9),
     Chip("h100", 989e12, 494.5e12, 80e9, 3.35e12, 450e9, 8, 50e9),
