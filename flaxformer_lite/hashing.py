@@ -1,4 +1,4 @@
-"""Hashes of array elements: functions of values and indices alone, so the same on any number of devices."""
+"""Hashes of array elements that depend on values and indices only, not on the number of devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, UInt32
 def index(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
     """The number of each element, modulo 2³²."""
     numbers = jnp.zeros(shape, jnp.uint32)
-    for axis, size in enumerate(shape):  # along each axis an iota, of which every device can make its own part
+    for axis, size in enumerate(shape):  # an iota per axis, which each device computes for its shard
         numbers = numbers * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
     return numbers
 
@@ -24,11 +24,11 @@ _FACTOR = 0xADB4A92D  # of a linear congruential generator modulo 2³² that Ste
 
 
 def position_hash(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """A number for each element, made of its indices alone: the same whatever an axis is padded to.
+    """A hash of each element's indices, which does not depend on the padding of an axis.
 
-    ``Σ indexᵢ · factor^(rank - 1 - i)`` modulo 2³². That the factor passes the spectral test means that two elements
-    have the same number only if they are far apart: 68,724 places in an array of two axes (the length of the vector
-    between them), 1,708 in one of three, 230 in one of four.
+    ``Σ indexᵢ · factor^(rank - 1 - i)`` modulo 2³². The factor passes the spectral test: two elements have the
+    same hash only if they are far apart, by 68,724 positions in an array of two axes (Euclidean distance), 1,708 in one
+    of three, 230 in one of four.
     """
     numbers = jnp.zeros(shape, jnp.uint32)
     for axis in range(len(shape)):
@@ -37,25 +37,25 @@ def position_hash(shape: tuple[int, ...]) -> UInt32[Array, "..."]:
 
 
 def murmur3_finalizer(bits: UInt32[Array, "*b"]) -> UInt32[Array, "*b"]:
-    """The finalizer of murmur3 (Appleby 2011), which makes other bits of other bits."""
+    """The finalizer of MurmurHash3 (Appleby 2011), a bijection of 32 bits."""
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
     bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
     return bits ^ (bits >> 16)
 
 
 def checksum(tree: Any) -> int:
-    """32 bits of all arrays, computed where they lie; however they are laid out, it is the same number.
+    """A 32-bit checksum of all arrays, computed on their devices; it does not depend on their sharding.
 
-    A change of one element always changes it, any other change but once in 2³² times.
+    A change of one element always changes it, another change with probability 1 - 2⁻³².
     """
-    # One after the other: many at a time, each waiting for other processes, can take all threads of a CPU's pool.
+    # Sequentially: concurrent sums that wait for other processes can occupy all threads of a CPU's pool.
     return checksum_of([sum_of(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 def sum_of(array: Any) -> int:
-    """What one array adds to a checksum."""
-    spread = isinstance(array, jax.Array) and len(array.sharding.device_set) > 1
-    return int(jax.device_get(_sum(array) if spread or array.size <= _BLOCK else _sum_in_blocks(array)))
+    """The sum of the element hashes of one array."""
+    sharded = isinstance(array, jax.Array) and len(array.sharding.device_set) > 1
+    return int(jax.device_get(_sum(array) if sharded or array.size <= _BLOCK else _sum_in_blocks(array)))
 
 
 def checksum_of(sums: Sequence[int]) -> int:
@@ -63,19 +63,19 @@ def checksum_of(sums: Sequence[int]) -> int:
     return zlib.crc32(np.array(sums, "<u4").tobytes())
 
 
-# Elements that one device hashes at a time: XLA's programs for CPUs write all hashes down before they add them up.
+# Elements that one device hashes at a time: XLA's programs for CPUs materialize all hashes before the reduction.
 _BLOCK = 2**20
 
 
 @jax.jit
 def _sum(array: Array) -> UInt32[Array, ""]:
-    """The sum of the elements' hashes: whole numbers, which come to the same in any order."""
+    """The sum of the elements' hashes; integers are exact in any order of summation."""
     return _sum_from(array, jnp.uint32(0))
 
 
 @jax.jit
 def _sum_in_blocks(array: Array) -> UInt32[Array, ""]:
-    """The same sum; it takes no memory to speak of, where the array lies on one device."""
+    """The same sum with little memory, for an array on one device."""
     elements = array.reshape(-1)
     whole = elements.size // _BLOCK * _BLOCK
 
@@ -88,7 +88,7 @@ def _sum_in_blocks(array: Array) -> UInt32[Array, ""]:
 
 
 def _sum_from(array: Array, first: Array) -> UInt32[Array, ""]:
-    """Of elements that are counted from ``first``."""
+    """The sum of hashes of elements with indices from ``first``."""
     if array.dtype == bool:
         array = array.astype(jnp.uint8)
     words = array.view(f"uint{8 * min(array.dtype.itemsize, 4)}").astype(jnp.uint32)
