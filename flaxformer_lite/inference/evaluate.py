@@ -38,7 +38,7 @@ class TeacherForcedMetrics:
         for batch in eval_batches(dataset, self._rows):
             total += np.array(self._layout.fetch(self._step(params, self._layout.shard_replicated_batch(batch))))
         loss, correct, weight, _ = total
-        return {"loss": loss / weight, "token_accuracy": 100 * correct / weight}
+        return {"loss": float(loss / weight), "token_accuracy": float(100 * correct / weight)}
 
 
 class DecodedExamples(NamedTuple):

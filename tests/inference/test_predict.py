@@ -9,15 +9,18 @@ import pytest
 
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import MeshConfig
+from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.data.vocabularies.base import UNKNOWN_CHARACTER
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
+from flaxformer_lite.inference.evaluate import decode_examples
 from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.inference.predict import Prediction, Predictor
 from flaxformer_lite.metrics.sacrebleu import sentence_chrf
 from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.mesh import MeshLayout
 from flaxformer_lite.train_step.state import init_params
+from flaxformer_lite.types import Hypotheses
 from tests.micro_config import micro
 
 LETTERS = CharacterVocabulary("abcdefghij")
@@ -291,3 +294,32 @@ def test_a_handful_of_compiles_for_lines_of_all_lengths(make, capsys):
     ]
     predictor.decode(lines[5:50], dataclasses.replace(GREEDY, batch_size=16))
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def shapes(monkeypatch):
+    """The shapes (rows, source length, prefix length) of searches, which are not run."""
+    found = []
+
+    def record(self, shape, decode):
+        found.append(shape)
+        rows = shape[0]
+        nothing = Hypotheses(np.zeros((rows, 1, 1), np.int32), np.zeros((rows, 1), np.float32), np.ones((rows, 1), int))
+        return lambda params, batch: nothing
+
+    monkeypatch.setattr(Predictor, "_compiled_search", record)
+    return found
+
+
+@pytest.mark.xfail(strict=True, reason="batches of long lines have as many rows as those of short lines")
+def test_a_long_line_does_not_multiply_the_memory_of_attention(predictor, shapes):
+    predictor.decode(["abc", "abcdefghij" * 300, "cafe"], dataclasses.replace(GREEDY, batch_size=64))
+    heads = predictor.config.model.encoder.num_heads
+    assert max(rows * heads * 4 * length**2 for rows, length, _ in shapes) < 2e9, "bytes of one attention matrix"
+
+
+@pytest.mark.xfail(strict=True, reason="evaluation truncates sources for the loss, but not for decoding")
+def test_evaluation_truncates_overlong_sources(predictor, shapes):
+    longest = predictor.config.data.max_source_length
+    decode_examples(predictor, Examples(["abc", "ab" * 10_000], [("cba",), ("ba",)]), GREEDY)
+    assert max(length for _, length, _ in shapes) <= 2 * longest
