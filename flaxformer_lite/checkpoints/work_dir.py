@@ -269,9 +269,6 @@ def fixed_values(config: Config) -> dict[str, Any]:
     return _without_resumable(parsing.to_dict(config))
 
 
-what = fixed_values
-
-
 def is_resumable(key: str) -> bool:
     """Whether a dotted key, or one within free options, may change between two starts of a run."""
     return any(f"{key}.".startswith(f"{group}.") for group in RESUMABLE_KEYS)

@@ -1,4 +1,4 @@
-"""Values of a config that are wrong by themselves or contradict one another."""
+"""Checks of config values that contradict one another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from flaxformer_lite.errors import InputError, require
 
 
 def check(config: Config) -> None:
-    """Raises ``InputError`` of the first value that is wrong by itself or contradicts another."""
+    """Raises ``InputError`` for the first value that contradicts another."""
     _check_options(config)
     _check_data(config.data)
     _check_model(config.model, config.data.share_vocabulary)
@@ -35,11 +35,7 @@ def check(config: Config) -> None:
 
 
 def refuse_float16(values: Mapping[str, Any]) -> None:
-    """Raises ``InputError`` with the reason where a config asks for float16.
-
-    Args:
-      values: its nested plain values, of which nothing is known yet.
-    """
+    """Raises ``InputError`` with the reason where nested plain values, not yet checked, ask for float16."""
     stacks = [_group(_group(values, "model"), side) for side in ("encoder", "decoder")]
     if any(_group(stack, "norm").get("kind") == "rms" for stack in stacks):
         reason = "with norm.kind='rms', as in T5, activations of large models exceed 65504, its largest number"
@@ -80,11 +76,12 @@ def _get(config: Config, key: str) -> Any:
 
 
 def _check_data(data: DataConfig) -> None:
-    saved = data.source_vocabulary.kind == data.target_vocabulary.kind == "saved"  # which say themselves what they are
+    saved = data.source_vocabulary.kind == data.target_vocabulary.kind == "saved"  # their files are compared later
     require(
         not data.share_vocabulary or data.source_vocabulary == data.target_vocabulary or saved,
-        "config.data.share_vocabulary=True needs config.data.source_vocabulary and config.data.target_vocabulary to be "
-        f"the same, got {data.source_vocabulary} and {data.target_vocabulary}",
+        "config.data.share_vocabulary=True",
+        "config.data.source_vocabulary and config.data.target_vocabulary must be the same, got "
+        f"{data.source_vocabulary} and {data.target_vocabulary}",
     )
     has_validation = data.task in ("cmudict", "reverse") or (data.task == "text" and any(data.text.validation))
     require(
@@ -95,8 +92,8 @@ def _check_data(data: DataConfig) -> None:
     )
     require(
         data.reverse.min_length <= data.reverse.max_length,
-        f"config.data.reverse.min_length={data.reverse.min_length} is above "
-        f"config.data.reverse.max_length={data.reverse.max_length}",
+        f"config.data.reverse.min_length={data.reverse.min_length}",
+        f"must be at most config.data.reverse.max_length={data.reverse.max_length}",
     )
 
 
@@ -217,48 +214,53 @@ def _check_training(config: Config) -> None:
     )
     require(
         config.eval.best_metric in ("loss", "token_accuracy", *config.eval.metrics),
-        f"config.eval.best_metric={config.eval.best_metric!r} is not computed: add it to "
-        f"config.eval.metrics={config.eval.metrics}",
+        f"config.eval.best_metric={config.eval.best_metric!r}",
+        "is not computed",
+        f"add it to config.eval.metrics={config.eval.metrics}",
     )
 
 
 def _check_optim(optim: OptimConfig, steps: int) -> None:
+    warmup, decay = (f"config.optim.{key}={getattr(optim, key)}" for key in ("warmup_steps", "decay_steps"))
     require(
         optim.schedule not in ("cosine", "linear") or optim.warmup_steps < steps,
-        f"config.optim.warmup_steps={optim.warmup_steps} must be below config.train.steps={steps}, or the rate never "
-        f"falls",
+        warmup,
+        f"must be below config.train.steps={steps}, or the learning rate never falls",
+        "lower it, or make more steps",
     )
     require(
         optim.schedule == "wsd" or optim.decay_steps == 0,
-        f"config.optim.decay_steps={optim.decay_steps} belongs to config.optim.schedule='wsd', not to "
-        f"{optim.schedule!r}",
+        decay,
+        f"belongs to config.optim.schedule='wsd', not to {optim.schedule!r}",
     )
     require(
         optim.schedule != "wsd" or 0 < optim.decay_steps <= steps - optim.warmup_steps,
-        f"config.optim.decay_steps={optim.decay_steps} of config.optim.schedule='wsd' must be at least 1 and, with "
-        f"config.optim.warmup_steps={optim.warmup_steps}, at most config.train.steps={steps}",
+        decay,
+        f"must be at least 1 for config.optim.schedule='wsd' and, with {warmup}, at most config.train.steps={steps}",
     )
+    weight_decay = f"config.optim.weight_decay={optim.weight_decay}"
+    has_weight_decay = optim.weight_decay == 0 or optim.optimizer != "adam"
+    require(has_weight_decay, weight_decay, "config.optim.optimizer='adam' has none", "use 'adamw'")
+    has_effect = optim.weight_decay > 0 or not optim.no_decay
     require(
-        optim.weight_decay == 0 or optim.optimizer != "adam",
-        f"config.optim.weight_decay={optim.weight_decay}: config.optim.optimizer='adam' has none; 'adamw' has",
-    )
-    require(
-        optim.weight_decay > 0 or not optim.no_decay,
-        f"config.optim.no_decay={optim.no_decay} takes from config.optim.weight_decay, which is 0",
+        has_effect,
+        f"config.optim.no_decay={optim.no_decay}",
+        "has no effect without config.optim.weight_decay, which is 0",
     )
     for rule in optim.lr_multipliers:
         require(
             _is_positive(rule.rpartition("=")[2]),
-            f"config.optim.lr_multipliers: {rule!r} must be a pattern, '=' and a factor above 0, as in 'encoder/=0.1'; "
-            f"config.optim.frozen is for what shall not move at all",
+            f"config.optim.lr_multipliers: {rule!r}",
+            "must be a pattern, '=' and a factor above 0, as in 'encoder/=0.1'",
+            "use config.optim.frozen for parameters that stay as they are",
         )
-    rated = [rule.rpartition("=")[0] for rule in optim.lr_multipliers]
-    for key, patterns in {"no_decay": optim.no_decay, "lr_multipliers": rated, "frozen": optim.frozen}.items():
+    multiplied = [rule.rpartition("=")[0] for rule in optim.lr_multipliers]
+    for key, patterns in {"no_decay": optim.no_decay, "lr_multipliers": multiplied, "frozen": optim.frozen}.items():
         for pattern in patterns:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise InputError(f"config.optim.{key}: {pattern!r} is no regular expression: {error}") from error
+                raise InputError(f"config.optim.{key}: {pattern!r}", f"is no regular expression: {error}") from error
 
 
 def _is_positive(number: str) -> bool:
@@ -292,10 +294,13 @@ def _check_devices(config: Config) -> None:
     sizes = dataclasses.astuple(config.mesh)
     require(
         all(size == -1 or size > 0 for size in sizes) and sizes.count(-1) <= 1,
-        f"config.mesh={sizes}: sizes are positive, and at most one is -1 (all devices that are left)",
+        f"config.mesh={sizes}",
+        "sizes must be positive, and at most one -1 (all remaining devices)",
     )
     require(
         config.parallel.mode == "jit" or (config.mesh.fsdp == 1 and config.mesh.tensor == 1),
-        f"config.parallel.mode='pmap' is plain data parallelism: set config.mesh.fsdp={config.mesh.fsdp} and "
-        f"config.mesh.tensor={config.mesh.tensor} to 1, or use parallel.mode='jit'",
+        "config.parallel.mode='pmap'",
+        f"supports data parallelism only, but config.mesh.fsdp={config.mesh.fsdp} and "
+        f"config.mesh.tensor={config.mesh.tensor}",
+        "set both to 1, or use parallel.mode='jit'",
     )
