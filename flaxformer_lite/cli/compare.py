@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``compare``."""
     parser.add_argument("paths", metavar="DIR", nargs="+", type=Path, help="work directories, or directories of some")
     parser.add_argument(
         "--metric", default="", help="metric to rank by, such as eval/wer (default: eval.best_metric of the runs)"
@@ -45,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compares; returns the exit code."""
     for name in ("csv", "json", "html"):
         if path := getattr(arguments, name):
             output.check_writable(path, f"--{name}")

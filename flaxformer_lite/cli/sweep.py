@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of ``sweep``."""
     config_flags.add_arguments(parser)
     parser.add_argument(
         "--sweep", metavar="FILE", help="a Python file whose sweep() yields the trials (or see --search)"
