@@ -39,7 +39,7 @@ from flaxformer_lite.decoding.beam_variants import google
 from flaxformer_lite.decoding.decode_loop import Greedy
 from flaxformer_lite.inference.predict import search_batch
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.types import SpecialIds, Tokens
 

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.format import silence_orbax
+from flaxformer_lite.checkpoints.storage import silence_orbax
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRESS = re.compile(r"step +([\d,]+)/([\d,]+) ")

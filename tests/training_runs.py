@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
 from flaxformer_lite.inference import predict
-from flaxformer_lite.sharding.mesh import MeshLayout
-from flaxformer_lite.sharding.pmap import PmapLayout
-from flaxformer_lite.training import distillation, loop, setup
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
+from flaxformer_lite.sharding.pmap_layout import PmapLayout
+from flaxformer_lite.training import loop, setup, teachers
 from flaxformer_lite.training.evaluator import Evaluator
 from tests.micro_config import micro
 from tests.toy_model import Pairs
@@ -65,7 +65,7 @@ class Runs:
             self._compile_and_init_once(layout)
         monkeypatch.setattr(loop, "Evaluator", PlainEvaluator)
         monkeypatch.setattr(setup, "make_model", make_brief)
-        for module in (predict, distillation):
+        for module in (predict, teachers):
             monkeypatch.setattr(module, "make_decoding_model", make_brief)
         save = Checkpoints.save
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.checkpoints.format import silence_orbax
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoint, Checkpoints
 from flaxformer_lite.checkpoints.listing import Evaluation
-from flaxformer_lite.checkpoints.saving import Checkpoint, Checkpoints
+from flaxformer_lite.checkpoints.storage import silence_orbax
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.vocabularies.base import Vocabulary

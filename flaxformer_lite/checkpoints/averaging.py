@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.format import first_intact, open_reader, read, silence_orbax, write
 from flaxformer_lite.checkpoints.listing import AVERAGE, steps_in
-from flaxformer_lite.checkpoints.restoring import raise_damaged
+from flaxformer_lite.checkpoints.restore_params import raise_damaged
+from flaxformer_lite.checkpoints.storage import first_intact, open_reader, read, silence_orbax, write
 from flaxformer_lite.config.dataclasses import TrainConfig
 from flaxformer_lite.errors import InputError, write_errors_named
 

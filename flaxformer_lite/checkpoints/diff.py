@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.format import first_line, silence_orbax
 from flaxformer_lite.checkpoints.listing import read_record
-from flaxformer_lite.checkpoints.restoring import raise_damaged
+from flaxformer_lite.checkpoints.restore_params import raise_damaged
+from flaxformer_lite.checkpoints.storage import first_line, silence_orbax
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.hashing import checksum_of, sum_of
 

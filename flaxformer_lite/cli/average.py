@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flaxformer_lite.checkpoints.work_dir import WorkDir
     from flaxformer_lite.config.dataclasses import MeshConfig
     from flaxformer_lite.models.encoder_decoder import make_decoding_model
-    from flaxformer_lite.sharding.mesh import MeshLayout
+    from flaxformer_lite.sharding.mesh_layout import MeshLayout
     from flaxformer_lite.train_step.state import param_shapes
 
     try:

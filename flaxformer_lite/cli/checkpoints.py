@@ -142,7 +142,7 @@ def _two_checkpoints(workdirs: str, steps: str | None) -> list[tuple[Path, int]]
             "does not name two checkpoints",
             "give two steps of one run (--steps=100,best) or two runs (--workdir=runs/a,runs/b)",
         )
-    from flaxformer_lite.checkpoints.restoring import find
+    from flaxformer_lite.checkpoints.restore_params import find
     from flaxformer_lite.checkpoints.work_dir import WorkDir
 
     found = []

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from flaxformer_lite.config import overrides
+from flaxformer_lite.config import loading
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError, require
 
@@ -45,14 +45,14 @@ def separate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def load(arguments: argparse.Namespace) -> Config:
-    """The checked config that the flags give; errors are those of ``overrides.load``."""
-    return overrides.resolve(read(arguments))
+    """The checked config that the flags give; errors are those of ``loading.load``."""
+    return loading.resolve(read(arguments))
 
 
 def read(arguments: argparse.Namespace) -> Any:
-    """The ConfigDict that the flags give, not yet checked; errors are those of ``overrides.load``."""
+    """The ConfigDict that the flags give, not yet checked; errors are those of ``loading.load``."""
     require(bool(arguments.config), "--config", "is missing", "name a run card or a config file, such as --config=tiny")
     try:
-        return overrides.read(arguments.config, arguments.overrides)
+        return loading.read(arguments.config, arguments.overrides)
     except InputError as error:
         raise error.with_subject(f"--config={error.subject}") if error.subject == arguments.config else error from None

@@ -19,7 +19,7 @@ from flaxformer_lite.system.console import table
 
 if TYPE_CHECKING:
     from flaxformer_lite.config.dataclasses import Config, DataConfig
-    from flaxformer_lite.data.features import OverlengthCounts, Ragged
+    from flaxformer_lite.data.batching import OverlengthCounts, Ragged
     from flaxformer_lite.data.pipeline import Dataset
     from flaxformer_lite.data.tasks import Examples
     from flaxformer_lite.data.vocabularies.base import Vocabulary
@@ -157,26 +157,26 @@ def _describe_example(
     """One pair as text, as the arrays of its batch, and as decoded text."""
     import numpy as np
 
-    from flaxformer_lite.data import features
+    from flaxformer_lite.data import batching
 
     yield ""
     yield f"Source  {source!r}"
     yield f"Target  {target!r}"
-    sources = features.tokenize(vocabularies.source, [source])
-    targets = features.tokenize(vocabularies.target, [target])
+    sources = batching.tokenize(vocabularies.source, [source])
+    targets = batching.tokenize(vocabularies.target, [target])
     if sources.lengths[0] > data.max_source_length or targets.lengths[0] > data.max_target_length:
         yield f"  too long with {sources.lengths[0]} and {targets.lengths[0]} tokens: {data.overlength}"
         if data.overlength == "drop":
             return
-    sources = features.truncate(sources, data.max_source_length)
-    targets = features.truncate(targets, data.max_target_length)
+    sources = batching.truncate(sources, data.max_source_length)
+    targets = batching.truncate(targets, data.max_target_length)
     # The first shape that fits is the bucket of the pair: earlier buckets have a shorter maximum of both lengths.
     shape = next(
         (source_length, target_length)
         for source_length, target_length in train.buckets.shapes
         if source_length >= sources.lengths[0] and target_length >= targets.lengths[0]
     )
-    batch = features.make_batch(sources, targets, np.array([0]), shape, train.special)
+    batch = batching.make_batch(sources, targets, np.array([0]), shape, train.special)
     for title, vocabulary, tokens in (
         ("source", vocabularies.source, batch.source),
         ("target_in", vocabularies.target, batch.target_in),

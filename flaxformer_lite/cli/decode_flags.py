@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
-from flaxformer_lite.config import overrides, parsing
+from flaxformer_lite.config import loading, parsing
+from flaxformer_lite.config.annotations import ImportPath, Options
 from flaxformer_lite.config.dataclasses import Config, DecodeConfig
 from flaxformer_lite.config.key_help import key_comments
-from flaxformer_lite.config.key_types import ImportPath, Options
 from flaxformer_lite.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _parse(name: str, hint: Any, text: str) -> Any:
             return parsing.parse_value(hint, json.loads(text), f"--{name}")
         except json.JSONDecodeError as error:
             raise InputError(subject, f"must be a JSON object ({error})") from None
-    return parsing.parse_value(hint, overrides.parse_text(hint, text, subject), f"--{name}")
+    return parsing.parse_value(hint, loading.parse_text(hint, text, subject), f"--{name}")
 
 
 def directories(workdir: str) -> list[str]:

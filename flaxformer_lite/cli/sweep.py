@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 
 from flaxformer_lite.cli import config_flags
 from flaxformer_lite.cli.flag_errors import name_flags
-from flaxformer_lite.config import overrides
+from flaxformer_lite.config import loading
 from flaxformer_lite.errors import InputError
 
 if TYPE_CHECKING:
     from flaxformer_lite.sweeps.launchers import Launcher
-    from flaxformer_lite.sweeps.suggesters import Suggester
+    from flaxformer_lite.sweeps.suggester import Suggester
     from flaxformer_lite.sweeps.sweep_dir import SweepDir
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flaxformer_lite.sweeps.sweep_dir import SweepDir
 
     base = config_flags.read(arguments)
-    fixed = set(map(overrides.key_of, arguments.overrides))
+    fixed = set(map(loading.key_of, arguments.overrides))
     run_trials = _run_search if arguments.search else _run_list
     with name_flags(arguments, "sweep", "workdir"):
         return run_trials(arguments, base, fixed, SweepDir(Path(arguments.workdir)))
@@ -106,7 +106,7 @@ def _run_list(arguments: argparse.Namespace, base: Any, fixed: Collection[str], 
     for flag in ("trials", "pruner"):
         if value := getattr(arguments, flag):
             raise InputError(f"--{flag}={value}", "requires --search=optuna")
-    from flaxformer_lite.sweeps.suggesters import FixedTrials
+    from flaxformer_lite.sweeps.suggester import FixedTrials
     from flaxformer_lite.sweeps.trials import load_trials
 
     trials = load_trials(arguments.sweep, base, fixed)
@@ -184,8 +184,8 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 def _dry_run(suggester: Suggester, sweep_dir: SweepDir, launcher: Launcher) -> int:
     """Prints the trials and what a sweep would do with them."""
-    from flaxformer_lite.sweeps.status import TrialState, read_status
-    from flaxformer_lite.sweeps.status_table import format_counts
+    from flaxformer_lite.sweeps.live_table import format_counts
+    from flaxformer_lite.sweeps.trial_status import TrialState, read_status
 
     actions = {state: str(state) for state in TrialState} | {
         TrialState.NEW: "starts",
@@ -205,8 +205,8 @@ def _dry_run(suggester: Suggester, sweep_dir: SweepDir, launcher: Launcher) -> i
 
 
 def _run(suggester: Suggester, sweep_dir: SweepDir, launcher: Launcher) -> int:
+    from flaxformer_lite.sweeps.live_table import EventLog, LiveTable, format_best, format_counts
     from flaxformer_lite.sweeps.runner import JobManager, run_trials
-    from flaxformer_lite.sweeps.status_table import EventLog, LiveTable, format_best, format_counts
 
     display = LiveTable() if sys.stderr.isatty() else EventLog()
     statuses, stop_signal = run_trials(suggester, JobManager(sweep_dir, launcher), display)

@@ -21,7 +21,7 @@ import re
 from pathlib import Path
 
 from flaxformer_lite.cli import config_flags, multihost_flags
-from flaxformer_lite.config import overrides, parsing
+from flaxformer_lite.config import loading, parsing
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.system import malloc
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             "is the run to reproduce",
             "name another directory, or replace --reproduce by --config to resume it",
         )
-    config = overrides.smoke(config) if arguments.smoke else config
+    config = loading.smoke(config) if arguments.smoke else config
     profile_steps = _parse_steps(arguments.profile_steps)
     multihost_flags.join(arguments)
     from flaxformer_lite.training import loop  # here, because jax takes seconds to import and --help does not need it
@@ -89,7 +89,7 @@ def _load_config(arguments: argparse.Namespace) -> Config:
     from flaxformer_lite.checkpoints.work_dir import RESUMABLE_KEYS, WorkDir, is_resumable
 
     for override in arguments.overrides:
-        key = overrides.key_of(override)
+        key = loading.key_of(override)
         if not is_resumable(key):
             raise InputError(
                 override,
@@ -98,7 +98,7 @@ def _load_config(arguments: argparse.Namespace) -> Config:
                 "leave --reproduce out for another run",
             )
     found = WorkDir(arguments.reproduce).config()
-    return overrides.overridden(ConfigDict(parsing.to_dict(found)), arguments.overrides, arguments.reproduce)
+    return loading.overridden(ConfigDict(parsing.to_dict(found)), arguments.overrides, arguments.reproduce)
 
 
 def _parse_steps(steps: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from flaxformer_lite.config.key_types import (
+from flaxformer_lite.config.annotations import (
     Bounds,
     Fraction,
     ImportPath,

@@ -11,8 +11,8 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from flaxformer_lite.config.annotations import Bounds, ImportPath, Options, is_import_path
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.config.key_types import Bounds, ImportPath, Options, is_import_path
 from flaxformer_lite.config.validation import check, refuse_float16
 from flaxformer_lite.errors import InputError, require
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from flaxformer_lite.config.annotations import is_import_path
 from flaxformer_lite.config.dataclasses import (
     LIST_OPTIONS_KEYS,
     OPTIONS_KEYS,
@@ -19,7 +20,6 @@ from flaxformer_lite.config.dataclasses import (
     OptimConfig,
     StackConfig,
 )
-from flaxformer_lite.config.key_types import is_import_path
 from flaxformer_lite.errors import InputError, require
 
 

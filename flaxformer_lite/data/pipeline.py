@@ -13,8 +13,8 @@ from jaxtyping import Int64
 
 from flaxformer_lite.config.dataclasses import DataConfig
 from flaxformer_lite.data import tasks
+from flaxformer_lite.data.batching import OverlengthCounts, Ragged, limit_lengths, make_batch, tokenize
 from flaxformer_lite.data.buckets import Buckets, choose_buckets
-from flaxformer_lite.data.features import OverlengthCounts, Ragged, limit_lengths, make_batch, tokenize
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.data.vocabularies.build import build_vocabulary
 from flaxformer_lite.errors import require

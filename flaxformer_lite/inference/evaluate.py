@@ -17,7 +17,7 @@ from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
 from flaxformer_lite.data.tasks import Examples, Split
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.metrics.compute import compute_metrics
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.train_step.objective import Sums, label_objective
 from flaxformer_lite.train_step.step import evaluation_step

@@ -12,18 +12,18 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from flaxformer_lite.checkpoints.restoring import restore_params
+from flaxformer_lite.checkpoints.restore_params import restore_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import DecodeConfig, MeshConfig
+from flaxformer_lite.data.batching import pad, tokenize
 from flaxformer_lite.data.buckets import pad_to_power_of_two
-from flaxformer_lite.data.features import pad, tokenize
 from flaxformer_lite.data.tasks import Split
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.predict import Predictor, batches_by_shape
 from flaxformer_lite.inference.scoring import ScoredTarget, Scorer
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.train_step.state import param_shapes
 from flaxformer_lite.types import Tokens

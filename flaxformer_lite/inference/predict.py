@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from flaxformer_lite.config.dataclasses import Config, DecodeConfig
+from flaxformer_lite.data.batching import Ragged, pad, to_ragged, tokenize, truncate
 from flaxformer_lite.data.buckets import pad_to_power_of_two
-from flaxformer_lite.data.features import Ragged, pad, to_ragged, tokenize, truncate
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.decoding.base import DecodeRequest, Search
 from flaxformer_lite.decoding.mbr import by_expected_utility
@@ -24,7 +24,7 @@ from flaxformer_lite.jax_types import Hypotheses
 from flaxformer_lite.metrics.compute import UTILITIES
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.types import SpecialIds, Tokens
 

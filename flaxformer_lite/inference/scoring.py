@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
+from flaxformer_lite.data.batching import Ragged, make_batch, to_ragged, tokenize
 from flaxformer_lite.data.buckets import pad_to_power_of_two
-from flaxformer_lite.data.features import Ragged, make_batch, to_ragged, tokenize
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.predict import Predictor, batches_by_shape
 from flaxformer_lite.system.compile_log import LoggedJit

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
+from flaxformer_lite.data.batching import pad, tokenize
 from flaxformer_lite.data.buckets import pad_to_power_of_two
-from flaxformer_lite.data.features import pad, tokenize
 from flaxformer_lite.decoding.base import next_log_probs
 from flaxformer_lite.decoding.exact import ExactResult, exact_search
 from flaxformer_lite.inference.predict import Prediction, Predictor

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from flaxformer_lite.checkpoints.restoring import restore_params
+from flaxformer_lite.checkpoints.restore_params import restore_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config, MeshConfig
 from flaxformer_lite.data.vocabularies.base import Vocabulary
@@ -26,7 +26,7 @@ from flaxformer_lite.interop.safetensors_io import TensorInfo, write_safetensors
 from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 from flaxformer_lite.interop.tokenizer_export import write_tokenizer
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.state import param_shapes
 
 _ARCHITECTURES = {

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flaxformer_lite.checkpoints.saving import save_params
+from flaxformer_lite.checkpoints.checkpoint_manager import save_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config import parsing, python_files
 from flaxformer_lite.config.dataclasses import Config

@@ -13,7 +13,7 @@ import numpy as np
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.monitoring.metric_writer import MetricWriter
-from flaxformer_lite.monitoring.mfu import StepTiming, peak_memory
+from flaxformer_lite.monitoring.utilization import StepTiming, peak_memory
 from flaxformer_lite.system.console import format_duration
 from flaxformer_lite.train_step.objective import Sums
 from flaxformer_lite.train_step.step import UpdateStats

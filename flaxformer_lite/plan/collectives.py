@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flaxformer_lite.plan.dataflow import all_paths_end_in, bytes_read, bytes_written, is_slice
 from flaxformer_lite.plan.hlo import Computation, Instruction, Program, read_groups
+from flaxformer_lite.plan.hlo_dataflow import all_paths_end_in, bytes_read, bytes_written, is_slice
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 

@@ -16,7 +16,7 @@ from flaxformer_lite.plan.data_sizes import DataSizes
 from flaxformer_lite.plan.hlo import Program, read_program
 from flaxformer_lite.plan.matmuls import Matmul, read_matmuls
 from flaxformer_lite.sharding.layout import check_batch_size
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.objective import Objective
 from flaxformer_lite.train_step.state import TrainState
 from flaxformer_lite.training.setup import make_training

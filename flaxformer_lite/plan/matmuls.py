@@ -6,8 +6,8 @@ import math
 import re
 from typing import NamedTuple
 
-from flaxformer_lite.plan.dataflow import bytes_read, bytes_written
 from flaxformer_lite.plan.hlo import Computation, Instruction, Program
+from flaxformer_lite.plan.hlo_dataflow import bytes_read, bytes_written
 
 
 class Matmul(NamedTuple):

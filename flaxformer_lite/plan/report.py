@@ -9,7 +9,7 @@ from typing import Any
 
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.monitoring.chips import Chip
-from flaxformer_lite.monitoring.mfu import gradient_flops
+from flaxformer_lite.monitoring.utilization import gradient_flops
 from flaxformer_lite.plan.collectives import Collective, read_collectives
 from flaxformer_lite.plan.compile_step import compile_step, make_plan_layout, trace_step
 from flaxformer_lite.plan.data_sizes import DataSizes

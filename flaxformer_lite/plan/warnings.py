@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from flaxformer_lite.plan.parameter_shards import group_layers
 from flaxformer_lite.plan.report import USABLE_MEMORY, PlanReport
-from flaxformer_lite.sharding.mesh import BATCH
+from flaxformer_lite.sharding.mesh_layout import BATCH
 
 _LARGE = 64 * 2**20  # bytes of replicated parameters or communication that are worth a warning
 _MAX_PADDING = 0.2  # fraction of a batch

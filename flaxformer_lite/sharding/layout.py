@@ -9,8 +9,8 @@ import jax
 
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import require
-from flaxformer_lite.sharding.mesh import MeshLayout, StepFn
-from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout, StepFn
+from flaxformer_lite.sharding.pmap_layout import PmapLayout
 
 
 @runtime_checkable  # for the tests' run-time type checks

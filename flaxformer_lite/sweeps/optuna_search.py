@@ -22,9 +22,9 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.metrics.compute import lower_is_better
 from flaxformer_lite.sweeps.distributions import Choice, Distribution, Integers, LogUniform, Uniform
 from flaxformer_lite.sweeps.search_space import SearchSpace
-from flaxformer_lite.sweeps.status import TrialState, TrialStatus, metric_of
 from flaxformer_lite.sweeps.sweep_dir import SweepDir
 from flaxformer_lite.sweeps.trial_dir import MetricValue
+from flaxformer_lite.sweeps.trial_status import TrialState, TrialStatus, metric_of
 from flaxformer_lite.sweeps.trials import Trial
 
 PrunerName = Literal["none", "median", "halving"]

@@ -12,10 +12,10 @@ from flaxformer_lite.config import parsing
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sweeps.job import Job
 from flaxformer_lite.sweeps.launchers import Launcher
-from flaxformer_lite.sweeps.status import TrialState, TrialStatus, read_status
-from flaxformer_lite.sweeps.suggesters import Statuses, Suggester
+from flaxformer_lite.sweeps.suggester import Statuses, Suggester
 from flaxformer_lite.sweeps.sweep_dir import SweepDir
 from flaxformer_lite.sweeps.trial_dir import Submission
+from flaxformer_lite.sweeps.trial_status import TrialState, TrialStatus, read_status
 from flaxformer_lite.sweeps.trials import Trial
 
 Display = Callable[[Suggester, Statuses, bool], None]  # the last argument: whether the jobs are being stopped

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from flaxformer_lite.checkpoints.work_dir import fixed_values
-from flaxformer_lite.config import overrides as config_overrides
-from flaxformer_lite.config import parsing, python_files
+from flaxformer_lite.config import loading, parsing, python_files
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError, require
 
@@ -88,7 +87,7 @@ def make_trial(overrides: Any, base: Any, fixed: Collection[str]) -> Trial:
     values = copy.deepcopy(base)
     with values.ignore_type():  # from_dict is stricter, and its messages are better
         values.update_from_flattened_dict(overrides)
-    config = config_overrides.resolve(values)
+    config = loading.resolve(values)
     label = _label(overrides, known)
     return Trial(overrides, config, label, f"{label}__{_hash(config, overrides)}")
 

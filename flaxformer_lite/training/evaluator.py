@@ -11,7 +11,7 @@ from flaxformer_lite.data.pipeline import TrainingData
 from flaxformer_lite.inference.evaluate import TeacherForcedMetrics, decode_examples
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.monitoring.metric_writer import MetricWriter
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.system.console import format_duration
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from flaxformer_lite.checkpoints.restoring import restore_params
+from flaxformer_lite.checkpoints.restore_params import restore_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.config.parsing import difference

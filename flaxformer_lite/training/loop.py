@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 import jax
 
-from flaxformer_lite.checkpoints import provenance
-from flaxformer_lite.checkpoints.format import silence_orbax
+from flaxformer_lite.checkpoints import run_provenance
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
 from flaxformer_lite.checkpoints.layer_layout import to_separate_layers
-from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.checkpoints.storage import silence_orbax
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.monitoring.metric_writer import open_writer
-from flaxformer_lite.monitoring.mfu import PeakTime, StepTiming
 from flaxformer_lite.monitoring.profiler import Profiler
 from flaxformer_lite.monitoring.progress import Progress
+from flaxformer_lite.monitoring.utilization import PeakTime, StepTiming
 from flaxformer_lite.system import malloc, multihost
 from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.training.evaluator import Evaluator
@@ -86,7 +86,7 @@ def train(
         multihost.set_abort_message(partial(_abort_message, checkpoints))
         run = RunState(config, setup.data, layout.process_shard)
         state = restore_or_init(config, setup, checkpoints, run)
-        provenance.note_start(folder, reference_dir, config, run.step)
+        run_provenance.note_start(folder, reference_dir, config, run.step)
 
         teacher_params = layout.to_layout([teacher.params for teacher in setup.teachers])
         setup.teachers.clear()  # under pmap their parameters would be on the devices twice

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoint
 from flaxformer_lite.checkpoints.listing import Evaluation, best_evaluation
-from flaxformer_lite.checkpoints.saving import Checkpoint
 from flaxformer_lite.checkpoints.work_dir import RunResult
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.pipeline import TrainingData

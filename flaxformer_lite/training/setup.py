@@ -12,8 +12,8 @@ import jax
 import optax
 from jax.typing import DTypeLike
 
-from flaxformer_lite.checkpoints import provenance
-from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.checkpoints import run_provenance
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.pipeline import TrainingData, load_training
@@ -26,9 +26,9 @@ from flaxformer_lite.train_step import optimizers
 from flaxformer_lite.train_step.objective import make_objective
 from flaxformer_lite.train_step.state import TrainState, init_params, init_state, with_ema
 from flaxformer_lite.train_step.step import TrainStep
-from flaxformer_lite.training.distillation import Teacher, load_teachers
 from flaxformer_lite.training.init_from import check_init_from, load_init_params
 from flaxformer_lite.training.run_state import RunState
+from flaxformer_lite.training.teachers import Teacher, load_teachers
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def prepare(config: Config, folder: WorkDir, reference: WorkDir) -> Setup:
     shapes = layout.shapes(training.init_state)
     with multihost.primary_first():
         folder.claim(config)
-        fingerprint = provenance.fingerprint(data)
+        fingerprint = run_provenance.fingerprint(data)
         reference.check_data(fingerprint)
         folder.save_data(fingerprint)
         folder.save_vocabularies(*vocabularies)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoint, Checkpoints
 from flaxformer_lite.checkpoints.listing import Evaluation
-from flaxformer_lite.checkpoints.restoring import restore_params
-from flaxformer_lite.checkpoints.saving import Checkpoint, Checkpoints
+from flaxformer_lite.checkpoints.restore_params import restore_params
 from flaxformer_lite.train_step.state import TrainState
 from tests.micro_config import micro
 

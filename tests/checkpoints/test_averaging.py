@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.checkpoints.averaging import save_average
-from flaxformer_lite.checkpoints.format import silence_orbax
-from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
+from flaxformer_lite.checkpoints.storage import silence_orbax
 from flaxformer_lite.errors import InputError
 from tests.checkpoints.small_state import TRAIN, decode, equal, largest, make_saved, make_state, restore, shapes, write
 from tests.micro_config import micro

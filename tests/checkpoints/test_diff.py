@@ -11,10 +11,10 @@ import pytest
 
 from flaxformer_lite.checkpoints import diff
 from flaxformer_lite.checkpoints.averaging import save_average
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
 from flaxformer_lite.checkpoints.diff import diff_checkpoints
-from flaxformer_lite.checkpoints.format import silence_orbax
-from flaxformer_lite.checkpoints.restoring import find
-from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.checkpoints.restore_params import find
+from flaxformer_lite.checkpoints.storage import silence_orbax
 from flaxformer_lite.errors import InputError
 from tests.checkpoints.small_state import TRAIN, largest, make_saved, make_state, shapes, write
 from tests.micro_config import micro

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoint, Checkpoints
 from flaxformer_lite.checkpoints.layer_layout import is_stacked, to_separate_layers
-from flaxformer_lite.checkpoints.restoring import restore_params
-from flaxformer_lite.checkpoints.saving import Checkpoint, Checkpoints
+from flaxformer_lite.checkpoints.restore_params import restore_params
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.training.setup import make_training
 from tests.micro_config import micro
 

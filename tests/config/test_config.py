@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flaxformer_lite.config import defaults, overrides, parsing
-from flaxformer_lite.config.key_types import Bounds
+from flaxformer_lite.config import defaults, loading, parsing
+from flaxformer_lite.config.annotations import Bounds
 from flaxformer_lite.errors import InputError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ def _set(values: dict, key: str, value: object) -> dict:
 
 @pytest.mark.parametrize("name", _CONFIGS)
 def test_every_config_of_the_project_is_sound(name, repository):
-    config = overrides.load(str(repository / "configs" / name), [])
+    config = loading.load(str(repository / "configs" / name), [])
     assert config.model.decoder.num_layers == {"byt5.py": 4}.get(name, config.model.encoder.num_layers)
 
 
@@ -151,7 +151,7 @@ def test_a_wrong_choice_brings_the_nearest(values):
 def test_float16_is_refused_with_the_reason(name, reason, repository):
     for key in ("param_dtype", "dtype", "moment_dtype"):
         with pytest.raises(InputError, match=rf"config\.precision\.{key}='float16': .*{reason}.*; use 'bfloat16'"):
-            overrides.load(str(repository / f"configs/{name}.py"), [f"--config.precision.{key}=float16"])
+            loading.load(str(repository / f"configs/{name}.py"), [f"--config.precision.{key}=float16"])
 
 
 def test_whatever_has_no_groups_at_all_is_named(values):

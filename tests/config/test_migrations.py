@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flaxformer_lite.config import migrations, overrides, parsing
+from flaxformer_lite.config import loading, migrations, parsing
 from flaxformer_lite.errors import InputError
 
 _SAVED = Path(__file__).parents[1] / "checkpoints" / "work_dir_0_1_0" / "config.json"
@@ -22,9 +22,9 @@ def test_a_config_of_0_1_0_equals_that_of_the_same_overrides_today(old):
         **{"train.keep_latest": 3, "data.reverse.examples": 2000, "optim.warmup_steps": 20, "eval.max_examples": 50},
         **{"model.encoder.width": 32, "model.encoder.mlp_dim": 64},
     }
-    today = overrides.load("tiny", [f"--config.{key}={value}" for key, value in changes.items()])
+    today = loading.load("tiny", [f"--config.{key}={value}" for key, value in changes.items()])
     assert parsing.from_dict(migrations.migrate(old)) == today
-    assert overrides.load(str(_SAVED), []) == today
+    assert loading.load(str(_SAVED), []) == today
 
 
 def test_every_renamed_key_of_0_1_0_keeps_its_value(old):
@@ -97,7 +97,7 @@ def test_model_keys_of_0_1_0_become_two_stacks(changes, new, old):
 
 
 def test_todays_config_is_read_as_it_is(tmp_path):
-    config = overrides.load("g2p", [])
+    config = loading.load("g2p", [])
     saved = migrations.with_version(parsing.to_dict(config))
     (tmp_path / "config.json").write_text(json.dumps(saved))
     assert saved["version"] == migrations.VERSION

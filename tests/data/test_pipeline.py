@@ -9,8 +9,8 @@ import pytest
 from flaxformer_lite.config.defaults import get_config
 from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.data import pipeline
+from flaxformer_lite.data.batching import tokenize
 from flaxformer_lite.data.buckets import choose_buckets
-from flaxformer_lite.data.features import tokenize
 from flaxformer_lite.data.pipeline import Dataset
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.data.vocabularies.base import SPECIAL

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flaxformer_lite.cli import main
-from flaxformer_lite.config import overrides
+from flaxformer_lite.config import loading
 from tests.docs.documents import blocks, documents, run_bash, script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -100,7 +100,7 @@ def _check_flaxformer_lite(arguments, monkeypatch):
         assert main.main(arguments) == 0, arguments
     config = getattr(parsed[0], "config", None)
     if config and not config.startswith("runs/"):  # a work directory that the command before it makes
-        overrides.load(config, parsed[0].overrides)
+        loading.load(config, parsed[0].overrides)
 
 
 def _make_folder(folder):

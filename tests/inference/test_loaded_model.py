@@ -73,7 +73,7 @@ def test_repr_names_kind_parameters_step_and_directory(model, folders):
 
 
 def test_params_belong_to_the_module(model):
-    from flaxformer_lite.data.features import pad, tokenize
+    from flaxformer_lite.data.batching import pad, tokenize
 
     source = model.vocabularies[0]
     tokens = jax.tree.map(jnp.asarray, pad(tokenize(source, ["abc"]), np.array([0]), 4, source.special))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from flaxformer_lite.checkpoints.saving import save_params
+from flaxformer_lite.checkpoints.checkpoint_manager import save_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.data.features import pad, tokenize
+from flaxformer_lite.data.batching import pad, tokenize
 from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.interop.families.name_map import match_params
 from flaxformer_lite.models.encoder_decoder import make_decoding_model

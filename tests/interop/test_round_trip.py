@@ -11,12 +11,12 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.config.dataclasses import MeshConfig
-from flaxformer_lite.data.features import tokenize
+from flaxformer_lite.data.batching import tokenize
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.interop import exporting, importing, verify
 from flaxformer_lite.interop.tokenizer_import import LanguagePair
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.types import SpecialIds
 from tests.interop import tokenizer_files as files

@@ -12,7 +12,7 @@ from flaxformer_lite.config import defaults
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.models.transformer.scan import stack_layers
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from tests.interop import model_pairs
 from tests.interop.tiny_models import MODELS

@@ -5,8 +5,8 @@ import pytest
 
 from flaxformer_lite.monitoring import progress
 from flaxformer_lite.monitoring.metric_writer import MetricWriter, read_metrics
-from flaxformer_lite.monitoring.mfu import StepTiming
 from flaxformer_lite.monitoring.progress import Progress, Skipped, format_progress
+from flaxformer_lite.monitoring.utilization import StepTiming
 from flaxformer_lite.train_step.objective import Sums
 from flaxformer_lite.train_step.step import UpdateStats
 from tests.micro_config import micro

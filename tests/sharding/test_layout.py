@@ -14,8 +14,8 @@ from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.sharding.layout import Layout, make_layout
-from flaxformer_lite.sharding.mesh import MeshLayout, process_shard_of
-from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout, process_shard_of
+from flaxformer_lite.sharding.pmap_layout import PmapLayout
 from flaxformer_lite.train_step.state import TrainState, init_state, with_ema
 from tests.toy_model import Pairs
 

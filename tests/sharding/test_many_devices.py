@@ -16,8 +16,8 @@ from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.models.transformer.scan import stack_layers, unstack_layers
 from flaxformer_lite.sharding.layout import Layout
-from flaxformer_lite.sharding.mesh import MeshLayout
-from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
+from flaxformer_lite.sharding.pmap_layout import PmapLayout
 from flaxformer_lite.train_step.losses import cross_entropy
 from flaxformer_lite.train_step.objective import Objective
 from flaxformer_lite.train_step.state import TrainState, init_params, init_state, with_ema

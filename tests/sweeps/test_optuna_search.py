@@ -10,14 +10,14 @@ from contextlib import ExitStack
 import pytest
 
 from flaxformer_lite.checkpoints.work_dir import RunResult, WorkDir
-from flaxformer_lite.config import overrides
+from flaxformer_lite.config import loading
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sweeps import Choice, Integers, LogUniform, Uniform, runner
 from flaxformer_lite.sweeps.resources import JobResources
 from flaxformer_lite.sweeps.search_space import SearchSpace, load_search_space
-from flaxformer_lite.sweeps.status import TrialState, read_status
 from flaxformer_lite.sweeps.sweep_dir import SweepDir
 from flaxformer_lite.sweeps.trial_dir import JobFailure, TrialDir
+from flaxformer_lite.sweeps.trial_status import TrialState, read_status
 from flaxformer_lite.system import file_lock
 from tests.training_runs import Killed
 
@@ -86,7 +86,7 @@ class Training:
 @pytest.fixture
 def base(repository):
     changes = [f"--config.train.steps={_EVERY * _EVALUATIONS}"]
-    return overrides.read(str(repository / "configs/tiny.py"), changes)
+    return loading.read(str(repository / "configs/tiny.py"), changes)
 
 
 @pytest.fixture

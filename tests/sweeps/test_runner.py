@@ -8,14 +8,14 @@ import signal
 import pytest
 
 from flaxformer_lite.checkpoints.work_dir import RunResult, WorkDir
-from flaxformer_lite.config import overrides
+from flaxformer_lite.config import loading
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sweeps import runner
 from flaxformer_lite.sweeps.resources import JobResources
-from flaxformer_lite.sweeps.status import TrialState, read_status
-from flaxformer_lite.sweeps.suggesters import FixedTrials
+from flaxformer_lite.sweeps.suggester import FixedTrials
 from flaxformer_lite.sweeps.sweep_dir import SweepDir
 from flaxformer_lite.sweeps.trial_dir import JobFailure, Submission, TrialDir
+from flaxformer_lite.sweeps.trial_status import TrialState, read_status
 from flaxformer_lite.sweeps.trials import make_trial
 from flaxformer_lite.system import file_lock
 
@@ -69,7 +69,7 @@ def begins(seed, folder):
 
 @pytest.fixture
 def trials(repository):
-    base = overrides.read(str(repository / "configs/tiny.py"), [])
+    base = loading.read(str(repository / "configs/tiny.py"), [])
     return [make_trial({"seed": seed}, base, []) for seed in range(5)]
 
 
@@ -223,7 +223,7 @@ def test_another_sweep_or_run_in_the_directory_is_an_error(tmp_path, trials, rep
         InputError, match=r"contains another sweep: seed=0__\w+ is not among these trials; choose another"
     ):
         folder.check_trials(trials[1:])
-    base = overrides.read(str(repository / "configs/tiny.py"), ["--config.optim.beta1=0.8"])
+    base = loading.read(str(repository / "configs/tiny.py"), ["--config.optim.beta1=0.8"])
     with pytest.raises(InputError, match=r"(?s)seed=0__.*\(stored → here\):\n  optim\.beta1: 0\.9 → 0\.8$"):
         folder.check_trials([make_trial({"seed": 0}, base, [])])
     with pytest.raises(InputError, match="is the work directory of a run"):

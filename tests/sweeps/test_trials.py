@@ -3,14 +3,14 @@ import re
 import numpy as np
 import pytest
 
-from flaxformer_lite.config import overrides
+from flaxformer_lite.config import loading
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sweeps.trials import load_trials, make_trial
 
 
 @pytest.fixture
 def base(repository):
-    return overrides.read(str(repository / "configs/tiny.py"), [])
+    return loading.read(str(repository / "configs/tiny.py"), [])
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_trial_is_the_base_config_with_overrides(base):
     )  # references are resolved after the overrides
     assert trial.config.eval.metrics == ("exact_match", "wer")
     assert type(trial.config.optim.learning_rate) is float
-    assert make_trial({}, base, []).config == overrides.resolve(base)
+    assert make_trial({}, base, []).config == loading.resolve(base)
 
 
 @pytest.mark.parametrize(

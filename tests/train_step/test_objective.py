@@ -11,8 +11,8 @@ import optax
 import pytest
 
 from flaxformer_lite.config.dataclasses import MeshConfig, TrainConfig
-from flaxformer_lite.sharding.mesh import MeshLayout
-from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
+from flaxformer_lite.sharding.pmap_layout import PmapLayout
 from flaxformer_lite.train_step import losses
 from flaxformer_lite.train_step.objective import Objective, Sums, label_objective, make_objective
 from flaxformer_lite.train_step.state import TrainState, init_params, init_state

@@ -12,8 +12,8 @@ import pytest
 from flaxformer_lite.config.dataclasses import Config, MeshConfig, OptimConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.sharding.mesh import MeshLayout
-from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
+from flaxformer_lite.sharding.pmap_layout import PmapLayout
 from flaxformer_lite.train_step.optimizers import frozen_mask, make_optimizer, make_schedule
 from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.train_step.step import UpdateStats

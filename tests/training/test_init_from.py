@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite.checkpoints.format import silence_orbax
+from flaxformer_lite.checkpoints.storage import silence_orbax
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model

@@ -16,7 +16,7 @@ import flaxformer_lite
 from flaxformer_lite.checkpoints.listing import Evaluation
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.optimizers import make_schedule
 from flaxformer_lite.training import loop
 from tests.micro_config import flags, micro, use_devices

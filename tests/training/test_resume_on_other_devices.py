@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.sharding.mesh import MeshLayout
-from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
+from flaxformer_lite.sharding.pmap_layout import PmapLayout
 from flaxformer_lite.training import setup
 from tests.micro_config import micro, use_devices
 from tests.training_runs import UPDATE, Runs

@@ -4,11 +4,11 @@ import jax
 import pytest
 
 from flaxformer_lite import load
-from flaxformer_lite.checkpoints.saving import Checkpoint, Checkpoints
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoint, Checkpoints
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.setup import make_training
 from tests.micro_config import micro, use_devices

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flaxformer_lite.interop.families.bart import BART, M2M_100, MARIAN, MBART, PEGASUS
+from flaxformer_lite.interop.families.fairseq_marian import BART, M2M_100, MARIAN, MBART, PEGASUS
 from flaxformer_lite.interop.families.t5 import MT5, T5, UMT5
 from flaxformer_lite.interop.families.t5gemma import T5GEMMA
 

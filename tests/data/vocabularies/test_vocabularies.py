@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from flaxformer_lite.config.annotations import Options
 from flaxformer_lite.config.dataclasses import VocabularyConfig
-from flaxformer_lite.config.key_types import Options
 from flaxformer_lite.data.vocabularies.base import SPECIAL, UNKNOWN_CHARACTER
 from flaxformer_lite.data.vocabularies.build import build_vocabulary
 from flaxformer_lite.data.vocabularies.saved import from_json

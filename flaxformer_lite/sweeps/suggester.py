@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from flaxformer_lite.sweeps.status import TrialStatus
+from flaxformer_lite.sweeps.trial_status import TrialStatus
 from flaxformer_lite.sweeps.trials import Trial
 
 Statuses = Mapping[str, TrialStatus]  # by the trials' names

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxformer_lite.config.dataclasses import MeshConfig
-from flaxformer_lite.sharding.mesh import AXES, MeshLayout, StepFn
+from flaxformer_lite.sharding.mesh_layout import AXES, MeshLayout, StepFn
 
 
 class PmapLayout:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flaxformer_lite.checkpoints.format import silence_orbax
+from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
 from flaxformer_lite.checkpoints.listing import Evaluation, ranked
-from flaxformer_lite.checkpoints.restoring import restore_params
-from flaxformer_lite.checkpoints.saving import Checkpoints
+from flaxformer_lite.checkpoints.restore_params import restore_params
+from flaxformer_lite.checkpoints.storage import silence_orbax
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.sharding.pmap import PmapLayout
+from flaxformer_lite.sharding.pmap_layout import PmapLayout
 from tests.checkpoints.small_state import (
     TRAIN,
     decode,

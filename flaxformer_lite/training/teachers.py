@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from flaxformer_lite.checkpoints.restoring import restore_params
+from flaxformer_lite.checkpoints.restore_params import restore_params
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.vocabularies import saved
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.state import param_shapes
 
 _KEY = "config.train.distill.teachers"

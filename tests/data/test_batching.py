@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from flaxformer_lite.data import features
-from flaxformer_lite.data.features import OverlengthCounts, Ragged
+from flaxformer_lite.data import batching
+from flaxformer_lite.data.batching import OverlengthCounts, Ragged
 from flaxformer_lite.data.vocabularies.base import SPECIAL
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
@@ -19,7 +19,7 @@ def _rows(ragged):
 
 
 def test_tokenize_appends_the_end_token():
-    tokens = features.tokenize(CharacterVocabulary(["a", "b"]), ["ab", "", "b"])
+    tokens = batching.tokenize(CharacterVocabulary(["a", "b"]), ["ab", "", "b"])
     assert tokens.ids.tolist() == [4, 5, 1, 1, 5, 1]
     assert tokens.offsets.tolist() == [0, 3, 4, 6]
     assert tokens.lengths.tolist() == [3, 1, 2]
@@ -28,7 +28,7 @@ def test_tokenize_appends_the_end_token():
 def test_limit_lengths_drops_examples_with_either_side_too_long():
     source = _ragged([4, 5, 6, 1], [4, 1], [5, 1], [6, 5, 1])
     target = _ragged([7, 1], [8, 1], [7, 8, 9, 1], [9, 9, 1])
-    source, target, kept, counts = features.limit_lengths(source, target, 3, 3, "drop")
+    source, target, kept, counts = batching.limit_lengths(source, target, 3, 3, "drop")
     assert _rows(source) == [[4, 1], [6, 5, 1]]
     assert _rows(target) == [[8, 1], [9, 9, 1]]
     assert kept.tolist() == [1, 3]
@@ -38,7 +38,7 @@ def test_limit_lengths_drops_examples_with_either_side_too_long():
 def test_limit_lengths_truncates_before_the_end_token():
     source = _ragged([4, 5, 6, 1], [4, 1], [5, 1])
     target = _ragged([7, 1], [8, 1], [7, 8, 9, 9, 1])
-    source, target, kept, counts = features.limit_lengths(source, target, 3, 4, "truncate")
+    source, target, kept, counts = batching.limit_lengths(source, target, 3, 4, "truncate")
     assert _rows(source) == [[4, 5, 1], [4, 1], [5, 1]]
     assert _rows(target) == [[7, 1], [8, 1], [7, 8, 9, 1]]
     assert kept.tolist() == [0, 1, 2]
@@ -48,20 +48,20 @@ def test_limit_lengths_truncates_before_the_end_token():
 @pytest.mark.parametrize("overlength", ["drop", "truncate"])
 def test_limit_lengths_keeps_examples_of_the_maximum_length(overlength):
     source, target = _ragged([4, 5, 1], [1]), _ragged([6, 1], [7, 1])
-    limited = features.limit_lengths(source, target, 3, 2, overlength)
+    limited = batching.limit_lengths(source, target, 3, 2, overlength)
     assert (_rows(limited[0]), _rows(limited[1])) == (_rows(source), _rows(target))
     assert limited[3] == OverlengthCounts(2, 0, 0)
 
 
 def test_limit_lengths_names_the_keys_if_no_example_is_left():
     with pytest.raises(InputError) as error:
-        features.limit_lengths(_ragged([4, 5, 6, 1], [4, 1]), _ragged([7, 1], [8, 8, 8, 8, 1]), 3, 4, "drop")
+        batching.limit_lengths(_ragged([4, 5, 6, 1], [4, 1]), _ragged([7, 1], [8, 8, 8, 8, 1]), 3, 4, "drop")
     for part in ("every one of 2", "2 to 4", "max_source_length=3", "2 to 5", "max_target_length=4", "truncate"):
         assert part in str(error.value)
 
 
 def test_pad():
-    tokens = features.pad(_ragged([4, 5, 1], [6, 1]), np.array([1, -1, 0]), 4, SPECIAL)
+    tokens = batching.pad(_ragged([4, 5, 1], [6, 1]), np.array([1, -1, 0]), 4, SPECIAL)
     assert tokens.ids.tolist() == [[6, 1, 0, 0], [0, 0, 0, 0], [4, 5, 1, 0]]
     assert tokens.segments.tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0]]
     assert tokens.positions.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 2, 0]]
@@ -70,7 +70,7 @@ def test_pad():
 
 def test_make_batch():
     source, target = _ragged([6, 1], [7, 8, 1], [9, 1]), _ragged([4, 5, 1], [5, 1], [1])
-    batch = features.make_batch(source, target, np.array([0, 2, -1]), (3, 4), SPECIAL)
+    batch = batching.make_batch(source, target, np.array([0, 2, -1]), (3, 4), SPECIAL)
     assert batch.source.ids.tolist() == [[6, 1, 0], [9, 1, 0], [0, 0, 0]]
     assert batch.labels.tolist() == [[4, 5, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert batch.target_in.ids.tolist() == [[2, 4, 5, 0], [2, 0, 0, 0], [0, 0, 0, 0]]

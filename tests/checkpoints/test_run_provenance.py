@@ -6,7 +6,7 @@ import subprocess
 import jax
 import pytest
 
-from flaxformer_lite.checkpoints import provenance
+from flaxformer_lite.checkpoints import run_provenance
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.data.pipeline import load_training
@@ -46,7 +46,7 @@ def test_a_reproduced_run_is_the_same_to_the_last_bit(runs, capsys):
 
 def test_every_start_is_noted_and_what_changed_between_them_is_said(runs, monkeypatch, capsys):
     runs.kill_at("run", UPDATE, 9)
-    monkeypatch.setattr(provenance.metadata, "version", lambda name: "0.0.1" if name == "optax" else "9.9")
+    monkeypatch.setattr(run_provenance.metadata, "version", lambda name: "0.0.1" if name == "optax" else "9.9")
     assert runs.start("run") == 0
     said = capsys.readouterr().err
     assert "packages.optax: " in said
@@ -56,20 +56,20 @@ def test_every_start_is_noted_and_what_changed_between_them_is_said(runs, monkey
     assert first["devices"] == {"kind": jax.devices()[0].device_kind, "count": 1, "processes": 1}
     assert first["command"]
     assert {"jax", "numpy", "flax"} <= first["packages"].keys()
-    assert set(first) == {*second} == {*provenance.describe_start(), "step", "config_changes"}
+    assert set(first) == {*second} == {*run_provenance.describe_start(), "step", "config_changes"}
 
 
 def test_a_difference_is_said_once_however_many_starts_had_it():
-    now = provenance.describe_start()
+    now = run_provenance.describe_start()
     other = now | {"time": "then", "python": "2.7.18", "host": "elsewhere"}
-    (line,) = provenance.differences([other, other | {"time": "later"}, now], now)
+    (line,) = run_provenance.differences([other, other | {"time": "later"}, now], now)
     assert line == f"then (then → now): python: '2.7.18' → '{now['python']}'"
 
 
 def test_a_fingerprint_tells_data_apart(tmp_path):
     def of(*given, **changes):
         config = text_config(tmp_path, *given, **{"data.max_target_length": 3}, **changes)
-        return provenance.fingerprint(load_training(config.data, 0))
+        return run_provenance.fingerprint(load_training(config.data, 0))
 
     found = of(TRAINING)
     assert found["training"]["examples"] == 35
@@ -162,17 +162,17 @@ def test_the_commit_is_that_of_the_code_and_not_of_what_lies_around_it(tmp_path)
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "__init__.py").write_text("")
     git(tmp_path, "commit", "-q", "--allow-empty", "-m", "nothing")
-    assert provenance.describe_code(tmp_path / "inside") == {}
+    assert run_provenance.describe_code(tmp_path / "inside") == {}
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "code")
     git(tmp_path, "tag", "v1-rc")
-    found = provenance.describe_code(tmp_path / "inside")
+    found = run_provenance.describe_code(tmp_path / "inside")
     assert len(found["commit"]) == 40
     assert found["clean"] is True
     (tmp_path / "inside" / "__init__.py").write_text("changed = True\n")
-    assert provenance.describe_code(tmp_path / "inside") == found | {"clean": False}
+    assert run_provenance.describe_code(tmp_path / "inside") == found | {"clean": False}
 
 
 def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert provenance.describe_code(tmp_path) == {}
+    assert run_provenance.describe_code(tmp_path) == {}

@@ -1,10 +1,10 @@
 import pytest
 
-from flaxformer_lite.config import overrides
-from flaxformer_lite.sweeps.status import TrialState, TrialStatus
-from flaxformer_lite.sweeps.status_table import EventLog, LiveTable, TimeLeft, format_table
-from flaxformer_lite.sweeps.suggesters import FixedTrials
+from flaxformer_lite.config import loading
+from flaxformer_lite.sweeps.live_table import EventLog, LiveTable, TimeLeft, format_table
+from flaxformer_lite.sweeps.suggester import FixedTrials
 from flaxformer_lite.sweeps.trial_dir import TrialProgress
+from flaxformer_lite.sweeps.trial_status import TrialState, TrialStatus
 from flaxformer_lite.sweeps.trials import make_trial
 from flaxformer_lite.system.console import configure_logging
 
@@ -13,7 +13,7 @@ _NO_PROGRESS = TrialProgress(0, "", None)
 
 @pytest.fixture
 def trials(repository):
-    base = overrides.read(str(repository / "configs/tiny.py"), [])  # 2,000 steps
+    base = loading.read(str(repository / "configs/tiny.py"), [])  # 2,000 steps
     return [make_trial({"seed": seed}, base, []) for seed in range(30)]
 
 
@@ -89,7 +89,7 @@ def test_each_event_is_logged_in_one_line(trials, capsys):
 
 
 def test_the_table_is_redrawn_in_place(trials, capsys, monkeypatch):
-    monkeypatch.setattr("flaxformer_lite.sweeps.status_table._REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr("flaxformer_lite.sweeps.live_table._REDRAW_SECONDS", 0.0)
     display, three = LiveTable(), FixedTrials(trials[:3])
     for _ in range(2):
         display(three, _statuses(trials[:3]), False)

@@ -8,9 +8,9 @@ from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.sharding.mesh import MeshLayout
+from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.training import loop
-from flaxformer_lite.training.distillation import load_teachers
+from flaxformer_lite.training.teachers import load_teachers
 from tests.micro_config import micro
 from tests.work_dirs import LETTERS, make_folder
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from flaxformer_lite.checkpoints.format import StoredCheckpoint, checkpoint_steps, first_intact, open_reader, read
 from flaxformer_lite.checkpoints.listing import AVERAGE, best_first, check_folder, read_history, read_record
+from flaxformer_lite.checkpoints.storage import StoredCheckpoint, checkpoint_steps, first_intact, open_reader, read
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.system import multihost
 

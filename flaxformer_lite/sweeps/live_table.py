@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from flaxformer_lite.metrics.compute import lower_is_better
-from flaxformer_lite.sweeps.status import TrialState, TrialStatus, metric_of
-from flaxformer_lite.sweeps.suggesters import Statuses, Suggester
+from flaxformer_lite.sweeps.suggester import Statuses, Suggester
+from flaxformer_lite.sweeps.trial_status import TrialState, TrialStatus, metric_of
 from flaxformer_lite.sweeps.trials import Trial
 from flaxformer_lite.system.console import format_duration
 

@@ -3,13 +3,13 @@ import json
 import pytest
 
 from flaxformer_lite.cli import config_flags
-from flaxformer_lite.config import migrations, overrides, parsing, python_files
+from flaxformer_lite.config import loading, migrations, parsing, python_files
 from flaxformer_lite.errors import InputError
 
 
 @pytest.fixture
 def load(repository):
-    return lambda *flags: overrides.load(str(repository / "flaxformer_lite/config/defaults.py"), flags)
+    return lambda *flags: loading.load(str(repository / "flaxformer_lite/config/defaults.py"), flags)
 
 
 def _write(path, *lines):
@@ -135,7 +135,7 @@ def test_a_config_may_start_from_a_run_card_and_import_its_neighbors(tmp_path):
         "    config.seed, config.train.steps = SEED, STEPS\n"
         "    return config\n"
     )
-    config = overrides.load(str(path), ["--config.train.log_every=3"])
+    config = loading.load(str(path), ["--config.train.log_every=3"])
     assert (config.seed, config.train.steps, config.train.log_every) == (5, 700, 3)
 
 
@@ -147,88 +147,88 @@ def test_the_former_import_of_the_defaults_brings_the_new_one(line, tmp_path):
     path.write_text(f"x = 1\n{line}\n")
     message = r"mine\.py, line 2: .*Error: .*configs.*; import the defaults with `from flaxformer_lite\.config import"
     with pytest.raises(InputError, match=message):
-        overrides.load(str(path), [])
+        loading.load(str(path), [])
 
 
 def test_a_config_that_exits_is_named_with_the_line(tmp_path):
     path = _write(tmp_path / "mine.py", "import sys", "sys.exit(0)")
     with pytest.raises(InputError, match=r"mine\.py, line 4: ends the program \(SystemExit: 0\); remove that call"):
-        overrides.load(path, [])
+        loading.load(path, [])
 
 
 def test_run_cards_have_names(repository):
-    assert overrides.load("tiny", []) == overrides.load(str(repository / "configs/tiny.py"), [])
+    assert loading.load("tiny", []) == loading.load(str(repository / "configs/tiny.py"), [])
     cards = dict(python_files.run_cards())
     assert set(cards) == {path.stem for path in (repository / "configs").glob("*.py")}
     assert cards["tiny"] == "Reverse short strings: the smallest run that shows everything working."
     assert all(cards.values())
     with pytest.raises(InputError, match=r"^tinny: there is no such file or run card; did you mean tiny\?"):
-        overrides.load("tinny", [])
+        loading.load("tinny", [])
     with pytest.raises(InputError, match=r"^xyzzy: there is no such file or run card; the run cards are .*tiny"):
-        overrides.load("xyzzy", [])
+        loading.load("xyzzy", [])
 
 
 def test_a_file_is_preferred_to_a_run_card_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _write(tmp_path / "tiny", "config = base.get_config()", "config.seed = 17", "return config")
-    assert overrides.load("tiny", []).seed == 17
+    assert loading.load("tiny", []).seed == 17
 
 
 def test_a_smoke_run_is_short_and_valid(repository, caplog):
     for name in ("tiny", "g2p", "vaswani2017", "t5"):
-        config = overrides.load(name, [])
-        short = overrides.smoke(config)
+        config = loading.load(name, [])
+        short = loading.smoke(config)
         assert (short.train.steps, short.train.eval_every, short.optim.warmup_steps) == (10, 5, 4)
         assert short.model == config.model
-    wsd = overrides.load("tiny", ["--config.optim.schedule=wsd", "--config.optim.decay_steps=500"])
-    assert overrides.smoke(wsd).optim.decay_steps == 5
+    wsd = loading.load("tiny", ["--config.optim.schedule=wsd", "--config.optim.decay_steps=500"])
+    assert loading.smoke(wsd).optim.decay_steps == 5
     assert "smoke run: train.steps: 2000 → 10" in caplog.text
 
 
 def test_a_missing_file_brings_the_nearest(tmp_path):
     _write(tmp_path / "mine.py", "return base.get_config()")
     with pytest.raises(InputError, match=r"there is no such file; did you mean .*mine\.py\?"):
-        overrides.load(str(tmp_path / "mini.py"), [])
+        loading.load(str(tmp_path / "mini.py"), [])
 
 
 def test_the_line_of_an_error_in_the_file_is_named(tmp_path):
     path = _write(tmp_path / "mine.py", "config = base.get_config()", "config.seed = sede", "return config")
     with pytest.raises(InputError, match=r"mine\.py, line 4: NameError: name 'sede' is not defined"):
-        overrides.load(path, [])
+        loading.load(path, [])
 
 
 def test_the_line_of_a_syntax_error_is_named(tmp_path):
     path = _write(tmp_path / "mine.py", "config = = 3")
     with pytest.raises(InputError, match=r"mine\.py, line 3: SyntaxError: invalid syntax$"):
-        overrides.load(path, [])
+        loading.load(path, [])
 
 
 def test_a_file_that_is_no_config_is_named(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("x = 3\n")
     with pytest.raises(InputError, match=r"mine\.py: has no function get_config"):
-        overrides.load(str(path), [])
+        loading.load(str(path), [])
     with pytest.raises(InputError, match=r"mine\.py: get_config\(\) must return an ml_collections\.ConfigDict, got 3"):
-        overrides.load(_write(path, "return 3"), [])
+        loading.load(_write(path, "return 3"), [])
 
 
 def test_a_key_that_the_file_misspells_or_lacks_is_named(tmp_path):
     path = _write(tmp_path / "mine.py", "config = base.get_config()", "config.model.widht = 3", "return config")
     with pytest.raises(InputError, match=r"config\.model\.widht: .* did you mean config\.model\.encoder\.width\?"):
-        overrides.load(path, [])
+        loading.load(path, [])
     path = _write(tmp_path / "mine.py", "config = base.get_config()", "del config.seed", "return config")
     with pytest.raises(InputError, match=r"config\.seed: is missing"):
-        overrides.load(path, [])
+        loading.load(path, [])
     with pytest.raises(InputError, match=r"config\.seed: .*mine\.py does not set it"):
-        overrides.load(path, ["--config.seed=3"])
+        loading.load(path, ["--config.seed=3"])
 
 
 def test_the_config_of_a_work_folder_is_one_too(tmp_path):
     saved = tmp_path / "config.json"
-    saved.write_text(json.dumps(migrations.with_version(parsing.to_dict(overrides.load("configs/tiny.py", [])))))
-    read = overrides.load(str(saved), ["--config.model.encoder.width=48", "--config.data.text.train=a,b"])
+    saved.write_text(json.dumps(migrations.with_version(parsing.to_dict(loading.load("configs/tiny.py", [])))))
+    read = loading.load(str(saved), ["--config.model.encoder.width=48", "--config.data.text.train=a,b"])
     assert (read.model.encoder.width, read.data.text.train) == (48, ("a", "b"))
-    assert read.optim == overrides.load("configs/tiny.py", []).optim
+    assert read.optim == loading.load("configs/tiny.py", []).optim
     saved.write_text("[]")
     with pytest.raises(InputError, match=r"config\.json: holds no JSON object; restore it from a copy"):
-        overrides.load(str(saved), [])
+        loading.load(str(saved), [])

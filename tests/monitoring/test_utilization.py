@@ -9,9 +9,9 @@ import pytest
 
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.models.encoder_decoder import make_model
-from flaxformer_lite.monitoring import mfu
+from flaxformer_lite.monitoring import utilization
 from flaxformer_lite.monitoring.chips import CHIPS, chip_of
-from flaxformer_lite.monitoring.mfu import PeakTime
+from flaxformer_lite.monitoring.utilization import PeakTime
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.setup import make_training
 from flaxformer_lite.types import Batch, Tokens
@@ -25,7 +25,7 @@ def batch(rows, source, target):
 
 def peak_time(changes, monkeypatch):
     """With a peak of one FLOP/s, seconds are FLOPs."""
-    monkeypatch.setattr(mfu, "peak_flops", lambda dtype: 1.0)
+    monkeypatch.setattr(utilization, "peak_flops", lambda dtype: 1.0)
     config = micro({"train.batch_size": 6, **changes})
     training = make_training(config, make_model(config, 12, 14))
     params = nn.meta.unbox(jax.eval_shape(training.init_state).params)
@@ -58,14 +58,14 @@ def test_chips_are_found_by_device_kind():
     assert [chip and chip.name for chip in map(chip_of, kinds)] == ["h100", "a100", "v5e", "v5p", "v6e", "h200"]
     assert chip_of("cpu") is None
     assert chip_of("NVIDIA H100 PCIe") is None
-    assert mfu.peak_flops("float32") == 0
-    assert mfu.peak_memory() >= 0
+    assert utilization.peak_flops("float32") == 0
+    assert utilization.peak_memory() >= 0
 
 
 def test_a_run_reports_utilization_and_traces_steps(tmp_path, monkeypatch, capsys):
     use_devices(monkeypatch, 1)
-    monkeypatch.setattr(mfu, "chip_of", lambda kind: CHIPS["h100"])
-    monkeypatch.setattr(mfu, "peak_memory", lambda: 12345)
+    monkeypatch.setattr(utilization, "chip_of", lambda kind: CHIPS["h100"])
+    monkeypatch.setattr(utilization, "peak_memory", lambda: 12345)
     monkeypatch.setattr("flaxformer_lite.monitoring.progress.peak_memory", lambda: 12345)
     assert (
         loop.train(micro({"train.steps": 6, "train.log_every": 3, "train.eval_every": 6}), tmp_path, (2, 4)).exit_code

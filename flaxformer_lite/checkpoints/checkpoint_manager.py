@@ -14,7 +14,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from flaxformer_lite.checkpoints.format import (
+from flaxformer_lite.checkpoints.listing import Evaluation, ranked, steps_in
+from flaxformer_lite.checkpoints.storage import (
     checkpoint_steps,
     first_intact,
     first_line,
@@ -23,7 +24,6 @@ from flaxformer_lite.checkpoints.format import (
     silence_orbax,
     write,
 )
-from flaxformer_lite.checkpoints.listing import Evaluation, ranked, steps_in
 from flaxformer_lite.config.dataclasses import TrainConfig
 from flaxformer_lite.errors import InputError, require, write_errors_named
 from flaxformer_lite.system import multihost
