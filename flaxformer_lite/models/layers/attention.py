@@ -71,7 +71,7 @@ class MultiHeadAttention(nn.Module):
 
         def projection(name: str, width: int, heads: tuple[int, int], factor: float = 1.0) -> Any:
             init = kernel_init(self.weight_init, in_axis=0, out_axis=(1, 2), factor=factor)
-            init = nn.with_logical_partitioning(init, ("embed", "heads", "head_dim"))
+            init: Any = nn.with_logical_partitioning(init, ("embed", "heads", "head_dim"))
             return self.param(name, init, (width, *heads))
 
         # The factor gives scaled queries the same variance for every query_pre_attn_scalar.
@@ -82,7 +82,7 @@ class MultiHeadAttention(nn.Module):
             for name, shape in (("query", heads), ("key", kv_heads), ("value", kv_heads))
         )
         init = kernel_init(self.weight_init, in_axis=(0, 1), out_axis=2)
-        init = nn.with_logical_partitioning(init, ("heads", "head_dim", "embed"))
+        init: Any = nn.with_logical_partitioning(init, ("heads", "head_dim", "embed"))
         self.out = self.param("out", init, (*heads, c.width))
         self.out_bias = bias_param(self, "out_bias", biased, (c.width,), ("embed",))
 

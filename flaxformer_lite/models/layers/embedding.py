@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -37,9 +39,9 @@ class Embedding(nn.Module):
     stddev: float = 0.0
 
     def setup(self):
-        init = nn.initializers.normal(self.stddev or 1 / self._scale)
-        shape = self.size, self.width
-        self.table = self.param("table", nn.with_logical_partitioning(init, (self.axis, "embed")), shape)
+        normal = nn.initializers.normal(self.stddev or 1 / self._scale)
+        init: Any = nn.with_logical_partitioning(normal, (self.axis, "embed"))
+        self.table = self.param("table", init, (self.size, self.width))
 
     def __call__(self, ids: Int[AnyArray, "*b"]) -> Float[Array, "*b d"]:
         table = with_logical_constraint(self.table, (self.axis, None))  # rows are gathered whole

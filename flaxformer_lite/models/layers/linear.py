@@ -5,6 +5,8 @@ Layers compute in the dtype of their input, whatever dtype their parameters have
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
@@ -42,7 +44,7 @@ def bias_param(
     module: nn.Module, name: str, wanted: bool, shape: tuple[int, ...], axes: tuple[str, ...]
 ) -> Float[Array, "..."] | float:
     """A bias parameter of a module, initialized to zeros; 0 where ``wanted`` is false."""
-    init = nn.with_logical_partitioning(nn.initializers.zeros, axes)
+    init: Any = nn.with_logical_partitioning(nn.initializers.zeros, axes)
     return module.param(name, init, shape) if wanted else 0.0
 
 
@@ -73,8 +75,8 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        bias_init = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
+        kernel_init: Any = nn.with_logical_partitioning(self.kernel_init, self.axes)
+        bias_init: Any = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
         dense = nn.Dense(self.features, self.use_bias, dtype=x.dtype, kernel_init=kernel_init, bias_init=bias_init)
         nn.share_scope(self, dense)  # the parameters are this module's own
         return constrain_activations(dense(x), self.axes[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -40,7 +42,7 @@ class UntiedLmHead(TiedLmHead):
 
     @nn.compact
     def project(self, x, embedding):
-        init = nn.with_logical_partitioning(kernel_init(self.config.init), ("embed", "vocab"))
+        init: Any = nn.with_logical_partitioning(kernel_init(self.config.init), ("embed", "vocab"))
         logits = matmul_last(x, self.param("kernel", init, (x.shape[-1], embedding.size)), jnp.float32)
         bias = bias_param(self, "bias", self.config.lm_head.bias != "never", (embedding.size,), ("vocab",))
         return constrain_activations(add_bias(logits, bias), "vocab")

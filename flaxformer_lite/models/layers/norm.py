@@ -6,6 +6,8 @@ directory is resumed key biases differ by 8e-3 (all else by 2e-7); ``nn.RMSNorm`
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,8 +23,10 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        scale = self.param("scale", nn.with_logical_partitioning(nn.initializers.ones, ("embed",)), x.shape[-1:])
-        bias = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, ("embed",)), x.shape[-1:])
+        scale_init: Any = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        bias_init: Any = nn.with_logical_partitioning(nn.initializers.zeros, ("embed",))
+        scale = self.param("scale", scale_init, x.shape[-1:])
+        bias = self.param("bias", bias_init, x.shape[-1:])
         x32 = x.astype(jnp.float32)
         centered = x32 - x32.mean(-1, keepdims=True)
         variance = jnp.square(centered).mean(-1, keepdims=True)
@@ -42,8 +46,9 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        init = nn.initializers.zeros if self.unit_offset else nn.initializers.ones
-        scale = self.param("scale", nn.with_logical_partitioning(init, ("embed",)), x.shape[-1:])
+        start = nn.initializers.zeros if self.unit_offset else nn.initializers.ones
+        init: Any = nn.with_logical_partitioning(start, ("embed",))
+        scale = self.param("scale", init, x.shape[-1:])
         gain = 1 + scale.astype(jnp.float32) if self.unit_offset else scale
         x32 = x.astype(jnp.float32)
         return (x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + self.epsilon) * gain).astype(x.dtype)

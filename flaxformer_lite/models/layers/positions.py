@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ class RelativeBias(Positions):
     """T5's relative position bias: a learned number for each head and bucket of distances (Raffel et al. 2020)."""
 
     def setup(self):
-        init = nn.with_logical_partitioning(nn.initializers.normal(self.config.width**-0.5), ("length", "heads"))
+        init: Any = nn.with_logical_partitioning(nn.initializers.normal(self.config.width**-0.5), ("length", "heads"))
         self.table = self.param("table", init, (self.config.positions.num_buckets, self.config.num_heads))
 
     def bias(self, distances: Int[Array, "*b q l"]) -> tuple[Float[Array, "*b h q l"], ...]:

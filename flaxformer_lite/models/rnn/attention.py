@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -38,7 +38,7 @@ class AdditiveScore(nn.Module):
 
     def setup(self):
         self.key = Dense(self.width, ("embed", "mlp"))
-        init = nn.with_logical_partitioning(nn.initializers.normal(self.width**-0.5), ("mlp",))
+        init: Any = nn.with_logical_partitioning(nn.initializers.normal(self.width**-0.5), ("mlp",))
         self.v = self.param("v", init, (self.width,))
 
     def keys(self, states: Float[Array, "b s e"]) -> Float[Array, "b s a"]:
@@ -48,7 +48,7 @@ class AdditiveScore(nn.Module):
     @nn.compact
     def __call__(self, query: Float[Array, "b m d"], keys: Float[Array, "b s a"]) -> Float[Array, "b m s"]:
         """The score of each query and position."""
-        init = nn.with_logical_partitioning(KERNEL_INIT, ("embed", "mlp"))
+        init: Any = nn.with_logical_partitioning(KERNEL_INIT, ("embed", "mlp"))
         projected = matmul_last(query, self.param("query", init, (query.shape[-1], self.width)))
         return jnp.tanh(projected[:, :, None] + keys[:, None]) @ self.v.astype(query.dtype)
 
@@ -77,7 +77,7 @@ class GeneralScore(DotScore):
     @nn.compact
     def keys(self, states: Float[Array, "b s e"]) -> Float[Array, "b s a"]:
         """``W h``."""
-        init = nn.with_logical_partitioning(KERNEL_INIT, ("embed", "mlp"))
+        init: Any = nn.with_logical_partitioning(KERNEL_INIT, ("embed", "mlp"))
         return matmul_last(states, self.param("key", init, (states.shape[-1], self.width)))
 
 

@@ -26,7 +26,7 @@ from flaxformer_lite.models.layers.remat import rematerialize
 Carry = tuple[Float[Array, "*b _"], ...]
 
 _GLOROT = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=0, out_axis=2, batch_axis=1)
-_KERNEL_INIT = nn.with_logical_partitioning(_GLOROT, ("embed", "gates", "mlp"))
+_KERNEL_INIT: Any = nn.with_logical_partitioning(_GLOROT, ("embed", "gates", "mlp"))
 
 
 class _Gates(nn.Module):
@@ -48,7 +48,7 @@ class _Gates(nn.Module):
         if not self.bias:
             return gates
         initial = jnp.broadcast_to(jnp.array(self.bias)[:, None], (self.count, self.width))
-        init = nn.with_logical_partitioning(lambda *_: initial, ("gates", "mlp"))
+        init: Any = nn.with_logical_partitioning(lambda *_: initial, ("gates", "mlp"))
         return gates + self.param("bias", init, initial.shape).astype(x.dtype)
 
 
@@ -111,7 +111,7 @@ class Gru(Cell):
     def setup(self):
         self.input = _Gates(3, self.width, bias=(0.0, 0.0, 0.0))
         self.recurrent = _Gates(3, self.width, bias=())
-        init = nn.with_logical_partitioning(nn.initializers.zeros, ("mlp",))
+        init: Any = nn.with_logical_partitioning(nn.initializers.zeros, ("mlp",))
         self.new_bias = self.param("new_bias", init, (self.width,))
 
     def __call__(self, carry, x_gates, h_dropped):

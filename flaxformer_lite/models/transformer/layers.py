@@ -14,8 +14,8 @@ from flaxformer_lite.models.layers.residual import make_residual
 from flaxformer_lite.models.transformer.kv_cache import KVCache
 
 
-class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward.
+class _TransformerLayer(nn.Module):
+    """The sublayers that encoder and decoder layers share.
 
     Attributes:
       config: of the stack.
@@ -34,10 +34,6 @@ class EncoderLayer(nn.Module):
         self.feed_forward = make_feed_forward(c, self.weight_init)
         self.feed_forward_residual = make_residual(c)
         self.leave_out = LayerDrop(c.layerdrop)
-
-    def __call__(self, x: Float[Array, "b s d"], context: AttentionContext, train: bool) -> Float[Array, "b s d"]:
-        y = self.feed_forward_block(self.self_attention_block(x, context, train), train)
-        return self.leave_out(x, y, train)
 
     def self_attention_block(
         self, x: Float[Array, "b l d"], context: AttentionContext, train: bool
@@ -58,7 +54,15 @@ class EncoderLayer(nn.Module):
         return context._replace(bias=context.bias + self.positions.bias(context.distances))
 
 
-class DecoderLayer(EncoderLayer):
+class EncoderLayer(_TransformerLayer):
+    """Self-attention and feed-forward."""
+
+    def __call__(self, x: Float[Array, "b s d"], context: AttentionContext, train: bool) -> Float[Array, "b s d"]:
+        y = self.feed_forward_block(self.self_attention_block(x, context, train), train)
+        return self.leave_out(x, y, train)
+
+
+class DecoderLayer(_TransformerLayer):
     """Self-attention, cross-attention and feed-forward.
 
     Attributes:
