@@ -69,7 +69,7 @@ def test_standard_output_has_only_the_file(sweep, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["swep"], "swep: there is no such directory"),
         (["sweep", "--metric=eval/bleu"], "--metric=eval/bleu: no run has recorded it"),
@@ -81,10 +81,10 @@ def test_standard_output_has_only_the_file(sweep, capsys):
         ([], "the following arguments are required: DIR"),
     ],
 )
-def test_errors_are_one_line(flags, said, sweep, capsys):
+def test_errors_are_one_line(flags, message, sweep, capsys):
     assert main(["compare", *flags]) == 2
     captured = capsys.readouterr()
-    assert said in captured.err
+    assert message in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
 

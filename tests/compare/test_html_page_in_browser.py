@@ -1,4 +1,4 @@
-"""The page in Chromium without a window: what it shows, how it answers, and that it can be read."""
+"""The page in headless Chromium: content, interaction and legibility."""
 
 import shutil
 from collections.abc import Iterator
@@ -108,7 +108,7 @@ def _resize(browser: webdriver.Chrome, width: int, height: int) -> None:
 
 
 def _settle(browser: webdriver.Chrome) -> None:
-    """Waits until the page is there, and has drawn what was last asked of it."""
+    """Waits until the page is loaded and redrawn."""
     browser.execute_async_script(
         "const done = arguments[0]; const wait = () => document.documentElement.dataset.ready"
         " || !document.getElementById('failure').hidden"
@@ -121,7 +121,7 @@ def _script(browser: webdriver.Chrome, code: str, *values: Any) -> Any:
 
 
 def _set(browser: webdriver.Chrome, name: str, value: str) -> None:
-    """Gives an input its value as a user does, and waits for the page to follow."""
+    """Sets an input as a user does, and waits for the redraw."""
     _script(
         browser,
         "const input = document.getElementById(arguments[0]); if (input.type === 'checkbox') input.click();"
@@ -155,7 +155,7 @@ def _write(path: Path, runs: list[RunRecord], *keys: str) -> Path:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("count", [1, 12, 100])
-def test_it_can_be_read(count, width, theme, browser, pages):
+def test_texts_are_legible(count, width, theme, browser, pages):
     _open(browser, pages[count], width, theme)
     assert _script(browser, "return document.documentElement.dataset.theme") == theme
     assert _script(browser, "return document.documentElement.scrollWidth") <= width
@@ -181,7 +181,7 @@ def test_a_hundred_runs_open_in_two_seconds(browser, pages):
     _assert_no_errors(browser)
 
 
-def test_pointing_at_a_curve_says_its_values(browser, tmp_path):
+def test_pointer_shows_the_values_of_a_curve(browser, tmp_path):
     _open(browser, _write(tmp_path / "x.html", [_run("flat", [7.25, 7.25, 7.25])]))
     chart = browser.find_element(By.ID, "chart")
     ActionChains(browser).move_to_element_with_offset(chart, 20, -12).perform()
@@ -193,19 +193,19 @@ def test_pointing_at_a_curve_says_its_values(browser, tmp_path):
     _assert_no_errors(browser)
 
 
-def test_keys_walk_along_curves_and_between_them(browser, tmp_path):
+def test_arrow_keys_move_along_and_between_curves(browser, tmp_path):
     runs = [_run("best", [3.0, 1.0]), _run("second", [4.0, 2.0])]
     _open(browser, _write(tmp_path / "x.html", runs))
-    said = []
+    shown = []
     for key in (Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ARROW_DOWN, Keys.ARROW_DOWN):
         browser.find_element(By.ID, "chart").send_keys(key)
-        said.append([*_texts_of(browser, "#chart .tip b"), *_texts_of(browser, "#chart .tip dd")])
-    assert said == [["best", "20", "1"], ["best", "10", "3"], ["second", "10", "4"], ["best", "10", "3"]]
+        shown.append([*_texts_of(browser, "#chart .tip b"), *_texts_of(browser, "#chart .tip dd")])
+    assert shown == [["best", "20", "1"], ["best", "10", "3"], ["second", "10", "4"], ["best", "10", "3"]]
     browser.find_element(By.ID, "chart").send_keys(Keys.ESCAPE)
     assert not browser.find_element(By.CSS_SELECTOR, "#chart .tip").is_displayed()
 
 
-def test_the_legend_hides_runs_everywhere(browser, pages):
+def test_legend_hides_runs(browser, pages):
     _open(browser, pages[12])
     before, dots = _script(browser, _FILLED), len(_texts_of(browser, "#panels circle"))
     browser.find_element(By.CSS_SELECTOR, "#legend input").click()
@@ -277,7 +277,7 @@ def test_the_table_sorts_filters_and_groups(browser, pages):
     _assert_no_errors(browser)
 
 
-def test_the_theme_can_be_changed(browser, pages):
+def test_theme_button(browser, pages):
     _open(browser, pages[1], theme="dark")
     browser.find_element(By.ID, "theme").click()
     _settle(browser)
@@ -287,10 +287,10 @@ def test_the_theme_can_be_changed(browser, pages):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_odd_runs(theme, browser, tmp_path):
-    evil = "<img src=x onerror=document.title='hacked'></script><script>document.title='hacked'</script>"
+def test_unusual_runs(theme, browser, tmp_path):
+    markup = "<img src=x onerror=document.title='hacked'></script><script>document.title='hacked'</script>"
     runs = [
-        _run(evil, [5.0, 4.0], rate=0.0, kind=evil),
+        _run(markup, [5.0, 4.0], rate=0.0, kind=markup),
         _run("diverged", [6.0, float("nan"), float("inf")], rate=1e-3, kind="x" * 90),
         _run("nothing finite", [float("nan")] * 3, rate=1e-2, kind=""),
         _run("one point", [3.0], rate=1e-1, kind=(1, "a")),
@@ -301,7 +301,7 @@ def test_odd_runs(theme, browser, tmp_path):
         _open(browser, path, width, theme)
         assert _script(browser, "return document.documentElement.scrollWidth") <= width
         assert browser.title == "Comparison of 5 runs"
-        assert evil in _texts_of(browser, "#legend .word")
+        assert markup in _texts_of(browser, "#legend .word")
         assert _texts_of(browser, "#legend .figure") == ["3.000", "4.000", "6.000", "not finite", "–"]
         for name in ("log-x", "log-y"):
             _set(browser, name, "")
@@ -309,7 +309,7 @@ def test_odd_runs(theme, browser, tmp_path):
     _assert_no_errors(browser)
 
 
-def test_no_run_with_a_point(browser, tmp_path):
+def test_runs_without_points(browser, tmp_path):
     bare = [RunRecord(str(i), Path(str(i)), {"seed": i}, {}, done=False) for i in range(2)]
     _open(browser, _write(tmp_path / "x.html", bare, "seed"))
     assert _texts_of(browser, "#chart .empty") == ["No run has points of this metric."]

@@ -173,8 +173,8 @@ def test_median_pruner_stops_what_is_below_the_median(search):
         assert search.statuses[name].state is (TrialState.PRUNED if worse else TrialState.DONE)
         assert ((name, False) in launcher.stopped) == worse
         if worse:
-            said = json.loads((search.path / name / "pruned.json").read_text())
-            assert said == {"step": 100, "value": trial.intermediate_values[100]}
+            pruned = json.loads((search.path / name / "pruned.json").read_text())
+            assert pruned == {"step": 100, "value": trial.intermediate_values[100]}
             assert not (search.path / name / "finished.json").exists()
     assert search(trials=12, pruner="median")[0].started == []
 
