@@ -2,8 +2,8 @@
 
     flaxformer-lite sweep --config=configs/tiny.py --sweep=configs/sweeps/random_search.py --workdir=runs/random
 
-Bergstra and Bengio (2012), "Random Search for Hyper-Parameter Optimization". Samples are a function of the seed: the same
-file gives the same trials, and a larger count adds more.
+Bergstra and Bengio (2012), "Random Search for Hyper-Parameter Optimization". Samples are a function of the seed:
+the same file gives the same trials, and a larger count adds more.
 """
 
 from flaxformer_lite.sweeps import Choice, Integers, LogUniform, Uniform, random_draws, zipped
