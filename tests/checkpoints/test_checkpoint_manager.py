@@ -280,18 +280,18 @@ def test_a_full_disk_is_an_error_on_close(disk, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_failed_background_write_is_raised(tmp_path):
+def test_a_file_in_place_of_the_directory_is_an_error(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
     checkpoints.save(make_saved(1))
     checkpoints._manager.wait_until_finished()
     shutil.rmtree(tmp_path / "c")
-    (tmp_path / "c").write_text("no folder any more")
+    (tmp_path / "c").write_text("no directory any more")
 
     def save_and_close():
         checkpoints.save(make_saved(2))
         checkpoints.close()
 
-    with pytest.raises(Exception, match="Not a directory"):
+    with pytest.raises(InputError, match="c: was removed or moved during the run"):
         save_and_close()
 
 
