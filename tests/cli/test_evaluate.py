@@ -6,7 +6,7 @@ import types
 import pytest
 
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.compare import decodes
+from flaxformer_lite.compare.decode_records import load_decodes
 from flaxformer_lite.data.tasks import Examples
 
 
@@ -88,7 +88,7 @@ def test_saves_decodes(flag, name, asked, tmp_path, capsys):
     path = tmp_path / "decodes" / f"{name}.jsonl"
     assert str(path) in captured.err
     assert [found.name for found in path.parent.iterdir()] == [path.name]
-    kept = decodes.load(path)
+    kept = load_decodes(path)
     assert kept.settings == json.loads(captured.out)
     assert kept.sources == ["ab", "c\u2028d"]
     assert kept.references == [["b a"], ["c", "d c"]]
