@@ -55,3 +55,22 @@ class Options(dict[str, Any]):
 
     def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return hash(json.dumps(self, sort_keys=True))
+
+
+# The free options of each key that accepts an import path. Where the key lists several, its options are keyed by the
+# name of the class: config.eval.metric_options.Rouge belongs to "my_metrics:Rouge".
+OPTIONS_KEYS = {
+    "data.task": "data.options",
+    "data.source_vocabulary.kind": "data.source_vocabulary.options",
+    "data.target_vocabulary.kind": "data.target_vocabulary.options",
+    "model.encoder.kind": "model.encoder.options",
+    "model.decoder.kind": "model.decoder.options",
+    "optim.optimizer": "optim.options",
+    "optim.schedule": "optim.schedule_options",
+    "decode.method": "decode.options",
+}
+LIST_OPTIONS_KEYS = {
+    "eval.metrics": "eval.metric_options",
+    "train.loss_terms": "train.loss_options",
+    "decode.logits_processors": "decode.logits_processor_options",
+}

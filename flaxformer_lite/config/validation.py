@@ -9,10 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flaxformer_lite.config.annotations import is_import_path
+from flaxformer_lite.config.annotations import LIST_OPTIONS_KEYS, OPTIONS_KEYS, is_import_path
 from flaxformer_lite.config.dataclasses import (
-    LIST_OPTIONS_KEYS,
-    OPTIONS_KEYS,
     Config,
     DataConfig,
     DecodeConfig,
