@@ -3,7 +3,7 @@
 Model    6 + 6 layers of 768, 12 heads, learned positions, norm after each sublayer; 139.4 M parameters
 Data     your own text, as configs/text.py takes it; 50,000 SentencePieces of your text for both sides
 Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
-Time     hours to days on accelerators; flaxformer-lite plan --config=configs/bart.py says what fits and how fast
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/bart.py estimates memory and speed
 Train    flaxformer-lite train --config=configs/bart.py --workdir=runs/bart \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: presets.bart below (large)
@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
 
 
 def trained(config: ConfigDict) -> ConfigDict:
-    """The same, with the optimizer that BART and its kin are trained with."""
+    """The same, with the optimizer that BART is trained with."""
     config.optim.optimizer = "adamw"
     config.optim.learning_rate = 5e-4
     config.optim.schedule = "inverse_sqrt"

@@ -3,7 +3,7 @@
 Model    12 + 4 layers of 1,472, 6 heads, relative positions, gated feed-forward; 299 M parameters
 Data     your own text, as configs/text.py takes it; bytes for both sides
 Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
-Time     hours to days on accelerators; flaxformer-lite plan --config=configs/byt5.py says what fits and how fast
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/byt5.py estimates memory and speed
 Train    flaxformer-lite train --config=configs/byt5.py --workdir=runs/byt5 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: presets.byt5 below (base, large, xl, xxl)

@@ -3,7 +3,7 @@
 Model    12 + 12 layers of 1,024, 16 heads, sines and cosines, layers left out at random; 483.9 M parameters
 Data     your own text, as configs/text.py takes it; 128,000 SentencePieces of your text for both sides
 Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
-Time     hours to days on accelerators; flaxformer-lite plan --config=configs/m2m_100.py says what fits and how fast
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/m2m_100.py estimates memory and speed
 Train    flaxformer-lite train --config=configs/m2m_100.py --workdir=runs/m2m_100 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: presets.m2m_100 below (1.2b)

@@ -3,7 +3,7 @@
 Model    6 + 6 layers of 512, 8 heads, sines and cosines, swish, norm after each sublayer; 73.9 M parameters
 Data     your own text, as configs/text.py takes it; 58,000 SentencePieces of your text for both sides
 Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
-Time     hours to days on accelerators; flaxformer-lite plan --config=configs/marian.py says what fits and how fast
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/marian.py estimates memory and speed
 Train    flaxformer-lite train --config=configs/marian.py --workdir=runs/marian \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: presets.marian below (big)

@@ -3,7 +3,7 @@
 Model    12 + 12 layers of 1,024, 16 heads, learned positions, norm before each sublayer; 610.9 M parameters
 Data     your own text, as configs/text.py takes it; 250,000 SentencePieces of your text for both sides
 Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
-Time     hours to days on accelerators; flaxformer-lite plan --config=configs/mbart.py says what fits and how fast
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/mbart.py estimates memory and speed
 Train    flaxformer-lite train --config=configs/mbart.py --workdir=runs/mbart \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: presets.mbart below (large-cc25)

@@ -3,7 +3,7 @@
 Model    8 + 8 layers of 512, 6 heads, relative positions, gated feed-forward; 300.2 M parameters
 Data     your own text, as configs/text.py takes it; 250,000 SentencePieces of your text for both sides
 Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
-Time     hours to days on accelerators; flaxformer-lite plan --config=configs/mt5.py says what fits and how fast
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/mt5.py estimates memory and speed
 Train    flaxformer-lite train --config=configs/mt5.py --workdir=runs/mt5 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: presets.mt5 below (base, large, xl, xxl)

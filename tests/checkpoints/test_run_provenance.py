@@ -56,11 +56,17 @@ def test_every_start_is_noted_and_what_changed_between_them_is_said(runs, monkey
     assert first["devices"] == {"kind": jax.devices()[0].device_kind, "count": 1, "processes": 1}
     assert first["command"]
     assert {"jax", "numpy", "flax"} <= first["packages"].keys()
-    assert set(first) == {*second} == {*run_provenance.describe_start(), "step", "config_changes"}
+    assert set(first) == {*second} == {*run_provenance.describe_start(micro()), "step", "config_changes"}
+
+
+def test_the_distribution_of_an_extension_is_recorded():
+    start = run_provenance.describe_start(micro({"optim.optimizer": "optax:sgd"}))
+    assert start["extensions"] == {"optax:sgd": f"optax {run_provenance.metadata.version('optax')}"}
+    assert run_provenance.describe_start(micro())["extensions"] == {}
 
 
 def test_a_difference_is_said_once_however_many_starts_had_it():
-    now = run_provenance.describe_start()
+    now = run_provenance.describe_start(micro())
     other = now | {"time": "then", "python": "2.7.18", "host": "elsewhere"}
     (line,) = run_provenance.differences([other, other | {"time": "later"}, now], now)
     assert line == f"then (then → now): python: '2.7.18' → '{now['python']}'"

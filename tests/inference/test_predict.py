@@ -16,11 +16,11 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.evaluate import decode_examples
 from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.inference.predict import Prediction, Predictor
+from flaxformer_lite.jax_types import Hypotheses
 from flaxformer_lite.metrics.sacrebleu import sentence_chrf
 from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
-from flaxformer_lite.jax_types import Hypotheses
 from tests.micro_config import micro
 
 LETTERS = CharacterVocabulary("abcdefghij")
