@@ -24,8 +24,8 @@ class VocabularyConfig:
     """How text becomes token ids (``data.source_vocabulary``, ``data.target_vocabulary``)."""
 
     kind: Literal["byte", "character", "word", "sentencepiece", "saved"] | ImportPath
-    size: NonNegativeInt  # at most this many entries, special ones included; 0: as many as the training text has
-    model: str  # sentencepiece: a model file to use as it is, "": train one; saved: the file of a work folder
+    size: NonNegativeInt
+    model: str
     options: Options
 
 
@@ -34,7 +34,7 @@ class CmudictConfig:
     """The CMU pronouncing dictionary."""
 
     keep_stress: bool
-    data_dir: str  # where the prepared data set is kept; "": the user's cache folder
+    data_dir: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TfdsConfig:
     """Any prepared TensorFlow Datasets data set with two text features."""
 
     name: str
-    data_dir: str  # "": TFDS's own default
+    data_dir: str
     source_feature: str
     target_feature: str
 
@@ -63,14 +63,12 @@ class ReverseConfig:
     alphabet: str
     min_length: PositiveInt
     max_length: int
-    examples: Annotated[
-        PositiveInt, Bounds(at_least=10)
-    ]  # of the training split; validation and test have a tenth each
+    examples: Annotated[PositiveInt, Bounds(at_least=10)]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to learn from, and how it is cut into batches."""
+    """Training and evaluation data, and how they are batched."""
 
     task: Literal["cmudict", "text", "tfds", "reverse"] | ImportPath
     cmudict: CmudictConfig
@@ -227,7 +225,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class PlateauConfig:
-    """When the learning rate falls that waits for the loss to stand still."""
+    """The schedule plateau: when and by how much it reduces the learning rate."""
 
     factor: Annotated[float, Bounds(at_least=0.01, below=1)]
     patience: PositiveInt
@@ -340,7 +338,7 @@ class DecodeConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How many devices lie along each axis of the mesh; -1: all that are left."""
+    """Number of devices along each mesh axis; -1: all remaining ones."""
 
     data: int
     fsdp: int

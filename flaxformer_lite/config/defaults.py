@@ -79,7 +79,7 @@ def _data() -> ConfigDict:
     data.options = ConfigDict()  # of a task module:name
     data.validation_fraction = 0.0  # of training examples, held out for validation where a task has no such split
     vocabulary = {
-        "kind": "character",  # byte | character | word | sentencepiece | saved (that of another work folder) |
+        "kind": "character",  # byte | character | word | sentencepiece | saved (that of another work directory) |
         # module:name
         "size": 0,  # entries at most, special ones included; 0: all that the training text has (SentencePiece: 8000)
         "model": "",  # sentencepiece: a .model file; "": train one on the training split; saved: a .vocabulary.json
@@ -211,79 +211,81 @@ def _following(group: ConfigDict) -> ConfigDict:
 
 
 def _optim() -> ConfigDict:
-    """How parameters follow gradients."""
+    """Optimizer, schedule and the parameters that they apply to."""
     optim = ConfigDict()
-    optim.optimizer = "adam"  # adam | adamw | adafactor (as T5's) | lion | muon (of matrices; of all else adamw) |
+    optim.optimizer = "adam"  # adam | adamw | adafactor (T5's) | lion | muon (matrices; adamw for all else) |
     # module:name
-    optim.options = ConfigDict()  # of an optimizer module:name
-    optim.learning_rate = 1e-3  # the peak, reached after warm-up; adafactor: relative to a parameter's size (T5: 0.01)
+    optim.options = ConfigDict()  # options of an optimizer module:name
+    optim.learning_rate = 1e-3  # peak, after warm-up; adafactor: relative to the scale of a parameter (T5: 0.01)
     optim.schedule = "inverse_sqrt"  # inverse_sqrt | cosine | linear | constant | wsd | plateau | module:name;
-    # cosine and linear end at 0; wsd (warm-up, stable, decay) is constant, then falls to 0; plateau is constant while
-    # the loss falls
-    optim.schedule_options = ConfigDict()  # of a schedule module:name
-    optim.warmup_steps = 1_000  # steps of linear rise
-    optim.decay_steps = 0  # steps at the end over which wsd falls; wsd only, which needs some
+    # cosine and linear end at 0; wsd (warm-up, stable, decay) is constant, then falls to 0; plateau is reduced
+    # when the loss stops falling
+    optim.schedule_options = ConfigDict()  # options of a schedule module:name
+    optim.warmup_steps = 1_000  # steps of linear warm-up
+    optim.decay_steps = 0  # wsd only, at least 1: steps of the final decay
     optim.plateau = ConfigDict(
-        {  # read by the schedule plateau alone
-            "factor": 0.5,  # of the learning rate, each time that the loss stands still
-            "patience": 5,  # windows in a row without a lower mean loss until it does
-            "window": 100,  # updates whose mean training loss is compared; warm-up counts too
+        {  # schedule plateau only
+            "factor": 0.5,  # that the learning rate is multiplied by at a plateau
+            "patience": 5,  # consecutive windows without a lower mean loss that make a plateau
+            "window": 100,  # updates whose mean training loss is compared, warm-up included
         }
     )
-    optim.beta1 = 0.9  # decay of the mean of the gradients; lion: share of that mean in an update; not adafactor
-    optim.beta2 = 0.98  # decay of the mean of their squares; lion: of the gradients (0.99 is usual); not adafactor
-    optim.epsilon = 1e-9  # added to the root of that mean, which divides; adam, adamw and what muon leaves to it
-    optim.momentum = 0.95  # decay of the mean of the gradients of a matrix; muon only
-    optim.weight_decay = 0.0  # times the learning rate; all but adam
-    optim.no_decay = ()  # parameters without weight decay: regular expressions found in a path such as
+    optim.beta1 = 0.9  # decay of the first moment; lion: weight of the momentum in an update; not adafactor
+    optim.beta2 = 0.98  # decay of the second moment; lion: of the momentum (0.99 is usual); not adafactor
+    optim.epsilon = 1e-9  # added to the root of the second moment; adam, adamw, and the adamw part of muon
+    optim.momentum = 0.95  # muon only: decay of the momentum of a matrix
+    optim.weight_decay = 0.0  # multiplied by the learning rate; not adam
+    optim.no_decay = ()  # parameters without weight decay: regular expressions searched in paths such as
     # decoder/layers_0/self_attention/query_bias; ("bias", "scale") is usual
     optim.lr_multipliers = ()  # "PATTERN=FACTOR": factor of the learning rate; the first match counts
-    optim.frozen = ()  # parameters that stay as they are, found likewise; ("embedding",)
-    optim.clip_norm = 1.0  # largest global norm of the gradient, without frozen parameters; 0: no clipping (T5)
+    optim.frozen = ()  # parameters that are not trained, selected likewise; ("embedding",)
+    optim.clip_norm = 1.0  # maximum global norm of the gradient, without frozen parameters; 0: no clipping (T5)
     return optim
 
 
 def _train() -> ConfigDict:
-    """The run."""
+    """Training."""
     train = ConfigDict()
-    train.init_from = ""  # a work folder whose best parameters this run begins with (fine-tuning); "": random ones
-    train.steps = 10_000  # updates in all
-    train.batch_size = 128  # examples a step, over all devices
-    train.grad_accum_steps = 1  # parts of a batch that are computed one after the other, in a part of the memory
-    train.loss = "cross_entropy"  # cross_entropy | kl_divergence: less the smoothed labels' entropy, so 0 is perfect
+    train.init_from = ""  # work directory with the initial parameters, its best ones (fine-tuning); "": random
+    train.steps = 10_000  # total number of updates
+    train.batch_size = 128  # examples per step, over all devices
+    train.grad_accum_steps = 1  # microbatches per step, computed in sequence to save memory
+    train.loss = (
+        "cross_entropy"  # cross_entropy | kl_divergence: less the entropy of the labels, so 0 is perfect
+    )
     train.label_smoothing = 0.1  # probability spread evenly over the vocabulary
-    train.z_loss = 0.0  # times (log of the softmax's sum)², which keeps logits near 0; 1e-4 is usual
-    train.r_drop = 0.0  # alpha of R-Drop, which draws two passes with other dropout together; doubles the work
+    train.z_loss = 0.0  # weight of (log of the softmax normalizer)², which keeps logits near 0; 1e-4 is usual
+    train.r_drop = 0.0  # alpha of R-Drop: KL divergence between two passes with different dropout; doubles the work
     train.loss_terms = ()  # module:name of each term that is added to the loss
     train.loss_options = ConfigDict()  # of each of them, by the name of its class
     train.distill = ConfigDict(
         {
-            "teachers": (),  # work folders of trained models with the same vocabularies; their mean is learned
-            "weight": 0.5,  # of the teachers against the labels, 0 to 1
-            "temperature": 1.0,  # by which both sides' logits are divided
+            "teachers": (),  # work directories of trained models with the same vocabularies; their mean is the target
+            "weight": 0.5,  # weight of the teachers, 0 to 1; the labels have the rest
+            "temperature": 1.0,  # that the logits of teachers and student are divided by
         }
     )
-    train.ema_decay = 0.0  # of a moving average of the weights, which is then what is evaluated and decoded; 0: none
+    train.ema_decay = 0.0  # decay of a moving average of the parameters, used for evaluation and decoding; 0: none
     train.log_every = 100  # steps
     train.eval_every = 1_000  # steps
     train.save_every = 1_000  # steps; a checkpoint is saved after each evaluation too
     train.keep_latest = 2  # checkpoints
     train.keep_best = 1  # checkpoints, by eval.best_metric
-    train.patience = 0  # evaluations without a better eval.best_metric before stopping; 0: never
-    train.max_nonfinite_steps = 10  # consecutive updates skipped for a loss or gradient that is not finite, before the
-    # run stops
-    train.max_compiles = 0  # programs that the training step may be compiled to, one a shape of batch; 0: any number
+    train.patience = 0  # evaluations without a better eval.best_metric before training stops; 0: never
+    train.max_nonfinite_steps = 10  # consecutive updates with a non-finite loss or gradient, which are skipped, before
+    # training stops
+    train.max_compiles = 0  # maximum number of compiled training steps, one per shape of a batch; 0: no limit
     return train
 
 
 def _eval() -> ConfigDict:
-    """What is measured, in training and by ``evaluate``."""
+    """Evaluation, during training and by ``evaluate``."""
     evaluation = ConfigDict()
     evaluation.metrics = ("exact_match",)  # by decoding: exact_match, wer, per, bleu, chrf, module:name
     evaluation.metric_options = ConfigDict()  # of each metric module:name, by the name of its class
     evaluation.best_metric = "loss"  # loss, token_accuracy or one of eval.metrics
     evaluation.max_examples = 1_000  # of the validation split, at each evaluation in training; 0: all
-    evaluation.num_samples = 3  # decodes shown at each evaluation
+    evaluation.num_samples = 3  # decoded examples shown at each evaluation
     return evaluation
 
 
