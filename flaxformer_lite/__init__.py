@@ -57,7 +57,7 @@ def train(config: Config | Mapping[str, Any] | Any, workdir: str | Path) -> Trai
     from flaxformer_lite.training import loop
 
     if not isinstance(config, Config):
-        config = parsing.from_dict(config.to_dict() if hasattr(config, "to_dict") else config)
+        config = parsing.from_dict(getattr(config, "to_dict", lambda: config)())
     return loop.train(config, workdir)
 
 

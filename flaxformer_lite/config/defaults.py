@@ -205,7 +205,8 @@ def _following(group: ConfigDict) -> ConfigDict:
     """A group whose values default to those of the given one: setting them there sets them here, not vice versa."""
 
     def value(key: str) -> Any:
-        return _following(group[key]) if isinstance(group[key], ConfigDict) else group.get_oneway_ref(key)
+        inner = group[key]
+        return _following(inner) if isinstance(inner, ConfigDict) else group.get_oneway_ref(key)
 
     return ConfigDict({key: value(key) for key in group})
 
@@ -250,9 +251,7 @@ def _train() -> ConfigDict:
     train.steps = 10_000  # total number of updates
     train.batch_size = 128  # examples per step, over all devices
     train.grad_accum_steps = 1  # microbatches per step, computed in sequence to save memory
-    train.loss = (
-        "cross_entropy"  # cross_entropy | kl_divergence: less the entropy of the labels, so 0 is perfect
-    )
+    train.loss = "cross_entropy"  # cross_entropy | kl_divergence: less the entropy of the labels, so 0 is perfect
     train.label_smoothing = 0.1  # probability spread evenly over the vocabulary
     train.z_loss = 0.0  # weight of (log of the softmax normalizer)², which keeps logits near 0; 1e-4 is usual
     train.r_drop = 0.0  # alpha of R-Drop: KL divergence between two passes with different dropout; doubles the work

@@ -176,7 +176,7 @@ def _parse_scalar(hint: Any, value: Any, name: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise InputError(f"{name}={value!r}", f"must be {_TYPE_NAMES.get(hint, hint)}")
     require(hint is not float or math.isfinite(value), f"{name}={value!r}", "must be a finite number")
-    if hint is str:
+    if isinstance(value, str):
         _check_text(value, name)
     return value
 

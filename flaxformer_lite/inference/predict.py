@@ -126,7 +126,7 @@ class Predictor:
         )
         nonblank = np.flatnonzero([bool(line.strip()) for line in lines])
         for members, shape in batches_by_shape(nonblank, shapes, sources.lengths, rows):
-            hypotheses = self._search(sources, forced, members, (rows, *shape), decode)
+            hypotheses = self._search(sources, forced, members, (rows, shape[0], shape[1]), decode)
             for row, index in enumerate(members):
                 found[index] = self._predictions(hypotheses, row, decode)
         if num_nan := sum(bool(np.isnan(predictions[0].score)) for predictions in found):

@@ -23,7 +23,7 @@ class Collective(NamedTuple):
       group: number of devices that communicate with one another.
       per_node: number of devices of a group within one node.
       bytes: of the whole array, in bfloat16 where the model uses it, although a CPU compiler widens it.
-      count: executions per step.
+      executions: per step.
       op_name: JAX's name of the operation.
     """
 
@@ -32,7 +32,7 @@ class Collective(NamedTuple):
     group: int
     per_node: int
     bytes: int
-    count: int
+    executions: int
     op_name: str
 
     @property
@@ -40,7 +40,7 @@ class Collective(NamedTuple):
         """Bytes that each device sends per step, by the best algorithm (a ring)."""
         others = (self.group - 1) / self.group
         factor = {"all-reduce": 2 * others, "collective-permute": 1}.get(self.kind, others)
-        return self.count * self.bytes * factor
+        return self.executions * self.bytes * factor
 
 
 def read_collectives(program: Program, mesh: Mapping[str, int], node: int) -> list[Collective]:

@@ -108,11 +108,13 @@ def _parameters(plan: PlanReport) -> Iterator[str]:
     count = sum(each.bytes // _itemsize(each.dtype) for each in plan.parameters)
     yield f"Parameters: {count:,} (exact)"
     rows = []
-    for group in sorted(group_layers(plan.parameters), key=lambda group: -group.count * group.first.device_bytes):
+    for group in sorted(
+        group_layers(plan.parameters), key=lambda group: -group.num_parameters * group.first.device_bytes
+    ):
         first = group.first
         axes = [f"{size:,}" + f" / {by}" * bool(by) for size, by in zip(first.shape, first.partition, strict=True)]
-        size = format_size(group.count * first.device_bytes)
-        rows.append((group.name, f"{group.count}", " × ".join(axes), first.dtype, size))
+        size = format_size(group.num_parameters * first.device_bytes)
+        rows.append((group.name, f"{group.num_parameters}", " × ".join(axes), first.dtype, size))
     shown, others = rows[:20], rows[20:]
     yield from table(("", "count", "shape / divided by", "dtype", "per device"), shown)
     if others:
@@ -152,8 +154,8 @@ def _communication(plan: PlanReport) -> Iterator[str]:
         (
             "+".join(axes) or "parts of axes",
             kind,
-            f"{sum(each.count for each in found):,}",
-            format_size(sum(each.bytes * each.count for each in found)),
+            f"{sum(each.executions for each in found):,}",
+            format_size(sum(each.bytes * each.executions for each in found)),
             format_size(sum(each.sent for each in found)),
             f"{1e3 * sum(each.sent / roofline.link_bandwidth(each, plan.chip) for each in found):,.3f}",
         )

@@ -60,12 +60,12 @@ class ParameterGroup(NamedTuple):
 
     Attributes:
       name: with ``*`` in place of the number.
-      count: number of parameters.
+      num_parameters: in the group.
       first: one of them.
     """
 
     name: str
-    count: int
+    num_parameters: int
     first: ParameterShards
 
 

@@ -40,7 +40,7 @@ def _replicated(plan: PlanReport) -> Iterator[str]:
             yield f"every device stores all parameters and optimizer state, {size / 1e9:,.2f} GB ({mesh})"
         return
     for group in group_layers(replicated):
-        size = group.count * group.first.bytes
+        size = group.num_parameters * group.first.bytes
         if size > _LARGE:
             yield f"every device stores all of {group.name}, {size / 1e9:,.2f} GB, and its optimizer state"
     for parameter in replicated:
@@ -64,20 +64,20 @@ def _communication(plan: PlanReport) -> Iterator[str]:
     params = sum(parameter.bytes for parameter in plan.parameters)
     for axes in {each.axes for each in plan.collectives}:
         gathers = [each for each in plan.collectives if each.axes == axes and each.kind == "all-gather"]
-        gathered = sum(each.bytes * each.count for each in gathers)
+        gathered = sum(each.bytes * each.executions for each in gathers)
         if gathered > 3 * plan.grad_accum_steps * params:
-            largest = max(gathers, key=lambda each: each.bytes * each.count)
+            largest = max(gathers, key=lambda each: each.bytes * each.executions)
             yield (
                 f"{gathered / 1e9:,.1f} GB per step are gathered along {'+'.join(axes) or 'parts of axes'}, although "
                 f"all parameters have {params / 1e9:,.2f} GB: activations are gathered too, as in {largest.op_name}"
             )
     reductions = [each for each in plan.collectives if "reduce" in each.kind and set(each.axes) & set(BATCH[0])]
-    reduced = sum(each.bytes * each.count for each in reductions)
+    reduced = sum(each.bytes * each.executions for each in reductions)
     if reduced > 3 * plan.grad_accum_steps * params:
-        largest = max(reductions, key=lambda each: each.bytes * each.count)
+        largest = max(reductions, key=lambda each: each.bytes * each.executions)
         yield (
             f"{reduced / 1e9:,.1f} GB per step are reduced over devices that share a batch, although all gradients "
-            f"have {params / 1e9:,.2f} GB: they are reduced inside a loop, {largest.count} times in {largest.op_name}; "
+            f"have {params / 1e9:,.2f} GB: they are reduced inside a loop, {largest.executions} times in {largest.op_name}; "
             f"config.parallel.mode='pmap' reduces them once"
         )
     for each in plan.collectives:

@@ -22,7 +22,7 @@ def _found(function, spec, shape=(8, 16), node=8):
 def test_all_reduce_has_axes_and_bytes(axes):
     (found,) = _found(lambda x: jax.lax.psum(x, axes), PartitionSpec("x"))
     assert found[:3] == ("all-reduce", axes, 2 ** len(axes))
-    assert (found.bytes, found.count) == (4 * 16 * 4, 1)
+    assert (found.bytes, found.executions) == (4 * 16 * 4, 1)
     assert found.sent == 2 * found.bytes * (found.group - 1) / found.group
 
 
@@ -60,7 +60,7 @@ def test_collectives_in_a_loop_count_each_iteration():
         return jax.lax.scan(lambda x, _: (jax.lax.psum(x, "y") / 2, None), x, None, length=5)[0]
 
     (found,) = _found(loop, PartitionSpec("x"))
-    assert found.count == 5
+    assert found.executions == 5
     assert found.sent == 5 * 4 * 16 * 4
 
 

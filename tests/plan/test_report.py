@@ -35,7 +35,7 @@ def _plan(data: int, fsdp: int, tensor: int) -> PlanReport:
 def _communicated(plan: PlanReport) -> dict[tuple[str, str], int]:
     """Bytes of whole arrays in collectives of a step, by axes and kind, without scalars."""
     found = {
-        ("+".join(axes), kind): sum(each.bytes * each.count for each in members)
+        ("+".join(axes), kind): sum(each.bytes * each.executions for each in members)
         for (axes, kind), members in by_axes(plan.collectives).items()
     }
     return {key: amount for key, amount in found.items() if amount > _SCALARS}
@@ -128,7 +128,7 @@ def test_equal_layers_are_grouped():
     config = micro({"model.encoder.num_layers": 3})
     traced = trace_step(config, SIZES, make_plan_layout(config, jax.devices()[:1]))
     parameters = list_parameters(traced.state.params)
-    names = {group.name: group.count for group in group_layers(parameters)}
+    names = {group.name: group.num_parameters for group in group_layers(parameters)}
     assert names["target_embedding/table"] == 1
     assert names["encoder/layers_*/feed_forward/up/kernel"] == 3
     assert sum(names.values()) == len(parameters)
