@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ml_collections import ConfigDict
+
     from flaxformer_lite.config.dataclasses import Config
     from flaxformer_lite.inference.loaded_model import LoadedModel
     from flaxformer_lite.training.loop import TrainResult
@@ -39,7 +41,7 @@ def load(workdir: str | Path | Sequence[str | Path], step: str | int = "best") -
     return load_model(workdir, step)
 
 
-def train(config: Config | Mapping[str, Any] | Any, workdir: str | Path) -> TrainResult:
+def train(config: Config | ConfigDict | Mapping[str, Any], workdir: str | Path) -> TrainResult:
     """Trains a model, or resumes the run in the work directory, as ``flaxformer-lite train``.
 
     Args:
@@ -52,13 +54,14 @@ def train(config: Config | Mapping[str, Any] | Any, workdir: str | Path) -> Trai
     Raises:
       InputError: the config, its data or the directory are invalid; or the loss diverges.
     """
+    from ml_collections import ConfigDict
+
     from flaxformer_lite.config import parsing
     from flaxformer_lite.config.dataclasses import Config
     from flaxformer_lite.training import loop
 
-    if not isinstance(config, Config):
-        config = parsing.from_dict(getattr(config, "to_dict", lambda: config)())
-    return loop.train(config, workdir)
+    values: Any = config.to_dict() if isinstance(config, ConfigDict) else config
+    return loop.train(values if isinstance(values, Config) else parsing.from_dict(values), workdir)
 
 
 def __getattr__(name: str) -> Any:

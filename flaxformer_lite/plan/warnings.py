@@ -77,7 +77,7 @@ def _communication(plan: PlanReport) -> Iterator[str]:
         largest = max(reductions, key=lambda each: each.bytes * each.executions)
         yield (
             f"{reduced / 1e9:,.1f} GB per step are reduced over devices that share a batch, although all gradients "
-            f"have {params / 1e9:,.2f} GB: they are reduced inside a loop, {largest.executions} times in {largest.op_name}; "
+            f"have {params / 1e9:,.2f} GB: reduced inside a loop, {largest.executions} times in {largest.op_name}; "
             f"config.parallel.mode='pmap' reduces them once"
         )
     for each in plan.collectives:
