@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
-from flaxformer_lite.inference import predict
+from flaxformer_lite.inference import loaded_model, predict
 from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.sharding.pmap_layout import PmapLayout
 from flaxformer_lite.training import loop, setup, teachers
@@ -65,7 +65,7 @@ class Runs:
             self._compile_and_init_once(layout)
         monkeypatch.setattr(loop, "Evaluator", PlainEvaluator)
         monkeypatch.setattr(setup, "make_model", make_brief)
-        for module in (predict, teachers):
+        for module in (loaded_model, predict, teachers):
             monkeypatch.setattr(module, "make_decoding_model", make_brief)
         save = Checkpoints.save
 

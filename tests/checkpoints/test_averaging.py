@@ -78,14 +78,16 @@ def average(folder, last):
 
 
 def test_the_average_is_that_of_the_last_checkpoints_and_says_so(folder, capsys):
-    with pytest.raises(InputError, match=r"there is no average of checkpoints; flaxformer-lite average makes one"):
+    with pytest.raises(InputError, match=r"there is no average of checkpoints; the command `average` makes one"):
         decode(folder, "average")
     for steps in ([30], [20, 30], [10, 20, 30]):
         assert average(folder, len(steps)) == steps
         found, params = decode(folder, "average")
         assert found == 30
         equal(params, mean_of(steps))
-        assert f"the average of the checkpoints of steps {', '.join(map(str, steps))}\n" == capsys.readouterr().err
+        assert (
+            f"using the average of the checkpoints of steps {', '.join(map(str, steps))}\n" == capsys.readouterr().err
+        )
     assert len(list((folder / "average").iterdir())) == 1, "the ones before are gone"
 
 
@@ -138,11 +140,11 @@ def test_where_a_run_was_stopped_is_no_gap(tmp_path):
 
 def test_nothing_damaged_goes_into_an_average(folder):
     os.truncate(largest(folder / "20" / "params" / "ocdbt.process_0"), 500)
-    with pytest.raises(InputError, match=r"20 is damaged"):
+    with pytest.raises(InputError, match=r"20: is damaged"):
         average(folder, 3)
     assert average(folder, 1) == [30]
     os.truncate(largest(folder / "average"), 500)
-    with pytest.raises(InputError, match=r"average/1 is damaged"):
+    with pytest.raises(InputError, match=r"average/1: is damaged"):
         decode(folder, "average")
 
 

@@ -69,6 +69,6 @@ def test_optimizer_state_that_cannot_be_converted_is_an_error(tmp_path):
     state, shapes = begin(True, "adafactor")
     _, others = begin(False, "adafactor")
     save(tmp_path / "run", state)
-    with pytest.raises(InputError, match=r"config\.model\.scan_layers: the optimizer's moments of step 0 cannot"):
+    with pytest.raises(InputError, match=r"config\.model\.scan_layers: the optimizer state of step 0 cannot"):
         restore(tmp_path / "run", others)
     jax.tree.map(np.testing.assert_array_equal, restore(tmp_path / "run", shapes), state)

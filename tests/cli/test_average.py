@@ -47,4 +47,4 @@ def test_errors_are_one_line(flags, said, run, capsys):
 
 def test_a_directory_without_a_run_is_reported(tmp_path, capsys):
     assert main(["average", f"--workdir={tmp_path}", "--last=2"]) == 2
-    assert f"--workdir={tmp_path}: there is no config.json; " in capsys.readouterr().err
+    assert f"{tmp_path}/config.json: there is no such file; " in capsys.readouterr().err

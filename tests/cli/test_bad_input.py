@@ -139,10 +139,10 @@ def test_data_sets(changes, message, capfd, tmp_path):
             "--config.model.encoder.num_heads=3",
             r"config\.model\.encoder\.num_heads=3: must divide config\.model\.encoder\.width=16",
         ),
-        ("--config.model.share_embeddings=all", r"share_embeddings='all' needs config\.data\.share_vocabulary=True"),
-        ("--config.eval.best_metric=bleu", r"config\.eval\.best_metric='bleu' is not computed"),
+        ("--config.model.share_embeddings=all", r"share_embeddings='all': .*; set config\.data\.share_vocabulary=True"),
+        ("--config.eval.best_metric=bleu", r"config\.eval\.best_metric='bleu': is not computed"),
         ("--config.parallel.mode=pmapp", r"config\.parallel\.mode='pmapp': .* did you mean pmap\?"),
-        ("--config.train.batch_size=9", r"config\.train\.batch_size=9 must be a multiple of 8: 8 shares"),
+        ("--config.train.batch_size=9", r"config\.train\.batch_size=9: must be a multiple of 8: 8 shards"),
         ("--config.mesh.data=3", r"config\.mesh\.data=3, .* make a mesh of 3 devices, but there are 8"),
         ("--config.mesh.fsdp=3", r"config\.mesh\.fsdp=3"),
         ("--config.mesh.tensor=8", r"its axis 'heads' of size 2 cannot be divided by config\.mesh\.tensor=8"),
@@ -183,7 +183,7 @@ def test_a_work_folder_without_a_checkpoint(command, capfd):
     use = "is it the work directory of a run?"
     assert fails(capfd, *arguments) == f"run/config.json: there is no such file; {use}"
     WorkDir("run").claim(micro())
-    assert fails(capfd, *arguments) == f"run: has no source.vocabulary.json; {use}"
+    assert fails(capfd, *arguments) == f"--workdir=run: has no source.vocabulary.json; {use}"
     WorkDir("run").save_vocabularies(CharacterVocabulary("ab"), CharacterVocabulary("ab"))
     assert fails(capfd, *arguments) == "run/checkpoints: there are no checkpoints; has the run been trained?"
     Path("run/checkpoints").mkdir()

@@ -76,6 +76,7 @@ def test_by_the_command_from_the_work_folder_alone(run, tmp_path):
     assert ended.stdout.decode().splitlines() == flaxformer_lite.load(run, "latest").decode(LINES)
     said = ended.stderr.decode().splitlines()
     assert [re.sub(r"[\d.]+ s$", "… s", line) for line in said] == [
+        "line 5: not in the source vocabulary: ' '",
         "compiling the greedy search for 8×8 …",
         "compiled in … s",
     ]

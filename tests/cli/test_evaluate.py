@@ -99,7 +99,7 @@ def test_saves_decodes(flag, name, asked, tmp_path, capsys):
     ("flags", "said"),
     [
         (["--workdir=a,b", "--save_decodes"], "belongs to one run, but --workdir=a,b names an ensemble"),
-        (["--workdir=a", "--save_decodes=../x"], "--save_decodes=../x: must be a name of letters"),
+        (["--workdir=a", "--save_decodes=../x"], "--save_decodes=../x: must consist of letters"),
     ],
 )
 def test_rejects_names_of_decodes_before_loading(flags, said, asked, capsys):

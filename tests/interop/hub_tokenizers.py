@@ -105,7 +105,7 @@ def bart(folder: Path) -> Ids:
     last = {i: token for token, i in table.items()}[size - 1]
     table |= {last: table["<mask>"], "<mask>": size - 1}  # the last token
     described["added_tokens"][-1] |= {"id": size - 1, "lstrip": True}
-    merges = [" ".join(pair) if isinstance(pair, list) else pair for match in described["model"]["merges"]]
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in described["model"]["merges"]]
     write(folder, {"tokenizer.json": described, "vocab.json": table})
     write(folder, {"tokenizer_config.json": {"model_max_length": 1024}})
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", "utf-8")

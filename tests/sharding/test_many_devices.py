@@ -201,11 +201,11 @@ def test_packed_rows_equal_unpacked_ones():
     unpacked = batch(0)
     packed = Batch(*(packed_pairs(tokens) for tokens in unpacked[:2]), *(side_by_side_rows(x) for x in unpacked[2:]))
     model = EncoderDecoder(model_of("transformer", 0.0), SOURCE_SIZE, TARGET_SIZE, 9)
-    objective = OnePass(model, Criterion(smoothed))
+    objective = Objective(model, smoothed)
     params = nn.meta.unbox(init_params(model, 7))
 
     def gradients(rows: Batch) -> Any:
-        return jax.jit(jax.grad(lambda params, *given: objective(params, (), *given).objective))(
+        return jax.jit(jax.grad(lambda params, *given: objective.loss_fn(params, (), *given).objective))(
             params, rows, jax.random.key(0)
         )
 

@@ -130,7 +130,7 @@ def test_other_devices_read_the_same_batches(runs, whole, monkeypatch):
 
 def test_another_config_is_an_error_with_the_difference(runs):
     runs.kill_at("run", UPDATE, 4)
-    with pytest.raises(InputError, match=r"(?s)there → here.*model\.dropout: 0\.1 → 0\.2.*another folder") as caught:
+    with pytest.raises(InputError, match=r"(?s)model\.encoder\.dropout: 0\.1 → 0\.2.*another directory") as caught:
         runs.start("run", micro({"model.encoder.dropout": 0.2, "parallel.mode": "pmap"}))
     assert "parallel" not in str(caught.value)
 

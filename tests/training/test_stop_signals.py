@@ -11,6 +11,14 @@ from flaxformer_lite.training import stop_signals
 from flaxformer_lite.training.stop_signals import StopSignals
 
 
+@pytest.fixture(autouse=True)
+def default_handlers():
+    """A shell starts background jobs with SIGINT ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 @pytest.fixture
 def announced():
     """The messages, each with the time at which it was logged."""
