@@ -79,7 +79,7 @@ _SHARDED = (
     "t5gemma",
 )  # parameters are sharded over two axes of the mesh, others are replicated
 _IN_BFLOAT16 = ("t5gemma",)  # as it is published
-_SLOW = ("m2m_100", "mbart50")  # their language tokens are placed as those of nllb
+_SLOW = ("m2m_100", "mbart50", "nllb", "pegasus")  # quick: mbart for languages, marian for sinusoidal positions
 _LINES = ("the cat", "Hello world dog", "jumps", "sat on 7 é")
 _LIMIT = 13
 
