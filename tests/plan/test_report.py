@@ -158,7 +158,7 @@ def test_warnings():
     assert "32,001 of the source vocabulary is not a multiple of 128" in message
     twice = dataclasses.replace(plan, flops=dataclasses.replace(plan.flops, device=2 * plan.flops.device))
     assert "2.00 times" in find_warnings(twice)[0]
-    sums = [each._replace(count=5) for each in plan.collectives]
+    sums = [each._replace(executions=5) for each in plan.collectives]
     looped = dataclasses.replace(plan, collectives=sums)
     assert "inside a loop, 5 times" in find_warnings(looped)[0]
     large = dataclasses.replace(plan, memory=dataclasses.replace(plan.memory, params=10**9))
