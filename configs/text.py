@@ -1,4 +1,4 @@
-"""Learn from your own text: two parallel files, or one file of two tab-separated columns; UTF-8, plain or .gz.
+"""Training on your own text: two parallel files, or one file of two tab-separated columns; UTF-8, plain or .gz.
 
 Model    the Transformer of Vaswani et al. (2017), 7.6 M parameters with two vocabularies of 8,000 SentencePieces
 Expect   that depends on your text; watch eval/chrf and eval/bleu
@@ -42,7 +42,7 @@ def of_family(preset: Preset, pieces: int, longest: int) -> ConfigDict:
     Args:
       preset: of ``flaxformer_lite/models/presets.py``.
       pieces: SentencePieces of each vocabulary, or of the one that both sides share.
-      longest: tokens that sources and targets may have.
+      longest: maximum number of tokens of sources and targets.
     """
     config = get_config()
     config.data.share_vocabulary = preset.model.get("share_embeddings") in ("all", "inputs")
@@ -52,7 +52,7 @@ def of_family(preset: Preset, pieces: int, longest: int) -> ConfigDict:
     config.data.max_target_length = longest
     config.model.update_from_flattened_dict(preset.model)
     if config.model.encoder.positions.kind == "sinusoidal_fairseq":
-        config.model.encoder.positions.offset = 1  # behind the id of padding, which is 0 in vocabularies made here
+        config.model.encoder.positions.offset = 1  # after the padding id, which is 0 in vocabularies built here
 
     config.train.steps = 100_000
     config.train.batch_size = 128

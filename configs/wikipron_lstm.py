@@ -17,6 +17,6 @@ def get_config() -> ConfigDict:
     """What differs from configs/wikipron_lstm_attention.py."""
     config = wikipron_lstm_attention.get_config()
 
-    config.model.encoder.width = 256  # all it knows of a word must fit into the state
+    config.model.encoder.width = 256  # the state must represent the whole word
     config.model.decoder.rnn.design = "sutskever"
     return config

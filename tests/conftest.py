@@ -1,12 +1,12 @@
-"""What holds for every test: eight fake CPU devices, quick compiles, and array shapes checked at run time."""
+"""Setup of all tests: eight fake CPU devices, fast compilation, and array shapes checked at run time."""
 
 import os
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # a test compiles what it tests
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # no test reuses a program of another one
 os.environ["JAX_PLATFORMS"] = "cpu"  # both must be set before jax is imported for the first time
-# Threads of XLA's pools. With fewer than devices, as on two cores, devices that wait for one another can take them all.
+# Threads of XLA's pools. With fewer threads than devices, as on two cores, waiting devices can occupy all of them.
 os.environ.setdefault("NPROC", "16")
 os.environ["XLA_FLAGS"] = " ".join(
     (
@@ -16,7 +16,7 @@ os.environ["XLA_FLAGS"] = " ".join(
         # like this it takes a fifth of that to compile (and two to three times as long to run).
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_use_fusion_emitters=false" * version("jax").startswith("0.10."),  # later ones do not know it
+        "--xla_cpu_use_fusion_emitters=false" * version("jax").startswith("0.10."),  # removed in later ones
     )
 ).strip()
 
@@ -35,7 +35,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets that some tests measure themselves on."""
+    """The directory of the real data sets that some tests use."""
     folder = os.environ.get("FLAXFORMER_LITE_DATA", "")
     if not Path(folder).is_dir() or not folder:
         pytest.skip(f"FLAXFORMER_LITE_DATA={folder!r} names no folder with multi30k/ and the like")

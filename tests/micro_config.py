@@ -1,4 +1,4 @@
-"""Config of the smallest run that has all parts, and fixtures of devices and disks."""
+"""Config of the smallest run with all parts, and fixtures for devices and disks."""
 
 import contextlib
 import subprocess
@@ -25,7 +25,7 @@ _SMALL = {
     "optim.warmup_steps": 3,
     "train.steps": 12,
     "train.batch_size": 8,
-    "train.log_every": 5,  # falls on other steps than saving and evaluating do
+    "train.log_every": 5,  # on other steps than saving and evaluation
     "train.eval_every": 4,
     "train.save_every": 3,
     "eval.max_examples": 8,

@@ -1,4 +1,4 @@
-"""Checksums of arrays: the same however they lie, another where anything changed."""
+"""Checksums of arrays: independent of the layout, different after any change."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def test_indices_number_the_elements():
 
 
 @pytest.mark.slow
-def test_places_are_all_different():
+def test_hashes_of_positions_are_distinct():
     for shape in ((512, 8_000), (64, 128, 500), (64, 8, 100, 80)):
         assert len(np.unique(position_hash(shape))) == np.prod(shape)
 
@@ -62,10 +62,10 @@ def test_order_matters():
     assert checksum([jnp.zeros(3)]) != checksum([jnp.zeros(4)])
 
 
-def test_what_no_number_comes_through():
+def test_nan_infinity_negative_zero_and_subnormals_are_distinguished():
     odd = np.array([0.0, -0.0, np.nan, np.inf, 1e-45], np.float32)
     other = odd.copy()
-    other.view(np.uint32)[2] ^= 1  # not a number either, but another
+    other.view(np.uint32)[2] ^= 1  # another NaN
     assert len({checksum([jnp.asarray(x)]) for x in (odd, other, np.abs(odd))}) == 3
     assert checksum([]) == checksum(())
     assert checksum([jnp.int32(3)]) != checksum([jnp.int32(4)])

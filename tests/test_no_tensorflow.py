@@ -1,4 +1,4 @@
-"""TensorFlow is neither asked for nor imported, from the flags to the last checkpoint."""
+"""TensorFlow is neither required nor imported, from the flags to the last checkpoint."""
 
 import importlib.util
 import os
@@ -26,11 +26,11 @@ assert not found, found
 
 def test_no_dependency_is_tensorflow(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    project["optional-dependencies"].pop("hf")  # only the tests ask for it, to compare with PyTorch's models
+    project["optional-dependencies"].pop("hf")  # only the tests require it, to compare with PyTorch's models
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     wanted = [line for group in groups for line in group]
     names = {re.split(r"[\W]", line.replace("-", "_"))[0] for line in wanted}
-    assert "tensorflow_datasets" in names  # it works without TensorFlow; so the names were understood
+    assert "tensorflow_datasets" in names  # it works without TensorFlow, so the names were parsed
     assert not names & {"tensorflow", "tensorflow_cpu", "tensorflow_text", "tf_nightly", "torch", "seqio"}
     assert importlib.util.find_spec("tensorflow") is None
 

@@ -1,4 +1,4 @@
-"""What an installed wheel contains, and that it works in a folder with a ``configs/`` of the user's own."""
+"""The content of an installed wheel, and training in a directory with a user's own ``configs/``."""
 
 import subprocess
 import sys

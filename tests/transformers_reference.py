@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-with warnings.catch_warnings():  # those of other libraries are not ours to mend
+with warnings.catch_warnings():  # raised by other libraries
     warnings.simplefilter("ignore")
     torch = pytest.importorskip("torch", reason="compares with transformers: pip install -e '.[hf]'")
     transformers = pytest.importorskip("transformers", reason="compares with transformers: pip install -e '.[hf]'")

@@ -44,7 +44,7 @@ def write(folder, steps):
 
 
 def restore(folder):
-    """What a run that is started again finds."""
+    """Restores as a restarted run does."""
     checkpoints = Checkpoints(folder, TRAIN, "loss")
     try:
         return checkpoints.restore(shapes(make_state(0)))

@@ -1,4 +1,4 @@
-"""Two averages: the moving one of a run, which lies in its checkpoints, and the mean of some checkpoints."""
+"""Moving averages within checkpoints, and the mean of several checkpoints."""
 
 import gc
 import os
@@ -23,7 +23,7 @@ EVERY_TEN = micro({"train.save_every": 10, "train.eval_every": 20}).train
 def quiet():
     with silence_orbax():
         yield
-        gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
+        gc.collect()  # or errors of unfinished reads of damaged files would fail a test of another file
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def folder(tmp_path):
 
 
 def averaging(step):
-    """A state with a moving average, which is not its parameters."""
+    """A state whose moving average differs from its parameters."""
     state = make_state(step)
     return state._replace(ema=jax.tree.map(lambda x: x + 100, state.params))
 
 
-def test_a_moving_average_goes_in_comes_out_and_is_what_decoding_reads(tmp_path):
+def test_a_moving_average_is_saved_restored_and_read_by_decoding(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c", TRAIN, "loss")
     for step in (10, 20):
         checkpoints.save(make_saved(step)._replace(state=averaging(step)))
@@ -68,7 +68,7 @@ def test_a_damaged_moving_average_is_not_replaced_by_the_parameters(damage, tmp_
 
 
 def mean_of(steps):
-    """In float64, rounded once."""
+    """The mean in float64, rounded once."""
     trees = [jax.tree.map(np.float64, make_state(step).params) for step in steps]
     return jax.tree.map(lambda *leaves: np.float32(np.sum(leaves, axis=0) / len(leaves)), *trees)
 
@@ -77,7 +77,7 @@ def average(folder, last):
     return save_average(folder, last, EVERY_TEN, shapes(make_state(0).params))
 
 
-def test_the_average_is_that_of_the_last_checkpoints_and_says_so(folder, capsys):
+def test_the_average_is_that_of_the_last_checkpoints_and_names_them(folder, capsys):
     with pytest.raises(InputError, match=r"there is no average of checkpoints; the command `average` makes one"):
         decode(folder, "average")
     for steps in ([30], [20, 30], [10, 20, 30]):
@@ -91,7 +91,7 @@ def test_the_average_is_that_of_the_last_checkpoints_and_says_so(folder, capsys)
     assert len(list((folder / "average").iterdir())) == 1, "the ones before are gone"
 
 
-def test_training_goes_on_beside_an_average(folder, capsys):
+def test_training_continues_beside_an_average(folder, capsys):
     average(folder, 3)
     equal(restore(folder).state, make_state(30))
     for which in ("best", "latest"):
@@ -114,9 +114,9 @@ def test_the_average_is_of_the_parameters_also_beside_a_moving_average(tmp_path)
     equal(decode(tmp_path / "c", "average")[1], mean_of([10, 20]))
 
 
-def test_more_than_there_is_cannot_be_averaged(folder, tmp_path):
-    said = r"last=4: .* consecutive .* steps \[10, 20, 30\] .*train with config\.train\.keep_latest=4"
-    with pytest.raises(InputError, match=said):
+def test_more_checkpoints_than_exist_are_an_error(folder, tmp_path):
+    message = r"last=4: .* consecutive .* steps \[10, 20, 30\] .*train with config\.train\.keep_latest=4"
+    with pytest.raises(InputError, match=message):
         average(folder, 4)
     with pytest.raises(InputError, match=r"nowhere: there are no checkpoints; has the run been trained\?"):
         average(tmp_path / "nowhere", 1)
@@ -124,21 +124,21 @@ def test_more_than_there_is_cannot_be_averaged(folder, tmp_path):
     assert not (folder / "average").exists()
 
 
-def test_the_best_is_not_averaged_with_those_long_after_it(folder):
-    shutil.rmtree(folder / "20")  # as where keep_best keeps 10 and keep_latest does not keep 20
+def test_the_best_checkpoint_is_not_averaged_with_much_later_ones(folder):
+    shutil.rmtree(folder / "20")  # keep_best keeps 10, and keep_latest does not keep 20
     write(folder, [40])
     assert average(folder, 2) == [30, 40]
-    said = r"last=3: .* \[30, 40\] \(config\.train\.keep_latest=2; .* has \[10, 30, 40\]"
-    with pytest.raises(InputError, match=said):
+    message = r"last=3: .* \[30, 40\] \(config\.train\.keep_latest=2; .* has \[10, 30, 40\]"
+    with pytest.raises(InputError, match=message):
         average(folder, 3)
 
 
-def test_where_a_run_was_stopped_is_no_gap(tmp_path):
+def test_the_step_at_which_a_run_was_stopped_is_no_gap(tmp_path):
     write(tmp_path / "c", [20, 27, 30])
     assert average(tmp_path / "c", 3) == [20, 27, 30]
 
 
-def test_nothing_damaged_goes_into_an_average(folder):
+def test_damaged_checkpoints_are_not_averaged(folder):
     os.truncate(largest(folder / "20" / "params" / "ocdbt.process_0"), 500)
     with pytest.raises(InputError, match=r"20: is damaged"):
         average(folder, 3)
@@ -148,9 +148,9 @@ def test_nothing_damaged_goes_into_an_average(folder):
         decode(folder, "average")
 
 
-def test_an_average_is_exact_where_float32_sums_would_not_be(tmp_path):
+def test_an_average_is_exact_where_float32_sums_are_not(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c", micro({"train.keep_latest": 10}).train, "loss")
-    values = [16777216.0, 1.0, 1.0, 1.0, 1.0, 0.1]  # in float32, what comes after the first is lost
+    values = [16777216.0, 1.0, 1.0, 1.0, 1.0, 0.1]  # in float32, all terms after the first are lost
     for step, value in enumerate(values, start=1):
         params = jax.tree.map(lambda x, v=value: jnp.full_like(x, v), make_state(0).params)
         checkpoints.save(make_saved(step)._replace(state=make_state(step)._replace(params=params)))

@@ -34,7 +34,7 @@ from tests.micro_config import micro, small_disk
 def quiet():
     with silence_orbax():
         yield
-        gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
+        gc.collect()  # or errors of unfinished reads of damaged files would fail a test of another file
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +126,10 @@ def test_the_newest_intact_checkpoint_replaces_a_damaged_one(damage, folder, cap
     with pytest.raises(InputError, match="30: is damaged"):
         decode(folder, 30)
     equal(restore(folder).state, make_state(20))
-    said = capsys.readouterr().err
-    assert f"checkpoint {folder}/30 is damaged (" in said
-    assert "renamed to damaged.30" in said
-    write(folder, [30])  # the run comes by again
+    stderr = capsys.readouterr().err
+    assert f"checkpoint {folder}/30 is damaged (" in stderr
+    assert "renamed to damaged.30" in stderr
+    write(folder, [30])  # the run reaches step 30 again
     equal(restore(folder).state, make_state(30))
     assert "damaged" not in capsys.readouterr().err
 
@@ -158,7 +158,7 @@ def test_a_flipped_bit_is_detected(folder, capsys):
             equal(saved.state, make_state(step))
             assert saved[1:] == make_saved(step)[1:]
             found.append(step)
-            if step == 20:  # it was set aside; the damaged file is there
+            if step == 20:  # it was renamed; the damaged file still exists
                 (folder / "damaged.30").rename(folder / "30")
         path.write_bytes(content)
     assert set(found) == {20, 30}

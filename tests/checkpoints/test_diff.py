@@ -31,7 +31,7 @@ BEFORE = {
 def quiet():
     with silence_orbax():
         yield
-        gc.collect()  # what damaged files left unfinished, or it would complain in a test of another file
+        gc.collect()  # or errors of unfinished reads of damaged files would fail a test of another file
 
 
 def stack_layers(params):

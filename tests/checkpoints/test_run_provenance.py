@@ -1,4 +1,4 @@
-"""What a work folder tells of where its run comes from, and runs that are made again from it."""
+"""Provenance of a run, and runs that are reproduced from its work directory."""
 
 import json
 import subprocess
@@ -44,13 +44,13 @@ def test_a_reproduced_run_is_the_same_to_the_last_bit(runs, capsys):
     assert record(runs.folder / "two")["data"] == record(runs.folder / "one")["data"]
 
 
-def test_every_start_is_noted_and_what_changed_between_them_is_said(runs, monkeypatch, capsys):
+def test_every_start_is_recorded_and_changes_between_them_are_reported(runs, monkeypatch, capsys):
     runs.kill_at("run", UPDATE, 9)
     monkeypatch.setattr(run_provenance.metadata, "version", lambda name: "0.0.1" if name == "optax" else "9.9")
     assert runs.start("run") == 0
-    said = capsys.readouterr().err
-    assert "packages.optax: " in said
-    assert "→ '0.0.1'" in said
+    stderr = capsys.readouterr().err
+    assert "packages.optax: " in stderr
+    assert "→ '0.0.1'" in stderr
     first, second = record(runs.folder / "run")["starts"]
     assert (first["step"], second["step"]) == (0, 8)
     assert first["devices"] == {"kind": jax.devices()[0].device_kind, "count": 1, "processes": 1}
@@ -65,14 +65,14 @@ def test_the_distribution_of_an_extension_is_recorded():
     assert run_provenance.describe_start(micro())["extensions"] == {}
 
 
-def test_a_difference_is_said_once_however_many_starts_had_it():
+def test_a_difference_is_reported_once_for_all_starts_that_have_it():
     now = run_provenance.describe_start(micro())
     other = now | {"time": "then", "python": "2.7.18", "host": "elsewhere"}
     (line,) = run_provenance.differences([other, other | {"time": "later"}, now], now)
     assert line == f"then (then → now): python: '2.7.18' → '{now['python']}'"
 
 
-def test_a_fingerprint_tells_data_apart(tmp_path):
+def test_different_data_have_different_fingerprints(tmp_path):
     def of(*given, **changes):
         config = text_config(tmp_path, *given, **{"data.max_target_length": 3}, **changes)
         return run_provenance.fingerprint(load_training(config.data, 0))
@@ -96,36 +96,36 @@ def test_a_fingerprint_tells_data_apart(tmp_path):
     assert found["vocabularies"]["source"] == others[4]["vocabularies"]["source"]
 
 
-def test_other_data_are_refused_where_a_run_goes_on_or_is_made_again(runs, tmp_path):
+def test_other_data_are_refused_when_a_run_is_resumed_or_reproduced(runs, tmp_path):
     config = text_config(tmp_path, TRAINING)
     runs.kill_at("run", UPDATE, 5, config)
     before = record(runs.folder / "run")
     text_config(tmp_path, TRAINING.replace("ac\tca", "ac\tac"))
-    said = (
+    message = (
         r"(?s)/run: the data differ from those of this run \(there → here\).*training\.hash: .*restore them, or choose"
     )
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         runs.start("run", config)
     assert record(runs.folder / "run") == before
-    (runs.folder / "run" / "provenance.json").unlink()  # as the message says
+    (runs.folder / "run" / "provenance.json").unlink()  # the remedy of the message
     assert runs.start("run", config) == 0
 
 
-def test_a_reproduction_refuses_other_data_and_works_when_they_are_back(runs, tmp_path, capsys):
+def test_a_reproduction_refuses_other_data_and_works_when_they_are_restored(runs, tmp_path, capsys):
     config = text_config(tmp_path, TRAINING)
     assert runs.start("one", config) == 0
     command = ["train", f"--reproduce={runs.folder}/one", f"--workdir={runs.folder}/two"]
     text_config(tmp_path, TRAINING + "zz\tzz\n")
     assert main(command) == 2
-    said = capsys.readouterr().err
-    assert f"{runs.folder}/one: the data differ from those of this run" in said
-    assert "training.examples: 35 → 36" in said
+    stderr = capsys.readouterr().err
+    assert f"{runs.folder}/one: the data differ from those of this run" in stderr
+    assert "training.examples: 35 → 36" in stderr
     text_config(tmp_path, TRAINING)
     assert main(command) == 0
     assert_equal_records(runs.record("two"), runs.record("one"))
 
 
-def test_only_where_it_is_computed_may_differ(runs, capsys):
+def test_only_the_devices_and_layout_may_differ(runs, capsys):
     assert runs.start("one") == 0
     command = ["train", f"--reproduce={runs.folder}/one", f"--workdir={runs.folder}/two"]
     assert main([*command, "--config=configs/tiny.py"]) == 2
@@ -152,7 +152,7 @@ def test_a_run_is_not_reproduced_into_itself(tmp_path, capsys):
     assert "is the run to reproduce; name another directory" in capsys.readouterr().err
 
 
-def test_what_is_no_run_cannot_be_reproduced(tmp_path, capsys):
+def test_a_directory_without_a_run_cannot_be_reproduced(tmp_path, capsys):
     assert main(["train", f"--reproduce={tmp_path}/no", f"--workdir={tmp_path}/two"]) == 2
     assert f"{tmp_path}/no/config.json: there is no such file" in capsys.readouterr().err
     assert not (tmp_path / "two").exists()
@@ -163,7 +163,7 @@ def git(folder, *words):
     subprocess.run(["git", "-C", folder, *author, *words], check=True, capture_output=True)
 
 
-def test_the_commit_is_that_of_the_code_and_not_of_what_lies_around_it(tmp_path):
+def test_the_commit_is_that_of_the_code_and_not_of_a_surrounding_repository(tmp_path):
     git(tmp_path, "init", "-q")
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "__init__.py").write_text("")

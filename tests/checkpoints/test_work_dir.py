@@ -25,7 +25,7 @@ def test_restored_checkpoints_equal_saved_ones(tmp_path):
     assert source.encode("äb\u2028") == CharacterVocabulary(["b", "ä", "\u2028"]).encode("äb\u2028")
     assert target.size == ByteVocabulary().size
     names = {"config.json", "source.vocabulary.json", "target.vocabulary.json"}
-    assert {path.name for path in folder.path.iterdir()} == names  # no drafts are left
+    assert {path.name for path in folder.path.iterdir()} == names  # no temporary files are left
 
 
 def test_a_config_that_changes_the_run_is_refused_with_the_differences(tmp_path):
@@ -40,7 +40,7 @@ def test_a_config_that_changes_the_run_is_refused_with_the_differences(tmp_path)
     assert "mesh" not in message
 
 
-# Of all other keys a change is resumed with. Whoever adds a key decides to which side it belongs.
+# A run resumes with a change of any other key. Whoever adds a key decides which applies to it.
 _CHANGE_THE_RUN = (
     *("seed", "data.task", "data.cmudict.keep_stress", "data.tfds.name", "data.tfds.source_feature"),
     *("data.tfds.target_feature", "data.reverse.alphabet", "data.reverse.min_length", "data.reverse.max_length"),
@@ -123,7 +123,7 @@ def test_wsd_may_get_more_steps_until_its_learning_rate_falls(tmp_path):
         folder.claim(micro(wsd | {"train.steps": 24}))
 
 
-def test_a_start_records_what_has_changed(tmp_path):
+def test_a_start_records_changed_keys(tmp_path):
     folder = WorkDir(tmp_path)
     folder.claim(micro())
     folder.record_start({"step": 0}, micro())
@@ -155,7 +155,7 @@ def test_other_vocabularies_are_refused(tmp_path):
         folder.save_vocabularies(source, CharacterVocabulary(["c", "d"]))
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_in_place_of_the_directory_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match=rf"{path}: cannot be written"):
@@ -191,7 +191,7 @@ def test_an_unknown_key_of_a_saved_config_is_named_with_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["gs://bucket/run", "s3://bucket/run", "file:///tmp/run"])
-def test_an_address_is_no_folder(path):
+def test_an_address_is_not_a_directory(path):
     for given in (path, Path(path)):
         with pytest.raises(InputError, match="must be a directory of a file system; mount the bucket"):
             WorkDir(given)

@@ -46,7 +46,7 @@ def test_it_resumes_as_before(work_dir):
     resumed = metrics(work_dir, after=40)
     assert [step for step, _ in resumed] == [step for step, _ in expected] == [45, 50, 55, 60, 60]
     for (_, new), (_, old) in zip(resumed, expected, strict=True):
-        assert new == pytest.approx(old, rel=1e-3)  # another CPU, and code that is compiled less optimized
+        assert new == pytest.approx(old, rel=1e-3)  # another CPU, and less optimization by the compiler
     assert WorkDir(work_dir).finish() == (60, 40, 10.0)
     assert json.loads((work_dir / "config.json").read_text())["version"] == 1
     assert [start["step"] for start in WorkDir(work_dir).starts()] == [0, 40]

@@ -1,4 +1,4 @@
-"""A predictor that needs no model: it says every line in capitals."""
+"""A fake predictor without a model, whose output is the line in capitals."""
 
 import dataclasses
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class _Prediction(NamedTuple):
 
 @dataclasses.dataclass
 class FakePredictor:
-    """Notes what it was asked."""
+    """Records its arguments."""
 
     config: Config
     step: int = 700
@@ -59,7 +59,7 @@ def config() -> Config:
 
 @pytest.fixture
 def predictor(config, monkeypatch) -> FakePredictor:
-    """What ``flaxformer_lite.load`` gives in this test."""
+    """The fake predictor that ``flaxformer_lite.load`` returns in this test."""
     fake = FakePredictor(config)
 
     def load(workdir, step="best"):

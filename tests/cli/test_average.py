@@ -29,7 +29,7 @@ def test_the_average_can_be_loaded(run, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--last=5"], "--last=5: the last consecutive checkpoints are those of steps [5, 10, 15, 20] (config"),
         (["--last=0"], "--last=0: must be at least 1"),
@@ -37,10 +37,10 @@ def test_the_average_can_be_loaded(run, monkeypatch, capsys):
         ([], "the following arguments are required: --last"),
     ],
 )
-def test_errors_are_one_line(flags, said, run, capsys):
+def test_errors_are_one_line(flags, message, run, capsys):
     assert main(["average", f"--workdir={run[0]}", *flags]) == 2
     captured = capsys.readouterr()
-    assert said.format(run[0]) in captured.err
+    assert message.format(run[0]) in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
 

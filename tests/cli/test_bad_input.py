@@ -1,4 +1,4 @@
-"""What a user can get wrong ends in one message and exit code 2, before anything is compiled or a folder is made."""
+"""A user's mistake ends in one message and exit code 2, before anything is compiled or a directory is made."""
 
 import os
 import re
@@ -17,7 +17,7 @@ GOOD = b"ab c\nbc\nca b\n"
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch, repository):
-    """Good files lie in the current folder, and so do the configs."""
+    """The current directory has valid files and the configs."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(repository / "configs")
     for name in ("source", "target"):
@@ -25,14 +25,14 @@ def place(tmp_path, monkeypatch, repository):
 
 
 def fails(capfd, *argv):
-    """The message of a command that must end well, as far as that goes."""
+    """The message of a command that must fail with exit code 2."""
     assert main(list(argv)) == 2
-    out, said = capfd.readouterr()
+    out, stderr = capfd.readouterr()
     assert out == ""
-    assert said.startswith("flaxformer-lite: error: ")
-    assert "Traceback" not in said
-    assert "compil" not in said
-    message = said.removeprefix("flaxformer-lite: error: ")
+    assert stderr.startswith("flaxformer-lite: error: ")
+    assert "Traceback" not in stderr
+    assert "compil" not in stderr
+    message = stderr.removeprefix("flaxformer-lite: error: ")
     assert message.count("\n") == 1 or message.startswith("run: holds a run with another config")
     return message.rstrip("\n")
 
@@ -56,9 +56,9 @@ def training(changes=None):
 def test_text_files(split, content, message, capfd):
     if content is not None:
         Path("bad").write_bytes(content)
-    said = fails(capfd, *training({f"data.text.{split}": "source,bad"}))
-    assert re.search(message, said)
-    assert "bad" in said
+    stderr = fails(capfd, *training({f"data.text.{split}": "source,bad"}))
+    assert re.search(message, stderr)
+    assert "bad" in stderr
     assert not Path("run").exists()
 
 
@@ -157,12 +157,12 @@ def test_data_sets(changes, message, capfd, tmp_path):
     ],
 )
 def test_settings(flag, message, capfd):
-    said = fails(capfd, "train", *flags(), flag, "--workdir=run")
-    assert re.search(message, said), said
+    stderr = fails(capfd, "train", *flags(), flag, "--workdir=run")
+    assert re.search(message, stderr), stderr
     assert not Path("run").exists()
 
 
-def test_a_work_folder_that_is_a_file(capfd):
+def test_a_work_directory_that_is_a_file(capfd):
     assert (
         fails(capfd, *training()[:-1], "--workdir=source")
         == "source: cannot be written (File exists); choose another path"
@@ -170,7 +170,7 @@ def test_a_work_folder_that_is_a_file(capfd):
     assert "source/config.json: there is no such file" in fails(capfd, "decode", "--workdir=source", "--input=source")
 
 
-def test_a_work_folder_of_another_config(capfd):
+def test_a_work_directory_of_another_config(capfd):
     WorkDir("run").claim(micro({"model.encoder.dropout": 0.2}))
     message = fails(capfd, "train", *flags(), "--workdir=run")
     assert "\n  model.encoder.dropout: 0.2 → 0.1\n" in message
@@ -178,7 +178,7 @@ def test_a_work_folder_of_another_config(capfd):
 
 
 @pytest.mark.parametrize("command", ["decode", "evaluate"])
-def test_a_work_folder_without_a_checkpoint(command, capfd):
+def test_a_work_directory_without_a_checkpoint(command, capfd):
     arguments = [command, "--workdir=run"] + ["--input=source"] * (command == "decode")
     use = "is it the work directory of a run?"
     assert fails(capfd, *arguments) == f"run/config.json: there is no such file; {use}"
@@ -206,8 +206,8 @@ def test_checkpoints_that_are_all_damaged(capfd, monkeypatch):
     for step in (3, 4):
         Path(f"run/checkpoints/{step}/params").mkdir(parents=True)
     assert main(["decode", "--workdir=run", "--input=source"]) == 2
-    _, said = capfd.readouterr()
-    lines = said.splitlines()
+    _, stderr = capfd.readouterr()
+    lines = stderr.splitlines()
     assert [line.partition(" (")[0] for line in lines[:2]] == [
         "checkpoint run/checkpoints/4 is damaged",
         "checkpoint run/checkpoints/3 is damaged",
@@ -232,14 +232,14 @@ def test_a_disk_that_fills_up_while_training(capfd, tmp_path, monkeypatch):
         run = disk / "run"
         arguments = ["train", *flags({"train.keep_latest": 9, "train.eval_every": 100}), f"--workdir={run}"]
         assert main(arguments) == 2
-        said = capfd.readouterr().err
-        errors = [line for line in said.splitlines() if "error" in line]
+        stderr = capfd.readouterr().err
+        errors = [line for line in stderr.splitlines() if "error" in line]
         assert len(errors) == 1
         assert re.match(
             rf"flaxformer-lite: error: {run}/.*: the disk is full \(No space left on device\); free some space",
             errors[0],
         )
-        assert "Traceback" not in said
+        assert "Traceback" not in stderr
         shutil.copytree(run, tmp_path / "run")
-    assert main([*arguments[:-1], "--workdir=run"]) == 0  # where there is room it goes on
+    assert main([*arguments[:-1], "--workdir=run"]) == 0  # with room it resumes
     assert re.search(r"resuming from step \d", capfd.readouterr().err)

@@ -24,13 +24,13 @@ def run(tmp_path_factory):
     return folder
 
 
-def said(capsys, *argv):
+def stdout_of(capsys, *argv):
     assert main(["checkpoints", *argv]) == 0
     return capsys.readouterr().out
 
 
 def test_ls(run, capsys):
-    head, *rows = said(capsys, "ls", f"--workdir={run}").splitlines()
+    head, *rows = stdout_of(capsys, "ls", f"--workdir={run}").splitlines()
     assert head.split() == ["step", "exact_match", "wer", "size", "saved"]
     assert [row.split()[:3] for row in rows] == [["5", "-5", "4"], ["10", "-10", "2"], ["15", "-15", "nan"]]
     assert [row.split(" ago")[1].strip() for row in rows] == ["best", "", "latest"]
@@ -44,7 +44,7 @@ def test_ls_lists_averages_and_damaged_checkpoints(tmp_path, monkeypatch, capsys
     os.truncate(tmp_path / "checkpoints" / "10" / "run" / "metadata", 0)
     (tmp_path / "checkpoints" / "damaged.3").mkdir()
     (tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp").mkdir()
-    rows = json.loads(said(capsys, "ls", f"--workdir={tmp_path}", "--json"))
+    rows = json.loads(stdout_of(capsys, "ls", f"--workdir={tmp_path}", "--json"))
     assert [(row["name"], row["notes"]) for row in rows] == [
         ("5", ["best"]),
         ("10", ["latest", "damaged"]),
@@ -58,11 +58,11 @@ def test_ls_lists_averages_and_damaged_checkpoints(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.parametrize(
-    ("flags", "answer"),
+    ("flags", "value"),
     [([], "5"), (["--metric=wer"], "10"), (["--metric=eval/wer"], "10"), (["--path"], "{}/checkpoints/5")],
 )
-def test_best_prints_one_value(flags, answer, run, capsys):
-    assert said(capsys, "best", f"--workdir={run}", *flags) == answer.format(run) + "\n"
+def test_best_prints_one_value(flags, value, run, capsys):
+    assert stdout_of(capsys, "best", f"--workdir={run}", *flags) == value.format(run) + "\n"
 
 
 def test_ls_and_best_do_not_import_jax(run, repository):
@@ -76,7 +76,9 @@ def test_ls_and_best_do_not_import_jax(run, repository):
 
 
 def test_diff_lists_the_largest_changes(run, tmp_path, capsys):
-    title, total, _, head, *rows = said(capsys, "diff", f"--workdir={run}", "--steps=best,15", "--top=4").splitlines()
+    title, total, _, head, *rows = stdout_of(
+        capsys, "diff", f"--workdir={run}", "--steps=best,15", "--top=4"
+    ).splitlines()
     assert title == f"{run}/checkpoints/5 → {run}/checkpoints/15:"
     assert "over 48 parameters" in total
     assert head.split()[:2] == ["parameter", "shape"]
@@ -85,8 +87,8 @@ def test_diff_lists_the_largest_changes(run, tmp_path, capsys):
     assert moved == sorted(moved, reverse=True)
     assert "… and 44 that changed less" in rows[-1]
     make_folder(tmp_path / "other", CONFIG, (10, 20))
-    values = json.loads(said(capsys, "diff", f"--workdir={run},{tmp_path}/other", "--steps=10", "--json"))
-    assert values["relative"] == 0  # tests.work_dirs makes the same of the same step
+    values = json.loads(stdout_of(capsys, "diff", f"--workdir={run},{tmp_path}/other", "--steps=10", "--json"))
+    assert values["relative"] == 0  # tests.work_dirs makes the same parameters for the same step
     assert len(values["changes"]) == 48
     assert values["unmatched"] == []
 

@@ -16,7 +16,7 @@ from flaxformer_lite.inference.scoring import ScoredTarget
 
 @pytest.fixture
 def words(tmp_path):
-    """Writes the input file; gives its flag."""
+    """Writes the input file and returns its flag."""
 
     def write(content: bytes) -> str:
         (tmp_path / "words").write_bytes(content)
@@ -69,9 +69,9 @@ def test_tables_have_a_row_for_each_hypothesis(predictor, words, capsys):
 
 def test_json_lines_have_an_object_for_each_line(predictor, words, capsys):
     assert main(["decode", "--workdir=w", words("ü\n\n".encode()), "--n_best=2", "--format=jsonl"]) == 0
-    said = capsys.readouterr().out
-    assert "Ü" in said
-    first, second = map(json.loads, said.splitlines())
+    stdout = capsys.readouterr().out
+    assert "Ü" in stdout
+    first, second = map(json.loads, stdout.splitlines())
     hypotheses = [
         {"text": "Ü", "score": 0.0, "tokens": ["Ü"]},
         {"text": "Ü!", "score": -1.0, "tokens": ["Ü", "!"]},
@@ -209,10 +209,10 @@ def test_a_full_disk_is_reported(predictor, words, capsys):
 def test_unknown_tokens_are_reported_with_their_lines(predictor, words, capsys):
     lines = ["ab", "aüxüb", "cd"] + ["é"] * 12
     assert main(["decode", "--workdir=w", words("\n".join(lines).encode())]) == 0
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "line 2: not in the source vocabulary: 'ü', 'x'"
-    assert said[1:10] == [f"line {number}: not in the source vocabulary: 'é'" for number in range(4, 13)]
-    assert said[10:] == ["13 lines have tokens that are not in the source vocabulary"]
+    messages = capsys.readouterr().err.splitlines()
+    assert messages[0] == "line 2: not in the source vocabulary: 'ü', 'x'"
+    assert messages[1:10] == [f"line {number}: not in the source vocabulary: 'é'" for number in range(4, 13)]
+    assert messages[10:] == ["13 lines have tokens that are not in the source vocabulary"]
 
 
 def test_scores_that_are_nan_are_null_in_json(predictor, words, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""A run is trained, its work folder carried elsewhere, and used there: by the command, and from Python."""
+"""A trained run whose work directory is moved and used elsewhere, by the command and from Python."""
 
 import json
 import os
@@ -19,7 +19,7 @@ LINES = ["abc", "", "jihg", "ab", " "]
 
 @pytest.fixture(scope="module")
 def trained(repository, tmp_path_factory):
-    """The work folder of a small run, whose best checkpoint is not its latest."""
+    """The work directory of a small run, whose best checkpoint is not its latest."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     changes = {"train.keep_latest": 2, "eval.best_metric": "token_accuracy", "decode.max_length_offset": 2}
     with pytest.MonkeyPatch.context() as patch:
@@ -31,7 +31,7 @@ def trained(repository, tmp_path_factory):
 
 @pytest.fixture
 def run(trained, tmp_path, monkeypatch):
-    """A copy of the folder, far from the repository."""
+    """A copy of the directory, outside of the repository."""
     use_devices(monkeypatch, 1)
     monkeypatch.chdir(tmp_path)
     return shutil.copytree(trained, tmp_path / "elsewhere")
@@ -55,8 +55,8 @@ def test_from_python(run):
     assert {flaxformer_lite.load(run, step=step).step for step in steps_of(run)} == set(steps_of(run))
 
 
-def test_by_the_command_from_the_work_folder_alone(run, tmp_path):
-    """Nothing of the repository but the package is there, and nothing but our own lines is said."""
+def test_the_command_needs_the_work_directory_only(run, tmp_path):
+    """Only the package is available, and standard error has only the package's own lines."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "flaxformer_lite").symlink_to(os.path.dirname(flaxformer_lite.__file__))
     environment = os.environ | {
@@ -74,8 +74,8 @@ def test_by_the_command_from_the_work_folder_alone(run, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr.decode()
     assert ended.stdout.decode().splitlines() == flaxformer_lite.load(run, "latest").decode(LINES)
-    said = ended.stderr.decode().splitlines()
-    assert [re.sub(r"[\d.]+ s$", "… s", line) for line in said] == [
+    stderr = ended.stderr.decode().splitlines()
+    assert [re.sub(r"[\d.]+ s$", "… s", line) for line in stderr] == [
         "line 5: not in the source vocabulary: ' '",
         "compiling the greedy search for 8×8 …",
         "compiled in … s",
@@ -93,7 +93,7 @@ def test_n_best_scores_files_and_steps(run, capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_evaluate_measures_as_training_did(run, capfd):
+def test_evaluate_gives_the_metrics_of_training(run, capfd):
     assert main(["evaluate", f"--workdir={run}", "--step=12", "--max_examples=8", "--json"]) == 0
     captured = capfd.readouterr()
     found = json.loads(captured.out)
@@ -105,12 +105,12 @@ def test_evaluate_measures_as_training_did(run, capfd):
     assert all("compil" in line for line in captured.err.splitlines())
 
 
-def test_a_damaged_best_checkpoint_is_passed_over_aloud(run, capfd):
+def test_a_damaged_best_checkpoint_is_skipped_with_a_message(run, capfd):
     best = flaxformer_lite.load(run).step
     os.truncate(run / "checkpoints" / str(best) / "params" / "manifest.ocdbt", 20)
     (run / "words").write_text("abc\n")
     assert main(["decode", f"--workdir={run}", f"--input={run / 'words'}"]) == 0
-    out, said = capfd.readouterr()
+    out, stderr = capfd.readouterr()
     assert out.count("\n") == 1
-    assert re.match(rf"checkpoint {run}/checkpoints/{best} is damaged \(.*\) and skipped\ncompiling the greedy", said)
-    assert said.count("\n") == 3
+    assert re.match(rf"checkpoint {run}/checkpoints/{best} is damaged \(.*\) and skipped\ncompiling the greedy", stderr)
+    assert stderr.count("\n") == 3

@@ -17,7 +17,7 @@ def with_decode(config, **values):
     return dataclasses.replace(config, decode=dataclasses.replace(config.decode, **values))
 
 
-def test_without_flags_it_is_that_of_the_run(config):
+def test_without_flags_the_settings_are_those_of_the_run(config):
     for own in (config, with_decode(config, method="beam", beam_size=7, n_best=3, length_penalty=1.0)):
         assert decode_config(own) == own.decode
 

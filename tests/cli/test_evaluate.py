@@ -11,7 +11,7 @@ from flaxformer_lite.data.tasks import Examples
 
 
 @pytest.fixture
-def asked(monkeypatch, predictor):
+def calls(monkeypatch, predictor):
     """The arguments of the calls of ``evaluate_split``."""
     calls = []
 
@@ -28,24 +28,24 @@ def asked(monkeypatch, predictor):
     return calls
 
 
-def test_table(asked, predictor, capsys):
+def test_table(calls, predictor, capsys):
     assert main(["evaluate", "--workdir=w", "--split=test", "--beam_size=4", "--max_examples=9"]) == 0
     decode = dataclasses.replace(predictor.config.decode, method="beam", beam_size=4)
-    assert asked == [(predictor, "test", decode, 9)]
+    assert calls == [(predictor, "test", decode, 9)]
     shown = capsys.readouterr().out
     assert "test, step 700, beam 4, length penalty 0.6 (google)" in shown
     assert [line.split() for line in shown.splitlines()[-2:]] == [["loss", "0.5123"], ["wer", "30.2500"]]
 
 
-def test_text_files_replace_the_split(asked, predictor, capsys):
+def test_text_files_replace_the_split(calls, predictor, capsys):
     assert main(["evaluate", "--workdir=w", "--text=a.en,a.de"]) == 0
-    assert asked[0][4:] == ("a.en", "a.de")
+    assert calls[0][4:] == ("a.en", "a.de")
     assert "a.en,a.de, step 700" in capsys.readouterr().out
     assert main(["evaluate", "--workdir=w", "--text=a.en,a.de", "--save_decodes"]) == 2
     assert "--save_decodes: is missing a name, since --text=a.en,a.de is not a split" in capsys.readouterr().err
 
 
-def test_json_has_all_settings(asked, predictor, capsys):
+def test_json_has_all_settings(calls, predictor, capsys):
     assert main(["evaluate", "--workdir=w", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "workdir": "w",
@@ -67,22 +67,22 @@ def test_json_has_all_settings(asked, predictor, capsys):
         ("--utility=bleu", "minimum Bayes risk by bleu over 16 samples"),
     ],
 )
-def test_the_table_names_the_search(asked, flag, named, capsys):
+def test_the_table_names_the_search(calls, flag, named, capsys):
     assert main(["evaluate", "--workdir=w", flag]) == 0
     assert f"validation, step 700, {named}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flag", ["--split=dev", "--max_examples=-1", "--max_examples=many", "--beam_size=0"])
-def test_bad_flags_end_in_one_line(asked, flag, capsys):
+def test_bad_flags_end_in_one_line(calls, flag, capsys):
     assert main(["evaluate", "--workdir=w", flag]) == 2
     captured = capsys.readouterr()
     assert flag.partition("=")[0] in captured.err
     assert captured.err.count("\n") == 1
-    assert not asked
+    assert not calls
 
 
 @pytest.mark.parametrize(("flag", "name"), [("--save_decodes", "test"), ("--save_decodes=beam-4.new", "beam-4.new")])
-def test_saves_decodes(flag, name, asked, tmp_path, capsys):
+def test_saves_decodes(flag, name, calls, tmp_path, capsys):
     assert main(["evaluate", f"--workdir={tmp_path}", "--split=test", flag, "--json"]) == 0
     captured = capsys.readouterr()
     path = tmp_path / "decodes" / f"{name}.jsonl"
@@ -96,13 +96,13 @@ def test_saves_decodes(flag, name, asked, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--workdir=a,b", "--save_decodes"], "belongs to one run, but --workdir=a,b names an ensemble"),
         (["--workdir=a", "--save_decodes=../x"], "--save_decodes=../x: must consist of letters"),
     ],
 )
-def test_rejects_names_of_decodes_before_loading(flags, said, asked, capsys):
+def test_rejects_names_of_decodes_before_loading(flags, message, calls, capsys):
     assert main(["evaluate", *flags]) == 2
-    assert said in capsys.readouterr().err
-    assert not asked
+    assert message in capsys.readouterr().err
+    assert not calls

@@ -25,7 +25,7 @@ def _fails_with(capsys, *argv: str) -> str:
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in _COMMANDS)])
-def test_help_is_quick_and_teaches(command, repository):
+def test_help_is_quick_and_complete(command, repository):
     code = (
         f"import sys; sys.argv = ['flaxformer-lite', *{command}, '--help']\n"
         "from flaxformer_lite.cli.main import main\n"
@@ -50,22 +50,22 @@ def test_train_py_is_the_train_command(repository, tmp_path):
     assert result.stdout.startswith("usage: flaxformer-lite train")
 
 
-def test_no_command_shows_what_there_is(capsys):
+def test_no_command_lists_the_commands(capsys):
     assert cli.main([]) == 2
     shown = capsys.readouterr().out
     assert all(f"\n  {name} " in shown for name in _COMMANDS)
 
 
-def test_an_unknown_command_brings_the_nearest(capsys):
+def test_an_unknown_command_names_the_nearest(capsys):
     assert "trian: there is no such command; did you mean train?" in _fails_with(capsys, "trian")
 
 
-def test_an_unknown_flag_brings_the_nearest(capsys):
+def test_an_unknown_flag_names_the_nearest(capsys):
     message = _fails_with(capsys, "train", "--confg=configs/tiny.py", "--workdir=x")
     assert "--confg: there is no such flag; did you mean --config?" in message
 
 
-def test_what_is_missing_is_named(capsys, repository):
+def test_missing_flags_are_named(capsys, repository):
     assert "--config: is missing; name a run card" in _fails_with(capsys, "train", "--workdir=x")
     assert "--workdir: is missing" in _fails_with(capsys, "train", f"--config={repository}/configs/tiny.py")
     assert "expected one argument" in _fails_with(capsys, "train", "--workdir")
@@ -100,7 +100,7 @@ def test_run_cards_are_listed(capsys):
 
 
 @pytest.mark.parametrize(("flag", "level"), [("--quiet", "WARNING"), ("--verbose", "DEBUG"), (None, "INFO")])
-def test_messages_of_a_command_are_as_many_as_wanted(flag, level):
+def test_quiet_and_verbose_set_the_number_of_messages(flag, level):
     assert cli.main(["configs", *([flag] if flag else [])]) == 0
     assert logging.getLevelName(logging.getLogger("flaxformer_lite").level) == level
 
@@ -113,12 +113,12 @@ def test_commands_find_modules_of_the_current_directory(tmp_path, monkeypatch, c
     assert importlib.import_module("of_the_user").x == 1
 
 
-def test_a_reader_who_goes_away_is_no_error(repository):
+def test_a_closed_pipe_is_no_error(repository):
     code = "from flaxformer_lite.cli import main as m; m._HELP *= 10_000; raise SystemExit(m.main(['--help']))"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=repository,
-        env=os.environ | {"PYTHONUNBUFFERED": ""},  # unbuffered, Python loses a write that is cut short, and the error
+        env=os.environ | {"PYTHONUNBUFFERED": ""},  # unbuffered, Python loses a partial write and its error
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -1,4 +1,4 @@
-"""The flags of several processes, and what one of several does otherwise than one alone."""
+"""Flags of several processes, and the differences between one of several processes and a single one."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from tests.micro_config import flags, micro
 PLACE = ["--coordinator=127.0.0.1:1", "--processes=2", "--process=1"]
 
 
-def said_by(*argv, seconds=60):
+def run_command(*argv, seconds=60):
     """Exit code and standard error of a command in a process of its own."""
     code = "import json, sys; from flaxformer_lite.cli.main import main; sys.exit(main(json.loads(sys.argv[1])))"
     ended = subprocess.run(
@@ -47,7 +47,7 @@ def said_by(*argv, seconds=60):
         (["--proces=1"], "--proces: there is no such flag; did you mean --process?"),
     ],
 )
-def test_flags_that_cannot_be(given, message, repository, monkeypatch, capsys, tmp_path):
+def test_contradictory_flags_are_errors(given, message, repository, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(repository)
     assert cli.main(["train", *flags(), f"--workdir={tmp_path}/run", *given]) == 2
     assert message in capsys.readouterr().err
@@ -61,18 +61,18 @@ def test_several_processes_do_not_share_standard_input(capsys):
 
 def test_no_cluster_is_one_message(repository, monkeypatch, tmp_path):
     monkeypatch.chdir(repository)
-    code, said = said_by("train", *flags(), f"--workdir={tmp_path}/run", "--distributed")
+    code, stderr = run_command("train", *flags(), f"--workdir={tmp_path}/run", "--distributed")
     assert code == 2
-    assert "--distributed: no Slurm, Open MPI or Cloud TPU was found that numbers them" in said
-    assert "--coordinator=HOST:PORT --processes=N --process=I" in said
-    assert "Traceback" not in said
+    assert "--distributed: no Slurm, Open MPI or Cloud TPU was found that numbers them" in stderr
+    assert "--coordinator=HOST:PORT --processes=N --process=I" in stderr
+    assert "Traceback" not in stderr
 
 
-def test_a_coordinator_that_does_not_answer_is_told_in_time(repository, monkeypatch, tmp_path):
+def test_an_unreachable_coordinator_is_reported_in_time(repository, monkeypatch, tmp_path):
     monkeypatch.chdir(repository)
-    code, said = said_by("train", *flags(), f"--workdir={tmp_path}/run", *PLACE, "--join_timeout=2")
+    code, stderr = run_command("train", *flags(), f"--workdir={tmp_path}/run", *PLACE, "--join_timeout=2")
     assert code == multihost.OTHERS_GONE
-    last = said.splitlines()[-1]
+    last = stderr.splitlines()[-1]
     assert "error: the processes did not all join at 127.0.0.1:1 within 2 s; start all of them" in last
 
 
@@ -91,7 +91,7 @@ def test_the_second_process_is_silent_and_writes_nothing(tmp_path, capsys):
         writer.draw_plots()
     chunks = iter(["one", "two"])
     output.write(str(tmp_path / "out"), chunks)
-    assert list(chunks) == []  # it takes part in what makes them
+    assert list(chunks) == []  # it takes part in computing them
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
     assert multihost.process_label() == " (process 1 of 2)"
@@ -120,7 +120,7 @@ def test_the_second_process_checks_what_the_first_one_wrote(tmp_path, monkeypatc
 def test_an_error_of_the_network_is_another_process_that_is_gone(text, gone, monkeypatch):
     from jax.errors import JaxRuntimeError
 
-    codes, said = [], io.StringIO()
+    codes, stderr = [], io.StringIO()
 
     def leave(code):
         codes.append(code)
@@ -128,12 +128,12 @@ def test_an_error_of_the_network_is_another_process_that_is_gone(text, gone, mon
 
     monkeypatch.setattr(multihost, "_end", leave)
     monkeypatch.setattr(multihost, "_abort_message", lambda: "another process is gone")
-    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(sys, "stderr", stderr)
     with pytest.raises(SystemExit):
         multihost.fail(JaxRuntimeError(text))
     assert codes == [multihost.OTHERS_GONE if gone else 1]
-    assert text in said.getvalue()
-    assert ("error (process 1 of 2): another process is gone" in said.getvalue()) == gone
+    assert text in stderr.getvalue()
+    assert ("error (process 1 of 2): another process is gone" in stderr.getvalue()) == gone
 
 
 def test_one_process_agrees_with_itself():

@@ -1,4 +1,4 @@
-"""Inputs that once ended in a traceback, in silence or in a misleading message."""
+"""Inputs that once ended in a traceback, without a message or with a misleading one."""
 
 import os
 import shutil
@@ -82,7 +82,7 @@ def test_a_changed_bit_of_a_model_is_detected(file, before, after, tmp_path, cap
 
 @pytest.mark.slow
 @pytest.mark.xfail(strict=True, reason="checkpoints under a path outside ASCII are called damaged in the locale C")
-def test_a_path_outside_ascii_in_the_locale_c_is_not_called_damage(tmp_path):
+def test_a_non_ascii_path_in_the_locale_c_is_not_reported_as_damage(tmp_path):
     shutil.copytree(_OLD_RUN, tmp_path / "Übung")
     environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     command = [sys.executable, "-m", "flaxformer_lite.cli.main", "decode", f"--workdir={tmp_path}/Übung"]

@@ -139,7 +139,7 @@ def test_configs_of_other_versions_are_read(tmp_path):
     assert {"model.scan_layers" in run.settings for run in runs} == {True, False}
 
 
-def test_settings_of_earlier_versions_have_todays_keys(tmp_path, repository):
+def test_settings_of_earlier_versions_have_the_current_keys(tmp_path, repository):
     write_run(tmp_path / "new", wer(3))
     old = write_run(tmp_path / "old", wer(4)) / "config.json"
     old.write_text((repository / "tests/checkpoints/work_dir_0_1_0/config.json").read_text())

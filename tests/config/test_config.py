@@ -34,7 +34,7 @@ def _set(values: dict, key: str, value: object) -> dict:
 
 
 @pytest.mark.parametrize("name", _CONFIGS)
-def test_every_config_of_the_project_is_sound(name, repository):
+def test_every_config_of_the_project_is_valid(name, repository):
     config = loading.load(str(repository / "configs" / name), [])
     assert config.model.decoder.num_layers == {"byt5.py": 4}.get(name, config.model.encoder.num_layers)
 
@@ -46,7 +46,7 @@ def test_every_experiment_has_a_run_card(name, repository):
         assert line in card
 
 
-def test_base_explains_every_value(repository):
+def test_every_default_value_has_a_comment(repository):
     lines = (repository / "flaxformer_lite/config/defaults.py").read_text().splitlines()
     tree = ast.parse("\n".join(lines))
     assigned = [
@@ -65,7 +65,7 @@ def test_to_dict_survives_json(values):
     assert parsing.from_dict(json.loads(json.dumps(parsing.to_dict(config)))) == config
 
 
-def test_known_keys_are_those_of_base(values):
+def test_valid_keys_are_those_of_the_defaults(values):
     def flat(group, prefix=""):
         for key, value in group.items():
             yield from flat(value, f"{prefix}{key}.") if value and isinstance(value, dict) else [f"{prefix}{key}"]
@@ -94,12 +94,12 @@ def test_a_missing_key_is_named(key, values):
         ("modle", "config.model"),
     ],
 )
-def test_an_unknown_key_brings_the_nearest(key, near, values):
+def test_an_unknown_key_names_the_nearest(key, near, values):
     with pytest.raises(InputError, match=rf"config\.{key}: there is no such key; did you mean {near}\?"):
         parsing.from_dict(_set(values, key, 1))
 
 
-def test_a_key_like_no_other_brings_the_groups(values):
+def test_a_key_unlike_any_other_lists_the_groups(values):
     with pytest.raises(InputError, match=r"config\.xyzzy: there is no such key; the groups are seed, data, model"):
         parsing.from_dict(_set(values, "xyzzy", 1))
 
@@ -132,7 +132,7 @@ def test_an_ill_typed_value_is_named(key, value, values):
         parsing.from_dict(_set(values, key, value))
 
 
-def test_a_wrong_choice_brings_the_nearest(values):
+def test_a_wrong_choice_names_the_nearest(values):
     with pytest.raises(
         InputError,
         match=r"config\.model\.encoder\.norm\.placement='prre': must be one of pre, post, sandwich; did you mean pre\?",
@@ -154,7 +154,7 @@ def test_float16_is_refused_with_the_reason(name, reason, repository):
             loading.load(str(repository / f"configs/{name}.py"), [f"--config.precision.{key}=float16"])
 
 
-def test_whatever_has_no_groups_at_all_is_named(values):
+def test_a_value_without_groups_is_named(values):
     with pytest.raises(InputError, match="precision: is a group of keys, got 'float16'"):
         parsing.from_dict({**values, "precision": "float16"})
 
@@ -166,7 +166,7 @@ def test_an_integer_is_a_number(values):
 
 
 def _bounds() -> dict[str, Bounds]:
-    """The narrowest bounds of each key that has some."""
+    """The narrowest bounds of each key that has bounds."""
     types = {key: parsing.key_type(key) for key in parsing.known_keys()}
     return {key: t.__metadata__[-1] for key, t in types.items() if hasattr(t, "__metadata__")}
 
@@ -204,7 +204,7 @@ def test_options_belong_to_import_paths(values):
 
 
 @pytest.mark.parametrize("value", ["a\ud800", ("a", "\udcff")])
-def test_text_that_is_no_unicode_is_refused(value, values):
+def test_text_that_is_not_unicode_is_refused(value, values):
     key = "data.tfds.name" if isinstance(value, str) else "data.text.train"
     with pytest.raises(InputError, match=rf"config\.{key}.*\\ud.*: must be valid Unicode"):
         parsing.from_dict(_set(values, key, value))
@@ -281,7 +281,7 @@ def test_difference_names_what_differs(values):
     ]
 
 
-def test_short_names_tell_keys_apart():
+def test_short_names_are_distinct():
     known = ["seed", "optim.rate", "data.source.size", "data.target.size", "size"]
     short = [parsing.short_name(key, known) for key in known]
     assert short == ["seed", "rate", "source.size", "target.size", "size"]

@@ -45,7 +45,7 @@ def importable(monkeypatch):
     monkeypatch.setitem(sys.modules, _HERE, sys.modules[__name__])
 
 
-def test_import_paths_are_told_from_names():
+def test_import_paths_are_distinguished_from_names():
     assert all(map(is_import_path, ("a:b", "a.b_1:C", "übung:Klasse", "a:B.C")))
     assert not any(map(is_import_path, ("a", "a.b", "a:", ":b", "a:b:c", "a b:c", "1a:b", "a/b.py:c", "C:\\x:y")))
 
@@ -101,7 +101,7 @@ def test_wrong_options_are_named_as_the_config_names_them(key, name, options, me
         build(f"{_HERE}:Reader", options, key, split="train")
 
 
-def test_what_cannot_be_imported_is_named(tmp_path, monkeypatch):
+def test_a_failed_import_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "acme_broken.py").write_text("x = 1\nraise RuntimeError('no license')\n")
     (tmp_path / "acme_needy.py").write_text("import acme_missing_dependency\n")

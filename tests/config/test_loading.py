@@ -142,7 +142,7 @@ def test_a_config_may_start_from_a_run_card_and_import_its_neighbors(tmp_path):
 @pytest.mark.parametrize(
     "line", ["from configs import base", "import configs.base", "from configs.base import get_config"]
 )
-def test_the_former_import_of_the_defaults_brings_the_new_one(line, tmp_path):
+def test_the_former_import_of_the_defaults_names_the_new_one(line, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(f"x = 1\n{line}\n")
     message = r"mine\.py, line 2: .*Error: .*configs.*; import the defaults with `from flaxformer_lite\.config import"
@@ -185,7 +185,7 @@ def test_a_smoke_run_is_short_and_valid(repository, caplog):
     assert "smoke run: train.steps: 2000 → 10" in caplog.text
 
 
-def test_a_missing_file_brings_the_nearest(tmp_path):
+def test_a_missing_file_names_the_nearest(tmp_path):
     _write(tmp_path / "mine.py", "return base.get_config()")
     with pytest.raises(InputError, match=r"there is no such file; did you mean .*mine\.py\?"):
         loading.load(str(tmp_path / "mini.py"), [])
@@ -203,7 +203,7 @@ def test_the_line_of_a_syntax_error_is_named(tmp_path):
         loading.load(path, [])
 
 
-def test_a_file_that_is_no_config_is_named(tmp_path):
+def test_a_file_that_is_not_a_config_is_named(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("x = 3\n")
     with pytest.raises(InputError, match=r"mine\.py: has no function get_config"):
@@ -223,7 +223,7 @@ def test_a_key_that_the_file_misspells_or_lacks_is_named(tmp_path):
         loading.load(path, ["--config.seed=3"])
 
 
-def test_the_config_of_a_work_folder_is_one_too(tmp_path):
+def test_the_config_of_a_work_directory_can_be_loaded(tmp_path):
     saved = tmp_path / "config.json"
     saved.write_text(json.dumps(migrations.with_version(parsing.to_dict(loading.load("configs/tiny.py", [])))))
     read = loading.load(str(saved), ["--config.model.encoder.width=48", "--config.data.text.train=a,b"])

@@ -16,7 +16,7 @@ def old() -> dict:
     return json.loads(_SAVED.read_text())
 
 
-def test_a_config_of_0_1_0_equals_that_of_the_same_overrides_today(old):
+def test_a_config_of_0_1_0_equals_the_current_one_with_the_same_overrides(old):
     changes = {
         **{"train.steps": 60, "train.eval_every": 20, "train.save_every": 10, "train.log_every": 5},
         **{"train.keep_latest": 3, "data.reverse.examples": 2000, "optim.warmup_steps": 20, "eval.max_examples": 50},
@@ -96,7 +96,7 @@ def test_model_keys_of_0_1_0_become_two_stacks(changes, new, old):
         assert found == value, key
 
 
-def test_todays_config_is_read_as_it_is(tmp_path):
+def test_a_current_config_is_unchanged(tmp_path):
     config = loading.load("g2p", [])
     saved = migrations.with_version(parsing.to_dict(config))
     (tmp_path / "config.json").write_text(json.dumps(saved))
@@ -121,7 +121,7 @@ def test_migrating_changes_nothing_in_place(old):
         ({"model_type": "t5"}, r"config\.json: belongs to a published model; import it"),
     ],
 )
-def test_what_cannot_be_migrated_is_named(changes, message, old, tmp_path):
+def test_values_that_cannot_be_migrated_are_named(changes, message, old, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(old | changes))
     with pytest.raises(InputError, match=message):

@@ -13,7 +13,7 @@ from flaxformer_lite.errors import InputError
 
 
 class TinyTranslate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    # Not registered, so that it is read as a data set is whose code needs TensorFlow.
+    # Not registered, so it is read like a data set whose code needs TensorFlow.
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="de-en")]  # noqa: RUF012 (TFDS reads it from the class)
@@ -125,7 +125,7 @@ def test_a_process_that_prepares_second_uses_the_data_of_the_first(tmp_path, mon
     caplog.set_level("INFO", logger="flaxformer_lite")
     builders = [TinyTranslate(data_dir=str(tmp_path), file_format="array_record") for _ in range(3)]
     tfds_reader.prepare(builders[0])
-    tfds_reader.prepare(builders[1])  # created before the data were
+    tfds_reader.prepare(builders[1])  # created before the data existed
     assert tfds_reader.read_texts(builders[1], "validation", ["translation/de"]) == [
         [("Bär 0",), ("Bär 1",), ("Bär 2",)]
     ]

@@ -44,7 +44,7 @@ def test_equals_the_reference_in_plain_python(name, beam_size, alpha):
 
 
 def test_the_variants_differ():
-    """Otherwise the test above could not tell them apart."""
+    """If they were equal, the test above could not distinguish them."""
     model = Recurrent.random(seed=7, bias=tuple(1.5 * (i == SPECIAL.end) for i in range(VOCABULARY)))
     sources = np.asarray(model.sources(seed=4, rows=24))
     results = {

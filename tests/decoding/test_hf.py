@@ -64,7 +64,7 @@ class TokenCache(NamedTuple):
 
 
 class T5:
-    """A small T5 with random weights, called back from our search for the logits of whole prefixes."""
+    """A small T5 with random weights, which computes the logits of whole prefixes for our search."""
 
     def __init__(self, seed: int):
         sizes = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 3}

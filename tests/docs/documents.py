@@ -1,4 +1,4 @@
-"""Code blocks of the Markdown documents, and the marker above each of them that says how it is tested.
+"""Code blocks of the Markdown documents, and the marker above each of them that selects how it is tested.
 
 A marker is an HTML comment on the line above the block. The form of each:
 
@@ -45,7 +45,7 @@ def blocks(document: Path) -> Iterator[Block]:
     """The bash and Python blocks of a document.
 
     Raises:
-      ValueError: a block has no marker, or one that is not understood.
+      ValueError: a block has no marker, or an invalid one.
     """
     text = document.read_text("utf-8")
     small = _SMALL.search(text)

@@ -73,7 +73,7 @@ def _recorded_calls(name, folder):
     record = f"#!/bin/bash\ncat > /dev/null\nIFS=$'\\x1f'\nprintf '%s\\x1e' \"${{0##*/}}\x1f$*\" >> '{calls}'\n"
     for command in _RECORDED:
         _write_command(stubs / command, record)
-    # What these start is recorded instead of them.
+    # The commands that these start are recorded instead of them.
     _write_command(stubs / "sbatch", '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec bash "$@"\n')
     _write_command(stubs / "srun", '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n')
     _write_command(
@@ -104,7 +104,7 @@ def _check_flaxformer_lite(arguments, monkeypatch):
 
 
 def _make_folder(folder):
-    """A directory with what documents take for granted: the run cards, and some text."""
+    """A directory with the files that documents assume: the run cards, and some text."""
     for name in ("configs", "launch", "docs"):
         (folder / name).symlink_to(REPOSITORY / name)
     animals = ("cat", "dog", "bird", "fish"), ("Katze", "Hund", "Vogel", "Fisch")

@@ -101,7 +101,9 @@ def close(left: list[list[Prediction]], right: list[list[Prediction]]) -> None:
 def test_hypotheses_depend_on_their_line_alone(model, decode, longest, one_device):
     predictor, lines = one_device[model], lines_of(15, longest)
     found = predictor.n_best(lines, decode)
-    assert len({(line[0].text, round(line[0].score, 3)) for line in found}) > 6  # otherwise the test would show nothing
+    assert (
+        len({(line[0].text, round(line[0].score, 3)) for line in found}) > 6
+    )  # otherwise the test would prove nothing
     order = np.random.default_rng(1).permutation(len(lines))
     close(predictor.n_best([lines[i] for i in order], decode), [found[i] for i in order])
     close([predictor.n_best([line], decode)[0] for line in lines[:4]], found[:4])
@@ -284,12 +286,12 @@ def test_sinusoidal_positions_support_any_length(predictor, capsys):
     assert "positions" not in capsys.readouterr().err
 
 
-def test_a_handful_of_compiles_for_lines_of_all_lengths(make, capsys):
+def test_lines_of_all_lengths_need_a_few_programs(make, capsys):
     predictor = make()
     lines = [("abcdefghij" * 6)[:length] for length in range(1, 61)] * 2
     predictor.decode(lines, dataclasses.replace(GREEDY, batch_size=16))
-    said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if line.startswith("compiling")] == [
+    messages = capsys.readouterr().err.splitlines()
+    assert [line for line in messages if line.startswith("compiling")] == [
         f"compiling the greedy search for 16×{length} …" for length in (8, 16, 32, 64)
     ]
     predictor.decode(lines[5:50], dataclasses.replace(GREEDY, batch_size=16))

@@ -148,7 +148,7 @@ def check_less_padding(subject: Subject) -> None:
     np.testing.assert_allclose(less, real(subject.logits(SOURCE, TARGET)), **CLOSE)
 
 
-def check_rows_are_alone(subject: Subject) -> None:
+def check_rows_are_independent(subject: Subject) -> None:
     """Rows are independent: a row gives the same when the other one changes."""
     other = [t._replace(ids=np.where([[False], [True]], (t.ids + 3) % 11, t.ids)) for t in (SOURCE, TARGET)]
     before, after = subject.logits(SOURCE, TARGET), subject.logits(*other)
@@ -240,7 +240,7 @@ CHECKS = (
     check_steps_equal_decode,
     check_ids_in_padding,
     check_less_padding,
-    check_rows_are_alone,
+    check_rows_are_independent,
     check_past_ignores_future,
     check_every_source_token_counts,
     check_dropout,

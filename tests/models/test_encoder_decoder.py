@@ -61,7 +61,7 @@ def search(config: ModelConfig) -> None:
         ),
     ],
 )
-def test_a_decoder_that_cannot_be_searched_is_trainable_and_says_so(config, message):
+def test_a_decoder_without_incremental_decoding_is_trainable_and_searches_refuse_it(config, message):
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     jax.eval_shape(lambda keys: model_of(config).init(keys, source, target, train=True), keys)
     with pytest.raises(InputError, match=re.escape(message)):

@@ -13,7 +13,7 @@ from tests.models.subjects import RECURRENT, subject
 
 
 @pytest.mark.parametrize("name", RECURRENT)
-def test_padding_may_stand_anywhere(name):
+def test_padding_may_be_anywhere(name):
     """Padding leaves the state unchanged."""
     places = ([0, 2, 3, 6], [1, 4, 5])  # where the tokens of each row are moved to
     scattered = [np.zeros_like(field) for field in contract.SOURCE]

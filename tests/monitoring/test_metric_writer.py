@@ -75,7 +75,7 @@ def test_rewind_removes_later_steps(tmp_path, capsys):
 
 
 def test_rewind_keeps_an_edited_samples_file(tmp_path):
-    """Case r04: samples.txt is for people, who may edit it; what they write must not stop a run."""
+    """Case r04: users may edit samples.txt, which must not stop a run."""
     edited = b"samples of step abc\n  caf\xe9\nsamples of step 20\n  x\nsamples of step 1,000\n  y\n"
     (tmp_path / "samples.txt").write_bytes(edited)
     MetricWriter(tmp_path).rewind(20)

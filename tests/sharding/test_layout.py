@@ -101,7 +101,7 @@ def test_sums_are_added_over_all_devices():
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2)])
 def test_an_initial_loaded_or_updated_state_uses_one_program(sizes):
-    """Its shardings must be equal in all cases."""
+    """The shardings of the state must be equal in all cases."""
     layout, sgd = _mesh(*sizes), optax.sgd(0.1)
 
     def make() -> TrainState:
@@ -158,7 +158,7 @@ def test_a_replicated_batch_is_sharded_like_local_rows():
     [
         ([[0], [0], [1], [1]], 2),
         ([[0, 0], [1, 1], [2, 2]], 3),
-        ([[0, 1], [0, 1]], 1),  # both have a device for all rows
+        ([[0, 1], [0, 1]], 1),  # both processes have a device for every row
         ([[0, 1], [2, 3]], 2),
         ([[0, 0, 1, 1], [2, 2, 3, 3], [4, 4, 5, 5]], 3),
     ],
@@ -180,7 +180,7 @@ def test_processes_with_uneven_rows_are_an_error(processes):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "said"),
+    ("sizes", "message"),
     [
         ((3, 1, 1), "config.mesh.data=3, config.mesh.fsdp=1, config.mesh.tensor=1: make a mesh of 3 devices"),
         ((-1, 3, 1), "make a mesh of 6 devices, but there are 8"),
@@ -188,8 +188,8 @@ def test_processes_with_uneven_rows_are_an_error(processes):
         ((2, 2, 4), "make a mesh of 16 devices, but there are 8"),
     ],
 )
-def test_a_mesh_that_does_not_fit_the_devices_is_an_error(sizes, said):
-    with pytest.raises(InputError, match=said):
+def test_a_mesh_that_does_not_fit_the_devices_is_an_error(sizes, message):
+    with pytest.raises(InputError, match=message):
         MeshLayout(MeshConfig(*sizes))
 
 

@@ -1,4 +1,4 @@
-"""Runs on meshes and in parts equal the run on one device."""
+"""Runs on meshes, under pmap or with gradient accumulation equal the run on one device."""
 
 import dataclasses
 from functools import cache
@@ -28,10 +28,10 @@ from tests.models.contract import sentences
 CONFIG = from_dict(defaults.get_config().to_dict())
 SOURCE_SIZE, TARGET_SIZE = 16, 24
 STEPS = 20
-ALONE = (1, 1, 1)
+ONE_DEVICE = (1, 1, 1)
 
 
-class Way(NamedTuple):
+class Setup(NamedTuple):
     """A device layout.
 
     Attributes:
@@ -40,25 +40,25 @@ class Way(NamedTuple):
       accumulate: parts of a batch.
     """
 
-    mesh: tuple[int, ...] = ALONE
+    mesh: tuple[int, ...] = ONE_DEVICE
     changes: tuple[tuple[str, Any], ...] = ()
     accumulate: int = 1
 
 
-# These draw the dropout masks of one device; those below others, and are compared without dropout.
+# These have the dropout masks of one device; those below have others and are compared without dropout.
 SAME_MASKS = {
-    "data=8": Way((8, 1, 1)),
-    "fsdp=8": Way((1, 8, 1)),
-    "tensor=4, data=2": Way((2, 1, 4)),
-    "data=2, fsdp=2, tensor=2": Way((2, 2, 2)),
-    "remat": Way((1, 2, 2), (("remat", "full"),)),
+    "data=8": Setup((8, 1, 1)),
+    "fsdp=8": Setup((1, 8, 1)),
+    "tensor=4, data=2": Setup((2, 1, 4)),
+    "data=2, fsdp=2, tensor=2": Setup((2, 2, 2)),
+    "remat": Setup((1, 2, 2), (("remat", "full"),)),
 }
 OTHER_MASKS = {
-    "pmap": Way(()),
-    "accumulate=4": Way((1, 1, 1), (), 4),
-    "accumulate=2 on data=2, fsdp=2": Way((2, 2, 1), (), 2),
-    "scan": Way((1, 1, 1), (("scan_layers", True),)),
-    "scan and remat on fsdp=2, tensor=2": Way((1, 2, 2), (("scan_layers", True), ("remat", "dots"))),
+    "pmap": Setup(()),
+    "accumulate=4": Setup((1, 1, 1), (), 4),
+    "accumulate=2 on data=2, fsdp=2": Setup((2, 2, 1), (), 2),
+    "scan": Setup((1, 1, 1), (("scan_layers", True),)),
+    "scan and remat on fsdp=2, tensor=2": Setup((1, 2, 2), (("scan_layers", True), ("remat", "dots"))),
 }
 SIZES = {"encoder.width": 8, "encoder.num_heads": 4, "encoder.mlp_dim": 16, "encoder.num_layers": 2}
 KINDS = {
@@ -110,25 +110,25 @@ def model_of(kind: str, dropout: float) -> ModelConfig:
     return from_dict(values.to_dict()).model
 
 
-def layout_of(way: Way) -> Layout:
-    if not way.mesh:
+def layout_of(setup: Setup) -> Layout:
+    if not setup.mesh:
         return PmapLayout()
-    return MeshLayout(MeshConfig(*way.mesh), CONFIG.logical_axis_rules, jax.devices()[: int(np.prod(way.mesh))])
+    return MeshLayout(MeshConfig(*setup.mesh), CONFIG.logical_axis_rules, jax.devices()[: int(np.prod(setup.mesh))])
 
 
-def run(way: Way, kind: str, dropout: float) -> Run:
+def run(setup: Setup, kind: str, dropout: float) -> Run:
     """Twenty updates from the parameters of seed 7, initialized with separate layers."""
     plain = model_of(kind, dropout)
     model, start = (
         EncoderDecoder(dataclasses.replace(plain, **changes), SOURCE_SIZE, TARGET_SIZE, 9)
-        for changes in (dict(way.changes), {})
+        for changes in (dict(setup.changes), {})
     )
-    # A large ε, or Adam makes whole steps of what is only rounding: the gradients of the keys' biases. Recurrence,
-    # where rounding grows from place to place, does without Adam.
+    # With a small ε Adam makes whole steps of the gradients of key biases, which are only rounding errors. Recurrent
+    # models, whose rounding errors grow with the position, use SGD.
     descent = optax.adam(0.02, eps=1e-3) if kind != "rnn" else optax.sgd(0.1)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), descent)
-    step = TrainStep(Objective(model, smoothed), optimizer, 0.5, way.accumulate)
-    layout = layout_of(way)
+    step = TrainStep(Objective(model, smoothed), optimizer, 0.5, setup.accumulate)
+    layout = layout_of(setup)
     shapes = layout.shapes(lambda: state_of(model, optimizer))
     state = jax.jit(lambda: nn.meta.unbox(state_of(start, optimizer)))()
     state = stack_layers(state) if model.config.scan_layers else state
@@ -138,7 +138,7 @@ def run(way: Way, kind: str, dropout: float) -> Run:
         state, (sums, _) = update((), state, layout.shard_batch(batch(i % 3)))
         each.append(jax.device_get(sums))
     whole = layout.to_global(state)
-    assert_lies_as(whole, shapes)
+    assert_layout(whole, shapes)
     return Run(np.array(each), *(unstack_layers(jax.device_get(tree)) for tree in (whole.params, whole.ema)))
 
 
@@ -150,7 +150,7 @@ def smoothed(logits: Any, labels: Any, weights: Any) -> Any:
     return cross_entropy(logits, labels, weights, 0.1)
 
 
-def assert_lies_as(state: Any, shapes: Any) -> None:
+def assert_layout(state: Any, shapes: Any) -> None:
     def check(array: jax.Array, shape: jax.ShapeDtypeStruct) -> None:
         assert (array.shape, array.dtype) == (shape.shape, shape.dtype)
         assert array.sharding.is_equivalent_to(shape.sharding, array.ndim), (array.sharding, shape.sharding)
@@ -160,14 +160,14 @@ def assert_lies_as(state: Any, shapes: Any) -> None:
 
 @cache
 def alone(kind: str, dropout: float) -> Run:
-    return run(Way(), kind, dropout)
+    return run(Setup(), kind, dropout)
 
 
-def cases(ways: dict[str, Way]) -> list[Any]:
-    """Each with every kind of model; a recurrent one has no layers to scan."""
+def cases(setups: dict[str, Setup]) -> list[Any]:
+    """Each layout with every kind of model; a recurrent one has no layers to scan."""
     return [
-        pytest.param(way, kind, id=f"{kind}, {name}", marks=() if name in QUICK[kind] else pytest.mark.slow)
-        for name, way in ways.items()
+        pytest.param(setup, kind, id=f"{kind}, {name}", marks=() if name in QUICK[kind] else pytest.mark.slow)
+        for name, setup in setups.items()
         for kind in KINDS
         if kind != "rnn" or "scan" not in name
     ]
@@ -179,15 +179,15 @@ def assert_same(found: Run, expected: Run) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4), found[1:], expected[1:])
 
 
-@pytest.mark.parametrize(("way", "kind"), cases(SAME_MASKS))
-def test_every_mesh_equals_one_device(way, kind):
+@pytest.mark.parametrize(("setup", "kind"), cases(SAME_MASKS))
+def test_every_mesh_equals_one_device(setup, kind):
     dropout = 0.5 if kind != "rnn" else 0.0
-    assert_same(run(way, kind, dropout), alone(kind, dropout))
+    assert_same(run(setup, kind, dropout), alone(kind, dropout))
 
 
-@pytest.mark.parametrize(("way", "kind"), cases(OTHER_MASKS))
-def test_scanned_accumulated_and_rematerialized_runs_equal_the_plain_one(way, kind):
-    assert_same(run(way, kind, 0.0), alone(kind, 0.0))
+@pytest.mark.parametrize(("setup", "kind"), cases(OTHER_MASKS))
+def test_scanned_accumulated_and_rematerialized_runs_equal_the_plain_one(setup, kind):
+    assert_same(run(setup, kind, 0.0), alone(kind, 0.0))
 
 
 def test_the_loss_decreases():

@@ -8,35 +8,35 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.system.atomic import atomic_dir, atomic_write, require_free
 
 
-def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
-    place = tmp_path / "a.json"
-    place.write_text("before")
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("before")
 
     def break_off():
-        with atomic_write(place) as draft:
-            draft.write_text("half")
-            assert place.read_text() == "before"
+        with atomic_write(path) as partial:
+            partial.write_text("half")
+            assert path.read_text() == "before"
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         break_off()
-    assert place.read_text() == "before"
-    with atomic_write(place) as draft:
-        draft.write_text("after")
-    assert place.read_text() == "after"
-    assert list(tmp_path.iterdir()) == [place]
+    assert path.read_text() == "before"
+    with atomic_write(path) as partial:
+        partial.write_text("after")
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "message"),
     [
         *((number, "check permissions") for number in (errno.EACCES, errno.EROFS)),
         (errno.ENOTDIR, "choose another path"),
         (errno.ENOSPC, "free some space"),
     ],
 )
-def test_what_hinders_it_is_named(tmp_path, number, said):
-    with pytest.raises(InputError, match=rf"a\.json: .*{said}"), atomic_write(tmp_path / "a.json"):
+def test_errors_name_the_remedy(tmp_path, number, message):
+    with pytest.raises(InputError, match=rf"a\.json: .*{message}"), atomic_write(tmp_path / "a.json"):
         raise OSError(number, "so")
 
 

@@ -1,4 +1,4 @@
-"""What is said of compiling, and when it is too much."""
+"""Messages about compilation, and the limit on the number of programs."""
 
 import os
 import subprocess
@@ -39,11 +39,11 @@ def test_compiling_again_for_the_same_shapes_names_what_changed(capsys):
     run(state(), jnp.ones((2, 5)))
     capsys.readouterr()
     run(state("int32"), jnp.ones((2, 5)))
-    said = capsys.readouterr().err
-    assert "compiled the sum again" in said
-    assert "state.total: float32[3]" in said
-    assert "→ int32[3]" in said
-    assert "batch" not in said
+    stderr = capsys.readouterr().err
+    assert "compiled the sum again" in stderr
+    assert "state.total: float32[3]" in stderr
+    assert "→ int32[3]" in stderr
+    assert "batch" not in stderr
     run(state("int32"), jnp.ones((2, 5)))
     assert not capsys.readouterr().err
 
@@ -51,7 +51,7 @@ def test_compiling_again_for_the_same_shapes_names_what_changed(capsys):
 @pytest.mark.parametrize(
     ("last", "why"), [(((3, 5), "float32"), "for 3×5"), (((2, 5), "int32"), r"again \(batch: float32")]
 )
-def test_a_program_too_many_is_an_error(last, why):
+def test_a_program_beyond_the_limit_is_an_error(last, why):
     run = LoggedJit(jax.jit(add), "sum", limit=2)
     for shape in ((2, 5), (4, 5), (2, 5)):
         run(state(), jnp.ones(shape))
@@ -71,7 +71,7 @@ LoggedJit(jax.jit(lambda state, batch: jnp.sin(state) @ batch), "product")(jnp.o
 
 
 def test_a_second_start_compiles_nothing(tmp_path, repository):
-    """The cache folder is the user's, in which every start keeps its programs."""
+    """Programs are kept in the user's cache directory."""
     names = ("JAX_ENABLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_DIR")
     home = {name: value for name, value in os.environ.items() if name not in names} | {"XDG_CACHE_HOME": str(tmp_path)}
     first, second = (

@@ -50,15 +50,15 @@ def test_a_lock_names_its_holder_and_ends_with_it(hold, tmp_path):
     assert file_lock.holder(lock) is None
 
 
-def test_a_moment_is_waited_for(tmp_path, monkeypatch):
-    """Whoever asks for the holder has the lock for a moment, which must not keep anyone out."""
+def test_a_lock_held_for_a_moment_is_awaited(tmp_path, monkeypatch):
+    """Asking for the holder takes the lock for a moment, which must not refuse another process."""
     tries = iter([False, False, True])
     monkeypatch.setattr(file_lock, "_lock", lambda file, kind: next(tries))
     with file_lock.hold(tmp_path / "lock") as other:
         assert other is None
 
 
-def test_two_runs_do_not_share_a_folder(hold, tmp_path):
+def test_two_runs_do_not_share_a_directory(hold, tmp_path):
     folder = WorkDir(tmp_path)
     with folder.alone():
         pass

@@ -1,4 +1,4 @@
-"""Two processes with four devices each, over loopback, against one with eight; and what happens when one dies."""
+"""Two processes of four devices each, over loopback, against one of eight; signals, and the death of a process."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from tests.micro_config import flags
 from tests.training_runs import MEASURED
 
 _ALL = "import json, sys; from flaxformer_lite.cli.main import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
-_ACROSS = {"mesh.data": 1, "mesh.fsdp": 8}  # each process has but half of the parameters
+_ACROSS = {"mesh.data": 1, "mesh.fsdp": 8}  # each process has half of the parameters
 _HEARTBEAT = 10
 
 
@@ -30,7 +30,7 @@ Meeting = Callable[[int], tuple[list[str], dict[str, str]]]  # flags and environ
 
 
 def by_flags() -> Meeting:
-    """At a free port."""
+    """Processes that meet at a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
@@ -38,7 +38,7 @@ def by_flags() -> Meeting:
 
 
 def by_slurm() -> Meeting:
-    """As tasks of a job, of whose number jax makes the port."""
+    """Processes that are tasks of a Slurm job, whose number determines the port."""
     job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
 
     def meet(number: int) -> tuple[list[str], dict[str, str]]:
@@ -48,53 +48,53 @@ def by_slurm() -> Meeting:
 
 
 class Pair:
-    """Two processes that run the same commands; what they say lies in ``err0`` and ``err1`` of the folder."""
+    """Two processes that run the same commands; their standard errors are ``err0`` and ``err1`` in ``folder``."""
 
     def __init__(self, folder: Path, repository: Path, commands: Sequence[Sequence[str]], meeting: Meeting):
         folder.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {
             "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4"),
-            "XDG_CACHE_HOME": str(folder.parent / "cache"),  # what starts again compiles nothing
+            "XDG_CACHE_HOME": str(folder.parent / "cache"),  # restarts compile nothing
             "JAX_ENABLE_COMPILATION_CACHE": "true",
         }
-        self.said = [folder / "err0", folder / "err1"]
+        self.stderr = [folder / "err0", folder / "err1"]
         self._out = [folder / "out0", folder / "out1"]
         self._processes = []
         for number in (0, 1):
             place, variables = meeting(number)
             first, *others = map(list, commands)
             first += [*place, "--join_timeout=120", f"--heartbeat_timeout={_HEARTBEAT}"]
-            with self._out[number].open("w") as out, self.said[number].open("w") as err:
+            with self._out[number].open("w") as out, self.stderr[number].open("w") as err:
                 arguments = [sys.executable, "-c", _ALL, json.dumps([first, *others])]
                 self._processes.append(
                     subprocess.Popen(arguments, cwd=repository, env=environment | variables, stdout=out, stderr=err)
                 )
 
     def wait_for(self, pattern: str) -> None:
-        """Waits until process 0 says something."""
+        """Waits until the standard error of process 0 matches."""
         while not re.search(pattern, self.text(0)):
             assert self._processes[0].poll() is None, self.text(0)
             time.sleep(0.02)
 
     def send(self, number: int, signal_number: int) -> None:
-        """Sends a signal to one of them."""
+        """Sends a signal to a process."""
         self._processes[number].send_signal(signal_number)
 
     def codes(self, seconds: float) -> list[int]:
-        """Their exit codes, which must be there in time."""
+        """Exit codes of both, within this number of seconds."""
         return [process.wait(seconds) for process in self._processes]
 
     def text(self, number: int) -> str:
-        """What one has said so far, without what the CPU's network library says."""
-        lines = self.said[number].read_text().splitlines(keepends=True)
+        """Standard error of a process, without the lines of the CPU's network library."""
+        lines = self.stderr[number].read_text().splitlines(keepends=True)
         return "".join(line for line in lines if "[Gloo]" not in line and "peer ranks" not in line)
 
     def output(self, number: int) -> str:
-        """What one wrote to standard output."""
+        """Standard output of a process."""
         return self._out[number].read_text()
 
     def end(self) -> None:
-        """Kills those that are left."""
+        """Kills both processes."""
         for process in self._processes:
             process.kill()
             process.wait()
@@ -116,7 +116,7 @@ def train(workdir, changes):
 
 
 def uses(workdir, folder):
-    """Commands that use what was trained; ``folder`` has the lines to decode."""
+    """Commands that use a trained model; ``folder`` has the lines to decode."""
     return [
         ["evaluate", f"--workdir={workdir}", "--step=latest", "--json"],
         ["decode", f"--workdir={workdir}", "--step=latest", f"--input={folder}/lines", "--beam_size=3", "--scores",
@@ -148,9 +148,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together(folder, repository):
-    """The work folder of a run by two processes that nothing disturbed, and their standard outputs."""
+    """The work directory of an uninterrupted run by two processes, and their standard outputs."""
     workdir = folder / "together"
-    with pair(folder / "said", repository, [train(workdir, _ACROSS), *uses(workdir, folder)]) as both:
+    with pair(folder / "output", repository, [train(workdir, _ACROSS), *uses(workdir, folder)]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
         assert "evaluation at step 12" in both.text(0)
         assert both.text(1) == ""
@@ -159,7 +159,7 @@ def together(folder, repository):
 
 @pytest.fixture(scope="module")
 def alone(folder):
-    """The same by one process on eight devices."""
+    """The work directory of the same run by one process on eight devices."""
     workdir = folder / "alone"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(Path(__file__).parents[1])
@@ -169,7 +169,7 @@ def alone(folder):
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_run_of_one(together, alone, folder):
+def test_two_processes_equal_one(together, alone, folder):
     workdir, printed, printed_by_other = together
     for ours, theirs in zip(record(workdir), record(alone), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
@@ -192,7 +192,7 @@ def without_the_last(workdir, copy):
 
 
 @pytest.mark.slow
-def test_what_two_processes_saved_one_goes_on_with(together, alone, folder, repository, monkeypatch, capsys):
+def test_one_process_resumes_a_run_of_two(together, alone, folder, repository, monkeypatch, capsys):
     monkeypatch.chdir(repository)
     moved = without_the_last(together[0], folder / "to_one")
     assert main(train(moved, {})) == 0
@@ -202,9 +202,9 @@ def test_what_two_processes_saved_one_goes_on_with(together, alone, folder, repo
 
 
 @pytest.mark.slow
-def test_what_one_process_saved_two_go_on_with(alone, folder, repository):
+def test_two_processes_resume_a_run_of_one(alone, folder, repository):
     moved = without_the_last(alone, folder / "to_two")
-    with pair(folder / "said_to_two", repository, [train(moved, _ACROSS)]) as both:
+    with pair(folder / "output_to_two", repository, [train(moved, _ACROSS)]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
         assert "resuming from step 9" in both.text(0)
     for ours, theirs in zip(record(moved), record(alone), strict=True):
@@ -213,10 +213,10 @@ def test_what_one_process_saved_two_go_on_with(alone, folder, repository):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [1, 0])
-def test_when_one_is_killed_the_other_ends_and_the_next_start_goes_on(victim, together, folder, repository):
+def test_when_a_process_is_killed_the_other_ends_and_the_next_start_resumes(victim, together, folder, repository):
     name = f"killed{victim}"
     command = train(folder / name, _ACROSS)
-    with pair(folder / f"said_{name}", repository, [command]) as both:
+    with pair(folder / f"output_{name}", repository, [command]) as both:
         both.wait_for("step +5/12")
         both.send(victim, signal.SIGKILL)
         start = time.monotonic()
@@ -228,7 +228,7 @@ def test_when_one_is_killed_the_other_ends_and_the_next_start_goes_on(victim, to
     found = re.search(r"another process is gone .* the same command on all of them resumes from step (\d+)", last)
     assert found, last
     assert f"process {1 - victim} of 2" in last
-    with pair(folder / f"said_{name}_again", repository, [command]) as both:
+    with pair(folder / f"output_{name}_again", repository, [command]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
         assert "compiling" not in both.text(1)
         if step := int(found[1]):
@@ -243,14 +243,14 @@ def test_when_one_is_killed_the_other_ends_and_the_next_start_goes_on(victim, to
 def test_a_signal_to_one_stops_all_after_the_same_step(number, name, code, together, folder, repository):
     run = f"stopped{number}"
     command = train(folder / run, _ACROSS)
-    with pair(folder / f"said_{run}", repository, [command]) as both:
+    with pair(folder / f"output_{run}", repository, [command]) as both:
         both.wait_for("step +5/12")
         both.send(number, name)
         assert both.codes(120) == [code, code], both.text(0) + both.text(1)
         found = re.search(r"stopped and saved at step (\d+); the same command resumes from there", both.text(0))
     assert found
     assert checksums(folder / run, int(found[1]))
-    with pair(folder / f"said_{run}_again", repository, [command]) as both:
+    with pair(folder / f"output_{run}_again", repository, [command]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
         assert f"resuming from step {found[1]}," in both.text(0)
     assert record(folder / run) == record(together[0])
@@ -269,10 +269,10 @@ def test_a_signal_to_one_stops_all_after_the_same_step(number, name, code, toget
     ],
     ids=["data=8", "data=2, fsdp=4", "fsdp=4, tensor=2", "pmap", "moving average"],
 )
-def test_any_layout_makes_the_same_run_on_two_processes(changes, tmp_path, repository, monkeypatch):
+def test_any_layout_gives_the_same_run_on_two_processes(changes, tmp_path, repository, monkeypatch):
     monkeypatch.chdir(repository)
     together, alone = tmp_path / "together", tmp_path / "alone"
-    with pair(tmp_path / "said", repository, [train(together, changes)]) as both:
+    with pair(tmp_path / "output", repository, [train(together, changes)]) as both:
         assert main(train(alone, {k: v for k, v in changes.items() if not k.startswith("mesh")})) == 0
         assert both.codes(400) == [0, 0], both.text(0) + both.text(1)
     for ours, theirs in zip(record(together), record(alone), strict=True):
@@ -280,19 +280,19 @@ def test_any_layout_makes_the_same_run_on_two_processes(changes, tmp_path, repos
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_one_cannot_read_is_set_aside_by_all(tmp_path, repository):
+def test_a_checkpoint_that_one_process_cannot_read_is_renamed_by_all(tmp_path, repository):
     """A part of it that only one process reads is damaged."""
-    # Smaller parts lie all in one file, which every process reads.
+    # Smaller parts are all in one file, which every process reads.
     command = train(
         tmp_path / "run", _ACROSS | {"train.keep_latest": 9, "model.encoder.width": 64, "model.encoder.mlp_dim": 256}
     )
-    with pair(tmp_path / "said", repository, [command]) as both:
+    with pair(tmp_path / "output", repository, [command]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
     before = checksums(tmp_path / "run", 12)
     parts = tmp_path / "run" / "checkpoints" / "12" / "params" / "ocdbt.process_1" / "d"
     largest = max(parts.iterdir(), key=lambda path: path.stat().st_size)
     os.truncate(largest, largest.stat().st_size // 2)
-    with pair(tmp_path / "said_again", repository, [command]) as both:
+    with pair(tmp_path / "output_again", repository, [command]) as both:
         assert both.codes(300) == [0, 0], both.text(0) + both.text(1)
         assert re.search(r"checkpoint .*/12 is damaged \(.*\); renamed to damaged\.12", both.text(0)), both.text(0)
         assert "resuming from step 9" in both.text(0)
@@ -301,9 +301,9 @@ def test_a_checkpoint_that_one_cannot_read_is_set_aside_by_all(tmp_path, reposit
 
 
 @pytest.mark.parametrize("meeting", [by_flags, by_slurm])
-def test_an_error_is_told_with_the_process_that_has_it_and_none_waits(meeting, folder, repository):
+def test_an_error_names_its_process_and_no_process_waits(meeting, folder, repository):
     command = ["train", *flags({"mesh.data": 3}), f"--workdir={folder}/never"]
-    with pair(folder / f"said_{meeting.__name__}", repository, [command], meeting) as both:
+    with pair(folder / f"output_{meeting.__name__}", repository, [command], meeting) as both:
         codes = both.codes(60)
         assert 2 in codes
         assert set(codes) <= {2, multihost.OTHERS_GONE}

@@ -97,7 +97,7 @@ def test_an_optimizer_by_import_path_does_its_own_weight_decay():
         make_optimizer(config, optax.constant_schedule(0.1), PARAMS)
 
 
-def test_a_schedule_knows_peak_and_steps_of_the_config():
+def test_a_schedule_gets_peak_and_steps_of_the_config():
     changes = {
         "optim.schedule": f"{_HERE}:Steps",
         "optim.learning_rate": 0.2,

@@ -24,7 +24,7 @@ from tests.toy_model import Pairs, PairsWithoutDropout
 
 KEY = jax.random.key(5)
 BATCH: Batch = jax.tree.map(jnp.asarray, make_batch())
-TEACHERS = (PairsWithoutDropout(width=9), PairsWithoutDropout(width=4))  # of other sizes than their student
+TEACHERS = (PairsWithoutDropout(width=9), PairsWithoutDropout(width=4))  # of other sizes than the student
 TAUGHT = [jax.tree.map(lambda x: 3 * x, init_params(model, seed)) for seed, model in enumerate(TEACHERS)]
 PARAMS = init_params(Pairs(), 7)
 
@@ -57,8 +57,8 @@ def by_hand(logits: np.ndarray, z: float, weight: float, temperature: float) -> 
     weights, size = np.float64(BATCH.weights), logits.shape[-1]
     smoothed = 0.9 * np.eye(size)[np.asarray(BATCH.labels)] + 0.1 / size
     label = -(smoothed * log_softmax(logits)).sum(-1)
-    said = [logits_of(*teacher) for teacher in zip(TEACHERS, TAUGHT, strict=True)]
-    teacher = np.mean([np.exp(log_softmax(of_one / temperature)) for of_one in said], axis=0)
+    teacher_logits = [logits_of(*teacher) for teacher in zip(TEACHERS, TAUGHT, strict=True)]
+    teacher = np.mean([np.exp(log_softmax(of_one / temperature)) for of_one in teacher_logits], axis=0)
     taught = temperature**2 * (teacher * (np.log(teacher) - log_softmax(logits / temperature))).sum(-1)
     log_sum = np.log(np.exp(logits).sum(-1))
     objective = (1 - weight) * label + weight * taught + z * log_sum**2
@@ -75,7 +75,7 @@ def test_terms_are_weighted_by_the_config(z, weight, temperature):
     assert sums.weight == BATCH.weights.sum()
 
 
-def test_by_default_the_objective_is_the_label_loss_to_the_last_bit():
+def test_by_default_the_objective_is_bitwise_the_label_loss():
     sums = compiled(make_objective(Pairs(), config(), ()))(PARAMS, ())
     assert sums.objective == sums.loss > 0
 
@@ -92,7 +92,7 @@ def test_r_drop_is_the_mean_of_two_passes_plus_their_divergence():
     objective = make_objective(Pairs(), config(r_drop=0.7, z_loss=0.01, distill=(0.4, 2.0)), TEACHERS)
     sums = compiled(objective)(PARAMS, TAUGHT)
     one, other = (logits_of(Pairs(), PARAMS, key) for key in jax.random.split(KEY))
-    assert abs(one - other).max() > 0.1  # or dropout drew the same masks twice
+    assert abs(one - other).max() > 0.1  # otherwise dropout drew the same masks twice
     label, whole = np.mean([by_hand(logits, 0.01, 0.4, 2.0) for logits in (one, other)], axis=0)
     p, q = log_softmax(one), log_softmax(other)
     divergences = (np.exp(p) * (p - q)).sum(-1) + (np.exp(q) * (q - p)).sum(-1)

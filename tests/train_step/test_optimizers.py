@@ -29,7 +29,7 @@ def _rates(schedule: str, warmup: int, steps: int = _STEPS) -> np.ndarray:
 
 
 @pytest.mark.parametrize("schedule", _SCHEDULES)
-def test_schedules_rise_linearly_to_the_peak_and_then_never(schedule):
+def test_schedules_rise_linearly_to_the_peak_and_never_again(schedule):
     rates = _rates(schedule, _WARMUP)
     rise = np.arange(1, _WARMUP + 2) / (_WARMUP + 1) * _PEAK
     np.testing.assert_allclose(rates[: _WARMUP + 1], rise, rtol=1e-5)
@@ -85,7 +85,11 @@ def test_gradients_are_clipped_by_their_global_norm():
     params = {"a": jnp.zeros(2), "b": jnp.zeros((2, 1))}
     small = {"a": jnp.array([0.3, 0.0]), "b": jnp.array([[0.0], [0.4]])}  # of norm 0.5
     large = jax.tree.map(lambda g: 40 * g, small)  # of norm 20
-    coarse = {"warmup_steps": 0, "learning_rate": 1.0, "epsilon": 1.0}  # a large ε, so that sizes show
+    coarse = {
+        "warmup_steps": 0,
+        "learning_rate": 1.0,
+        "epsilon": 1.0,
+    }  # updates depend on the size of gradients
     clipped = _after_one_update(_config(clip_norm=5.0, **coarse), params, large)
     expected = _after_one_update(_config(clip_norm=0.0, **coarse), params, jax.tree.map(lambda g: 10 * g, small))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), clipped, expected)
@@ -135,7 +139,7 @@ def _path_of(config: OptimConfig, boxed: dict) -> tuple[dict, list[dict]]:
     gradients = []
     for i in range(_UPDATES):
         draw = np.random.default_rng(i)
-        # Far from even, so that what is factored shows, and smaller each time, so that memory does.
+        # Uneven, to test the factored moments, and decreasing, to test the memory of moments.
         cubes = [draw.standard_normal(x.shape) ** 3 / 2**i for x in jax.tree.leaves(boxed)]
         gradients.append(jax.tree.unflatten(jax.tree.structure(nn.meta.unbox(boxed)), cubes))
     return _follow(config, boxed, gradients), gradients
@@ -280,7 +284,7 @@ def test_reduce_on_plateau_lowers_the_learning_rate_when_the_loss_stagnates():
     params = {"w": jnp.zeros(2)}
     optimizer = make_optimizer(config, make_schedule(config, _STEPS), params)
     state, factors, moved = optimizer.init(params), [], []
-    # Windows of mean 5, 4 (better), 4 and 4.5 (not, though some of its losses are: halved), 3, 3, 3 (halved again)
+    # Windows of mean 5, 4 (better), 4 and 4.5 (not better, although some losses are: halved), 3, 3, 3 (halved again)
     means = [5, 4, 4, 4.5, 3, 3, 3]
     for loss in [mean + off for mean in means for off in (-2, 0, 2)]:
         updates, state = optimizer.update({"w": jnp.array([1.0, -1.0])}, state, params, value=loss)

@@ -1,4 +1,4 @@
-"""Settings per parameter, on the devices of a mesh, and across restarts."""
+"""Optimizer settings per parameter, on the devices of a mesh, and across restarts."""
 
 import dataclasses
 from typing import Any
@@ -82,8 +82,8 @@ def test_every_optimizer_is_equal_on_a_mesh_with_sharded_state(optimizer):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5), state.params, alone.params)
         if isinstance(layout, MeshLayout):
             whole, held = _held(alone.opt_state), _held(state.opt_state)
-            least = 0.5 if optimizer == "adafactor" else 0.25  # of what has one axis, a half
-            assert held < least * whole + 0.02 * whole + 600  # biases, and single numbers
+            least = 0.5 if optimizer == "adafactor" else 0.25  # half of the parameters with one axis
+            assert held < least * whole + 0.02 * whole + 600  # biases and scalars
 
 
 def test_factored_moments_are_sharded_by_their_axes():
@@ -91,19 +91,19 @@ def test_factored_moments_are_sharded_by_their_axes():
     shapes = _mesh(2, 2, 2).shapes(training.init_state).opt_state
     (moments,) = [part for part in jax.tree.leaves(shapes, is_leaf=_is_factored) if _is_factored(part)]
 
-    def lie(tree: Any, name: str) -> tuple:
+    def shape_and_axes(tree: Any, name: str) -> tuple:
         return tree[name].shape, tuple(tree[name].sharding.spec)
 
-    assert lie(moments.v_row, "query") == ((128,), ("fsdp",))
-    assert lie(moments.v_col, "query") == ((136,), ("tensor",))  # 4 heads of 34
-    assert lie(moments.v_row, "out") == ((128,), ("fsdp",))
-    assert lie(moments.v_col, "out") == ((136,), ("tensor",))
-    assert lie(moments.v_row, "down") == ((128,), ("fsdp",))
-    assert lie(moments.v_col, "down") == ((130,), ("tensor",))
-    assert lie(moments.v, "table") == ((24, 128), ("tensor", "fsdp"))
-    assert lie(moments.v, "query_bias") == ((136,), ("tensor",))
+    assert shape_and_axes(moments.v_row, "query") == ((128,), ("fsdp",))
+    assert shape_and_axes(moments.v_col, "query") == ((136,), ("tensor",))  # 4 heads of 34
+    assert shape_and_axes(moments.v_row, "out") == ((128,), ("fsdp",))
+    assert shape_and_axes(moments.v_col, "out") == ((136,), ("tensor",))
+    assert shape_and_axes(moments.v_row, "down") == ((128,), ("fsdp",))
+    assert shape_and_axes(moments.v_col, "down") == ((130,), ("tensor",))
+    assert shape_and_axes(moments.v, "table") == ((24, 128), ("tensor", "fsdp"))
+    assert shape_and_axes(moments.v, "query_bias") == ((136,), ("tensor",))
     for tree, name in ((moments.v, "query"), (moments.v_row, "table"), (moments.v_col, "query_bias")):
-        assert lie(tree, name) == ((1,), (None,))
+        assert shape_and_axes(tree, name) == ((1,), (None,))
 
 
 def _is_factored(part: Any) -> bool:
@@ -130,7 +130,7 @@ def test_the_clipped_norm_is_that_of_trained_parameters():
     config = _config(optimizer="adamw", frozen=("large",), clip_norm=1.0, epsilon=1.0).optim
     gradients = {"large": jnp.full(2, 1e3), "small": jnp.array([0.5, 0.0])}
     updates = _first_update(config, params, gradients)
-    np.testing.assert_allclose(updates["small"], [-0.01 * 0.5 / 1.5, 0], rtol=1e-5)  # as it was, not clipped
+    np.testing.assert_allclose(updates["small"], [-0.01 * 0.5 / 1.5, 0], rtol=1e-5)  # unclipped
     np.testing.assert_array_equal(updates["large"], 0)
 
 

@@ -65,7 +65,7 @@ def test_the_moving_average_is_a_recursion_over_applied_updates():
     applied = [state for state, batch in zip(states, batches, strict=True) if batch is not _BAD]
     expected = jax.tree.map(np.float64, start.params)
     for n, state in enumerate(applied):
-        decay = min(0.3, (1 + n) / (10 + n))  # 0.1, 0.18, 0.25, and then the 0.3 that was asked for
+        decay = min(0.3, (1 + n) / (10 + n))  # 0.1, 0.18, 0.25, and then the 0.3 of the config
         expected = jax.tree.map(lambda mean, new, d=decay: d * mean + (1 - d) * np.float64(new), expected, state.params)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), state.ema, expected)
     assert states[-1].eval_params is states[-1].ema
@@ -96,7 +96,7 @@ def test_without_a_decay_there_is_no_average():
     assert new.eval_params is new.params
 
 
-def test_update_stats_tell_whether_the_update_was_applied():
+def test_update_stats_record_whether_the_update_was_applied():
     state = _start()
     _, (sums, health) = _update(state, _batch())
     assert health.applied == 1
@@ -112,7 +112,7 @@ def test_reduce_on_plateau_reads_the_label_loss_of_applied_updates():
     step = TrainStep(Objective(Pairs(), _loss, label_weight=7.0), optax.chain(optax.adam(100.0), plateau))
     update = jax.jit(lambda state, batch: step((), state, batch, jax.random.key(0)))
     state, losses_, factors = init_state(Pairs(), step.optimizer, 0), [], []
-    for batch in (_batch(1), _BAD, _batch(1)):  # the first update makes all much worse
+    for batch in (_batch(1), _BAD, _batch(1)):  # the first update increases the loss
         state, (sums, health) = update(state, batch)
         losses_.append(sums.loss / sums.weight)
         factors.append(float(health.plateau_factor))
@@ -176,7 +176,7 @@ def test_uneven_shards_of_a_batch_give_the_same_update(shares):
     edges = np.cumsum([0, *shares])
     parts = [jax.tree.map(lambda x, i=i, j=j: x[i:j], batch) for i, j in pairwise(edges)]
     filled = [jax.tree.map(lambda x: np.pad(x, ((0, 6 - len(x)), *[(0, 0)] * (x.ndim - 1))), part) for part in parts]
-    stacked = jax.tree.map(lambda *x: np.stack(x), *filled)  # rows of nothing make the shares equal
+    stacked = jax.tree.map(lambda *x: np.stack(x), *filled)  # rows of padding make the shards equal
     together = jax.vmap(lambda part: _sgd_update(part, "shards"), axis_name="shards")
     new, shared, _ = jax.jit(together)(stacked)
     for share in range(len(shares)):
@@ -193,7 +193,7 @@ def test_an_empty_batch_changes_no_parameter():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), new, before)
 
 
-def test_evaluation_step_counts_hits_where_there_is_weight():
+def test_the_evaluation_step_counts_hits_at_positions_with_weight():
     batch = _batch()
     params = init_state(Pairs(), optax.sgd(1.0), 0).params
     logits: Any = Pairs().apply({"params": params}, batch.source, batch.target_in, train=False)

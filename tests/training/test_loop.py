@@ -41,7 +41,7 @@ def whole(tmp_path_factory):
 
 def test_a_run_killed_at_any_step_resumes_exactly(runs, whole):
     assert [line["step"] for line in whole[0]] == [4, 5, 8, 10, 12, 12]
-    for at in (2, 5, 7, 9):  # goes on from 0, 4, 6, 8
+    for at in (2, 5, 7, 9):  # resumes from 0, 4, 6, 8
         runs.kill_at(f"killed {at}", UPDATE, at)
         assert runs.start(f"killed {at}") == 0
         assert_equal_records(runs.record(f"killed {at}"), whole)
@@ -74,9 +74,9 @@ def test_a_signal_saves_and_logs_how_to_resume(number, code, place, runs, whole,
     with monkeypatch.context() as patch:
         patch.setattr(owner, method, stop_at_eight)
         assert runs.start("stopped") == code
-    said = capsys.readouterr().err
-    assert f"{number.name}: saving" in said
-    assert "stopped and saved at step 8; the same command resumes from there" in said
+    stderr = capsys.readouterr().err
+    assert f"{number.name}: saving" in stderr
+    assert "stopped and saved at step 8; the same command resumes from there" in stderr
     assert signal.getsignal(number) == before
     assert runs.start("stopped") == 0
     assert "resuming from step 8" in capsys.readouterr().err
@@ -93,18 +93,18 @@ def test_a_signal_between_evaluations(runs, whole, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Progress, "add", stop)
-        assert runs.start("stopped") == 143  # at 5, where the log has a line
-        assert runs.start("stopped") == 143  # at 7, where it has none
+        assert runs.start("stopped") == 143  # at 5, a step with a log line
+        assert runs.start("stopped") == 143  # at 7, a step without one
     assert runs.start("stopped") == 0
     assert_equal_records(runs.record("stopped"), whole)
 
 
 def test_a_second_signal_stops_at_once(runs, monkeypatch):
-    def insist(*_):
+    def signal_twice(*_):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(PlainEvaluator, "__call__", insist)
+    monkeypatch.setattr(PlainEvaluator, "__call__", signal_twice)
     with pytest.raises(KeyboardInterrupt):
         runs.start("stopped")
 
@@ -121,7 +121,7 @@ def test_other_devices_read_the_same_batches(runs, whole, monkeypatch):
     use_devices(monkeypatch, 2)
     runs.kill_at("moved", UPDATE, 8)
     use_devices(monkeypatch, 1)
-    assert runs.start("moved", micro({"mesh.data": 1})) == 0  # where a run is computed may change
+    assert runs.start("moved", micro({"mesh.data": 1})) == 0  # the devices and the layout may change
     lines, _, saved = runs.record("moved")
     assert saved.data == whole[2].data
     for ours, theirs in zip(lines, whole[0], strict=True):
@@ -180,8 +180,8 @@ def poison(monkeypatch, steps):
 def test_an_update_that_is_not_finite_is_skipped_and_counted(runs, monkeypatch, capsys):
     poison(monkeypatch, {3, 6, 7})
     assert runs.start("run", micro({"train.max_nonfinite_steps": 3})) == 0
-    said = capsys.readouterr().err
-    skipped = [line.partition(":")[0] for line in said.splitlines() if "update skipped" in line]
+    stderr = capsys.readouterr().err
+    skipped = [line.partition(":")[0] for line in stderr.splitlines() if "update skipped" in line]
     assert skipped == ["step 3", "step 6", "step 7"]
     counts = {int(s.state.step): (int(s.state.skipped), int(s.state.skipped_total)) for s in runs.saved["run"]}
     assert counts == {3: (1, 1), 4: (0, 1), 6: (1, 2), 8: (0, 3), 9: (0, 3), 12: (0, 3)}
@@ -190,7 +190,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_counted(runs, monkeypatch, 
     logged = [line for line in lines if "train/loss" in line]
     assert all(line["train/loss"] > 0 for line in logged)
     assert [(line["step"], line["train/skipped"]) for line in logged] == [(5, 1), (10, 3), (12, 3)]
-    schedule = make_schedule(micro().optim, 12)  # what is skipped does not count
+    schedule = make_schedule(micro().optim, 12)  # skipped updates do not count
     rates = [float(schedule(update)) for update in (3, 6, 8)]  # of 5 - 1, 10 - 3 and 12 - 3 updates the last
     assert [line["train/learning_rate"] for line in logged] == pytest.approx(rates)
 
@@ -202,8 +202,8 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(runs, monkeypa
             runs.start("run", micro({"train.max_nonfinite_steps": 5}))
     states = {int(saved.state.step): saved.state for saved in runs.saved["run"]}
     assert int(states[8].skipped) == 4
-    jax.tree.map(np.testing.assert_array_equal, states[8].params, states[4].params)  # nothing bad came in
-    assert runs.start("run", micro({"train.max_nonfinite_steps": 5})) == 0  # as it is, the checkpoint is sound
+    jax.tree.map(np.testing.assert_array_equal, states[8].params, states[4].params)  # no NaN reached the state
+    assert runs.start("run", micro({"train.max_nonfinite_steps": 5})) == 0  # the checkpoint itself is valid
 
 
 def test_consecutive_skipped_updates_are_counted_across_restarts(runs, monkeypatch):
@@ -243,7 +243,7 @@ def test_a_run_with_a_moving_average_resumes_exactly(runs):
 def test_the_moving_average_is_evaluated_and_loaded(runs, whole):
     assert runs.start("run", micro(AVERAGED)) == 0
     lines, _, saved = runs.record("run")
-    jax.tree.map(np.testing.assert_array_equal, saved.state.params, whole[2].state.params)  # it disturbs nothing
+    jax.tree.map(np.testing.assert_array_equal, saved.state.params, whole[2].state.params)  # it changes nothing else
     evaluated = [line["eval/exact_match"] for line in lines if "eval/exact_match" in line]
     assert evaluated[-1] == sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(saved.state.ema))
     loaded = flaxformer_lite.load(runs.folder / "run", step="latest").params
@@ -251,18 +251,20 @@ def test_the_moving_average_is_evaluated_and_loaded(runs, whole):
 
 
 def test_a_distilled_run_resumes_with_the_same_teacher(runs, monkeypatch, capsys):
-    """Although the teacher is trained further meanwhile."""
+    """The teacher is trained further in the meantime."""
     evaluate = PlainEvaluator.__call__
-    monkeypatch.setattr(PlainEvaluator, "__call__", lambda *asked: evaluate(*asked) and float(asked[1]))  # ever better
+    monkeypatch.setattr(
+        PlainEvaluator, "__call__", lambda *asked: evaluate(*asked) and float(asked[1])
+    )  # always improving
     deep = {"model.encoder.num_layers": 2, "train.keep_latest": 9}
     runs.kill_at("teacher", UPDATE, 9, micro(deep))
     taught = {"train.distill.teachers": (str(runs.folder / "teacher"),), "train.distill.temperature": 2.0}
     student = micro(taught | {"train.r_drop": 0.5, "train.z_loss": 1e-3})
     assert runs.start("whole", student) == 0
     runs.kill_at("killed", UPDATE, 7, student)
-    said = capsys.readouterr().err
-    began_with = int(re.search(rf"distilling from {runs.folder}/teacher, step (\d+)", said)[1])
-    assert began_with == 8
+    stderr = capsys.readouterr().err
+    first_step = int(re.search(rf"distilling from {runs.folder}/teacher, step (\d+)", stderr)[1])
+    assert first_step == 8
     assert runs.start("teacher", micro(deep)) == 0
     assert int(flaxformer_lite.load(runs.folder / "teacher").step) == 12
     assert runs.start("killed", student) == 0
@@ -290,7 +292,7 @@ def test_metrics_are_read_one_step_late(runs, monkeypatch):
     order = [f"{kind} {step}" for kind, step in events]
     assert order[:10] == [
         *("begin 1", "begin 2", "read 1", "begin 3", "read 2", "begin 4", "read 3"),
-        *("read 4", "begin 5", "begin 6"),  # a checkpoint was saved after step 4, and with it all that was known
+        *("read 4", "begin 5", "begin 6"),  # the checkpoint after step 4 reads all metrics so far
     ]
 
 

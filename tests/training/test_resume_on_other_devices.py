@@ -32,8 +32,8 @@ class Moves(Runs):
 
         def restore_and_remember(checkpoints, like):
             if found := restore(checkpoints, like):
-                lies_as_asked = jax.tree.map(lambda array, asked: array.sharding == asked.sharding, found.state, like)
-                assert all(jax.tree.leaves(lies_as_asked))
+                has_sharding = jax.tree.map(lambda array, shape: array.sharding == shape.sharding, found.state, like)
+                assert all(jax.tree.leaves(has_sharding))
                 self.restored = jax.device_get(found.state)
             return found
 
@@ -51,7 +51,7 @@ class Moves(Runs):
         self._patch.setattr(layout, "shard_batch", put_and_remember)
 
     def at(self, place, name, stop=0):
-        """Starts or continues a run at a place, and breaks it off at step ``stop``, if that is not 0."""
+        """Starts or resumes a run with a layout, and interrupts it at step ``stop``, if that is not 0."""
         count, changes = PLACES[place]
         config = micro({"model.encoder.dropout": 0.0, "train.log_every": 1, **changes})
         with self._patch.context() as patch:

@@ -47,8 +47,10 @@ def test_a_resumed_run_uses_the_teacher_checkpoint_of_its_start(tmp_path):
     (teacher,) = load(config, {str(tmp_path / "t"): 20})
     assert teacher.step == 20
     jax.tree.map(np.testing.assert_array_equal, teacher.params, params[20])
-    said = rf"teachers={tmp_path}/t: this run began with its step 15, which has been deleted since; restore .*/15 from"
-    with pytest.raises(InputError, match=said):
+    message = (
+        rf"teachers={tmp_path}/t: this run began with its step 15, which has been deleted since; restore .*/15 from"
+    )
+    with pytest.raises(InputError, match=message):
         load(config, {str(tmp_path / "t"): 15})
 
 
@@ -57,8 +59,8 @@ def test_a_resumed_run_uses_the_teacher_checkpoint_of_its_start(tmp_path):
 def test_another_vocabulary_is_an_error_with_the_difference(side, difference, tmp_path):
     pair = (OTHERS[difference], LETTERS) if side == "source" else (LETTERS, OTHERS[difference])
     make_folder(tmp_path / "t", micro(), (), pair)
-    said = rf"teachers={tmp_path}/t: has another {side} vocabulary than this run: {difference}; train both"
-    with pytest.raises(InputError, match=said):
+    message = rf"teachers={tmp_path}/t: has another {side} vocabulary than this run: {difference}; train both"
+    with pytest.raises(InputError, match=message):
         load(distill_config(tmp_path / "t"))
 
 
