@@ -22,7 +22,7 @@ from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config import parsing
 from flaxformer_lite.config.annotations import is_import_path
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data.pipeline import Dataset, TrainingData
+from flaxformer_lite.data.dataset import Dataset, TrainingData
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.system import multihost
@@ -126,10 +126,11 @@ def _extensions(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _of_dataset(data: Dataset) -> dict[str, Any]:
-    given = (data.source.ids, data.source.offsets, data.target.ids, data.target.offsets)
+    sides = data.examples.arrays
+    given = [array for side in sides.values() for array in (side.ids, side.offsets)]
     arrays = [array.astype(array.dtype.newbyteorder("<"), copy=False) for array in given]
-    tokens = {"source_tokens": len(data.source.ids), "target_tokens": len(data.target.ids)}
-    return {"examples": len(data.source.lengths), **tokens, "hash": _hash(array.data for array in arrays)}
+    tokens = {f"{name}_tokens": len(side.ids) for name, side in sides.items()}
+    return {"examples": data.num_examples, **tokens, "hash": _hash(array.data for array in arrays)}
 
 
 def _of_examples(examples: Examples) -> str:

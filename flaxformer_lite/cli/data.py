@@ -19,8 +19,8 @@ from flaxformer_lite.system.console import table
 
 if TYPE_CHECKING:
     from flaxformer_lite.config.dataclasses import Config, DataConfig
-    from flaxformer_lite.data.batching import OverlengthCounts, Ragged
-    from flaxformer_lite.data.pipeline import Dataset
+    from flaxformer_lite.data.batching import OverlengthCounts
+    from flaxformer_lite.data.dataset import Dataset, Vocabularies
     from flaxformer_lite.data.tasks import Examples
     from flaxformer_lite.data.vocabularies.base import Vocabulary
 
@@ -32,11 +32,6 @@ class _Split(NamedTuple):
     examples: Examples
     dataset: Dataset
     counts: OverlengthCounts
-
-
-class _Vocabularies(NamedTuple):
-    source: Vocabulary
-    target: Vocabulary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,28 +55,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _describe(config: Config, num_examples: int) -> Iterator[str]:
-    from flaxformer_lite.data import pipeline, tasks  # here, because Grain takes seconds to import
+    from flaxformer_lite.data import dataset, tasks  # here, because --help does not need them
 
     data = config.data
     train_examples, validation_examples = tasks.load_training_splits(data, config.seed)
-    vocabularies = _Vocabularies(*pipeline.build_vocabularies(data, train_examples))
-    train = _Split(train_examples, *pipeline.make_dataset(train_examples, *vocabularies, data, data.overlength))
-    validation = _Split(
-        validation_examples, *pipeline.make_dataset(validation_examples, *vocabularies, data, "truncate")
-    )
+    vocabularies = dataset.build_vocabularies(data, train_examples)
+    train = _Split(train_examples, *dataset.make_dataset(train_examples, vocabularies, data))
+    of_evaluation = dataset.for_evaluation(data)
+    validation = _Split(validation_examples, *dataset.make_dataset(validation_examples, vocabularies, of_evaluation))
     yield from _describe_splits(data, train, validation)
     yield from _describe_vocabularies(data, vocabularies, train.dataset, validation.dataset)
     yield from _describe_lengths(data, train.dataset)
     yield from _describe_buckets(config, train.dataset)
-    sources, targets = train_examples.sample(num_examples).pairs() if num_examples else ([], [])
-    for source, target in zip(sources[:num_examples], targets[:num_examples], strict=True):
-        yield from _describe_example(source, target, vocabularies, train.dataset, data)
+    for row in range(num_examples):
+        yield from _describe_row(row, num_examples, vocabularies, train.dataset)
 
 
 def _describe_splits(data: DataConfig, train: _Split, validation: _Split) -> Iterator[str]:
     yield f"Splits of task {data.task}, in pairs of a source and one of its references"
     yield from table(
-        ("", "sources", "pairs", "dropped", "truncated"),
+        ("", "sources", "pairs", "dropped", "truncated", "split"),
         [
             (
                 name,
@@ -89,6 +82,7 @@ def _describe_splits(data: DataConfig, train: _Split, validation: _Split) -> Ite
                 f"{split.counts.examples:,}",
                 _share(split.counts.dropped, split.counts.examples),
                 _share(split.counts.truncated, split.counts.examples),
+                _share(split.counts.split, split.counts.examples),
             )
             for name, split in (("train", train), ("validation", validation))
         ],
@@ -98,85 +92,78 @@ def _describe_splits(data: DataConfig, train: _Split, validation: _Split) -> Ite
 
 
 def _describe_vocabularies(
-    data: DataConfig, vocabularies: _Vocabularies, train: Dataset, validation: Dataset
+    data: DataConfig, vocabularies: Vocabularies, train: Dataset, validation: Dataset
 ) -> Iterator[str]:
     yield ""
     yield "Vocabularies" + (", one shared by source and target" if data.share_vocabulary else "")
 
-    def row(name: str, kind: str, vocabulary: Vocabulary, *sides: Ragged) -> tuple[str, ...]:
-        unknown = [_share(int((side.ids == vocabulary.special.unknown).sum()), len(side.ids)) for side in sides]
-        return (name, kind, f"{vocabulary.size:,}", *unknown)
+    def row(side: str) -> tuple[str, ...]:
+        name = "target" if side == "target" else "source"
+        vocabulary, config = getattr(vocabularies, name), getattr(data, f"{name}_vocabulary")
+        ids = [dataset.examples.arrays[side].ids for dataset in (train, validation)]
+        unknown = [_share(int((these == vocabulary.special.unknown).sum()), len(these)) for these in ids]
+        return (side, config.kind, f"{vocabulary.size:,}", *unknown)
 
     yield from table(
         ("", "kind", "entries", "unknown in train", "unknown in validation"),
-        [
-            row("source", data.source_vocabulary.kind, vocabularies.source, train.source, validation.source),
-            row("target", data.target_vocabulary.kind, vocabularies.target, train.target, validation.target),
-        ],
+        [row(side) for side in train.examples.arrays],
     )
 
 
 def _describe_lengths(data: DataConfig, train: Dataset) -> Iterator[str]:
     import numpy as np
 
-    def row(name: str, side: Ragged, limit: int) -> tuple[str, ...]:
-        quantiles = [f"{np.quantile(side.lengths, q, method='higher')}" for q in _QUANTILES.values()]
-        return (name, *quantiles, f"{side.lengths.mean():.1f}", str(limit))
+    def row(name: str, lengths: np.ndarray, limit: int) -> tuple[str, ...]:
+        quantiles = [f"{np.quantile(lengths, q, method='higher')}" for q in _QUANTILES.values()]
+        return (name, *quantiles, f"{lengths.mean():.1f}", str(limit))
 
     yield ""
     yield "Lengths of training pairs in tokens, special tokens included"
+    source, target = train.examples.max_lengths()
     yield from table(
         ("", *_QUANTILES, "mean", "limit"),
-        [row("source", train.source, data.max_source_length), row("target", train.target, data.max_target_length)],
+        [row("source", source, data.max_source_length), row("target", target, data.max_target_length)],
     )
 
 
 def _describe_buckets(config: Config, train: Dataset) -> Iterator[str]:
+    from flaxformer_lite.data.buckets import batch_rows
+
     yield ""
-    yield f"Length buckets of training: padded shapes of batches of {config.train.batch_size} pairs"
-    lengths = train.source.lengths + train.target.lengths
-    rows, all_padded = [], 0
-    for (source, target), members in zip(train.buckets.shapes, train.buckets.members, strict=True):
-        padded = len(members) * (source + target)
-        all_padded += padded
-        padding = padded - int(lengths[members].sum())
-        rows.append((f"{source} + {target}", len(members), padding, padded))
-    rows.append(("all", len(lengths), all_padded - int(lengths.sum()), all_padded))
+    kind = "Packed rows" if config.data.pack else "Length buckets"
+    yield f"{kind} of training: padded shapes, and the padding of an epoch"
+    source, target = train.examples.max_lengths()
+    lengths, buckets = source + target, train.buckets
+    rows = []
+    for shape, of in zip(buckets.shapes, buckets.rows, strict=True):
+        padded = len(of.lengths) * sum(shape)
+        padding = padded - int(lengths[of.ids].sum())
+        rows.append((f"{shape[0]} + {shape[1]}", batch_rows(config.train, shape), len(of.ids), padding, padded))
+    rows.append(("all", "", len(lengths), buckets.padded_tokens - int(lengths.sum()), buckets.padded_tokens))
     yield from table(
-        ("source + target", "pairs", "of batches", "padding"),
+        ("source + target", "rows of a batch", "pairs", "", "padding"),
         [
-            (shape, f"{pairs:,}", _percent(pairs, len(lengths)), _percent(padding, padded))
-            for shape, pairs, padding, padded in rows
+            (shape, str(batch), f"{pairs:,}", _percent(pairs, len(lengths)), _percent(padding, padded))
+            for shape, batch, pairs, padding, padded in rows
         ],
     )
 
 
-def _describe_example(
-    source: str, target: str, vocabularies: _Vocabularies, train: Dataset, data: DataConfig
-) -> Iterator[str]:
-    """One pair as text, as the arrays of its batch, and as decoded text."""
+def _describe_row(number: int, of: int, vocabularies: Vocabularies, train: Dataset) -> Iterator[str]:
+    """One of ``of`` rows, evenly spaced over the buckets, as the arrays of its batch and as decoded text."""
     import numpy as np
 
-    from flaxformer_lite.data import batching
+    from flaxformer_lite.data.batching import make_batch
+    from flaxformer_lite.data.stateless_random import make_keys
 
+    buckets = train.buckets
+    sizes = np.array([len(rows.lengths) for rows in buckets.rows])
+    place = number * int(sizes.sum()) // of
+    bucket = int(np.searchsorted(np.cumsum(sizes), place, side="right"))
+    row = buckets.rows[bucket].take(np.array([place - int(sizes[:bucket].sum())]))
+    pairs = train.examples.pairs(row.ids, make_keys(0, row.ids))
+    batch = make_batch(pairs, row.lengths, buckets.shapes[bucket], train.special)
     yield ""
-    yield f"Source  {source!r}"
-    yield f"Target  {target!r}"
-    sources = batching.tokenize(vocabularies.source, [source])
-    targets = batching.tokenize(vocabularies.target, [target])
-    if sources.lengths[0] > data.max_source_length or targets.lengths[0] > data.max_target_length:
-        yield f"  too long with {sources.lengths[0]} and {targets.lengths[0]} tokens: {data.overlength}"
-        if data.overlength == "drop":
-            return
-    sources = batching.truncate(sources, data.max_source_length)
-    targets = batching.truncate(targets, data.max_target_length)
-    # The first shape that fits is the bucket of the pair: earlier buckets have a shorter maximum of both lengths.
-    shape = next(
-        (source_length, target_length)
-        for source_length, target_length in train.buckets.shapes
-        if source_length >= sources.lengths[0] and target_length >= targets.lengths[0]
-    )
-    batch = batching.make_batch(sources, targets, np.array([0]), shape, train.special)
     for title, vocabulary, tokens in (
         ("source", vocabularies.source, batch.source),
         ("target_in", vocabularies.target, batch.target_in),
@@ -186,8 +173,10 @@ def _describe_example(
     weights = [f"{weight:g}" for weight in batch.weights[0]]
     labels = _tokens(vocabularies.target, batch.labels[0])
     yield from _columns({"labels": labels, "  ids": batch.labels[0], "  weights": weights})
-    yield f"  Decoded  {vocabularies.source.decode(batch.source.ids[0])!r}"
-    yield f"           {vocabularies.target.decode(batch.labels[0])!r}"
+    for i in range(len(row.ids)):
+        source, target = (side.take(np.array([i])).ids for side in pairs)
+        yield f"  Decoded  {vocabularies.source.decode(source)!r}"
+        yield f"           {vocabularies.target.decode(target)!r}"
 
 
 def _tokens(vocabulary: Vocabulary, ids: Iterable[SupportsIndex]) -> list[str]:

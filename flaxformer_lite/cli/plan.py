@@ -71,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flaxformer_lite.monitoring.chips import find_chip
     from flaxformer_lite.plan import format_report
     from flaxformer_lite.plan.compile_step import make_plan_layout
+    from flaxformer_lite.plan.data_sizes import with_rows
     from flaxformer_lite.plan.mesh_search import search_mesh
     from flaxformer_lite.plan.report import make_report
 
@@ -84,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     if teachers := config.train.distill.teachers:
         logger.warning(f"the {len(teachers)} teachers of config.train.distill are not included")
     sizes = _data_sizes(config, arguments.source_vocabulary, arguments.target_vocabulary)
+    config = with_rows(config, sizes)
     if arguments.fit:
         found = search_mesh(config, sizes, chip, devices)
         values, lines = format_report.search_to_json(found), format_report.search_to_text(found)

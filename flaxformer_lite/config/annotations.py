@@ -61,6 +61,7 @@ class Options(dict[str, Any]):
 # name of the class: config.eval.metric_options.Rouge belongs to "my_metrics:Rouge".
 OPTIONS_KEYS = {
     "data.task": "data.options",
+    "data.objective": "data.objective_options",
     "data.source_vocabulary.kind": "data.source_vocabulary.options",
     "data.target_vocabulary.kind": "data.target_vocabulary.options",
     "model.encoder.kind": "model.encoder.options",

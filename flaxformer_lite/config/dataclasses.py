@@ -76,14 +76,20 @@ class DataConfig:
     tfds: TfdsConfig
     reverse: ReverseConfig
     options: Options
+    objective: Literal["supervised", "span_corruption", "ul2", "bart", "prefix_lm"] | ImportPath
+    objective_options: Options
     validation_fraction: Rate
     source_vocabulary: VocabularyConfig
     target_vocabulary: VocabularyConfig
     share_vocabulary: bool
     max_source_length: Annotated[PositiveInt, Bounds(at_least=2)]
     max_target_length: Annotated[PositiveInt, Bounds(at_least=2)]
-    overlength: Literal["drop", "truncate"]
+    overlength: Literal["drop", "truncate", "split"]
+    window_overlap: NonNegativeInt
+    split_at_sentences: bool
     num_buckets: PositiveInt
+    pack: bool
+    packed_length: PositiveInt
     prefetch: NonNegativeInt
 
 
@@ -271,6 +277,8 @@ class TrainConfig:
     init_from: str
     steps: PositiveInt
     batch_size: PositiveInt
+    tokens_per_batch: NonNegativeInt
+    rows_multiple: PositiveInt
     grad_accum_steps: PositiveInt
     loss: Literal["cross_entropy", "kl_divergence"]
     label_smoothing: Rate

@@ -77,6 +77,10 @@ def _data() -> ConfigDict:
         }
     )
     data.options = ConfigDict()  # of a task module:name
+    data.objective = "supervised"  # supervised: pairs as the task has them | span_corruption (T5) | ul2 | bart |
+    # prefix_lm: pairs are made of the sources of the task | module:name
+    data.objective_options = ConfigDict()  # fields of the objective's class in flaxformer_lite/data/objectives, such as
+    # noise_density and mean_span_length of span_corruption
     data.validation_fraction = 0.0  # of training examples, held out for validation where a task has no such split
     vocabulary = {
         "kind": "character",  # byte | character | word | sentencepiece | saved (that of another work directory) |
@@ -90,8 +94,13 @@ def _data() -> ConfigDict:
     data.share_vocabulary = False  # one vocabulary built from source and target text together
     data.max_source_length = 64  # tokens, the end token included
     data.max_target_length = 64  # tokens, the end token included
-    data.overlength = "drop"  # drop | truncate: what happens to longer training examples (counted and printed)
+    data.overlength = "drop"  # drop | truncate | split: what happens to longer training examples (counted and printed);
+    # split: into windows, of texts for an objective other than supervised
+    data.window_overlap = 0  # tokens that a window repeats of the one before
+    data.split_at_sentences = False  # windows end after . ! ? where possible
     data.num_buckets = 4  # number of padded shapes, each compiled once; chosen to waste the least padding
+    data.pack = False  # several examples in each row, as segments that do not attend to one another, not buckets
+    data.packed_length = 256  # tokens of a packed row of sources; that of targets follows from their mean lengths
     data.prefetch = 8  # batches made ahead
     return data
 
@@ -249,7 +258,10 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.init_from = ""  # work directory with the initial parameters, its best ones (fine-tuning); "": random
     train.steps = 10_000  # total number of updates
-    train.batch_size = 128  # examples per step, over all devices
+    train.batch_size = 128  # rows per step, over all devices: examples, or packed rows of several
+    train.tokens_per_batch = 0  # source and target tokens per step, padding included: batches of short examples have
+    # more rows; 0: all batches have batch_size rows
+    train.rows_multiple = 8  # with tokens_per_batch, rows of a batch are a multiple of this, which devices must divide
     train.grad_accum_steps = 1  # microbatches per step, computed in sequence to save memory
     train.loss = "cross_entropy"  # cross_entropy | kl_divergence: less the entropy of the labels, so 0 is perfect
     train.label_smoothing = 0.1  # probability spread evenly over the vocabulary

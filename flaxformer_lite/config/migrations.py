@@ -14,7 +14,7 @@ from typing import Any
 
 from flaxformer_lite.errors import InputError, require
 
-VERSION = 1
+VERSION = 2
 
 _RENAMED_0 = {  # keys of version 0 (flaxformer-lite 0.1.0) → keys of version 1
     "data.overlong": "data.overlength",
@@ -50,6 +50,16 @@ _ADDED_1: dict[str, Any] = {
     "decode.options": {},
     "decode.logits_processors": (),
     "decode.logits_processor_options": {},
+}
+_ADDED_2: dict[str, Any] = {
+    "data.objective": "supervised",
+    "data.objective_options": {},
+    "data.window_overlap": 0,
+    "data.split_at_sentences": False,
+    "data.pack": False,
+    "data.packed_length": 256,
+    "train.tokens_per_batch": 0,
+    "train.rows_multiple": 8,
 }
 
 _POSITIONS = {
@@ -147,6 +157,11 @@ def _from_0_1_0(values: dict[str, Any]) -> None:
     values["model"] = _two_stacks(values["model"])
 
 
+def _to_2(values: dict[str, Any]) -> None:
+    for key, value in _ADDED_2.items():
+        _set(values, key, _copy(value))
+
+
 def _two_stacks(old: Mapping[str, Any]) -> dict[str, Any]:
     """Migrates a resolved ``model`` group of version 0.1.0, which declared most keys once and six sizes twice.
 
@@ -222,4 +237,4 @@ def _copy(value: Any) -> Any:
     return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-_STEPS = (_from_0_1_0,)  # step i upgrades version i to version i + 1
+_STEPS = (_from_0_1_0, _to_2)  # step i upgrades version i to version i + 1

@@ -25,6 +25,7 @@ def check(config: Config) -> None:
     """Raises ``InputError`` for the first value that contradicts another."""
     _check_options(config)
     _check_data(config.data)
+    _check_objective(config)
     _check_model(config.model, config.data.share_vocabulary)
     _check_training(config)
     _check_optim(config.optim, config.train.steps)
@@ -54,6 +55,8 @@ def _check_options(config: Config) -> None:
     """Refuses options that no import path has: a kind that is implemented here has keys of its own."""
     for key, options_key in OPTIONS_KEYS.items():
         kind, options = _get(config, key), _get(config, options_key)
+        if key == "data.objective" and kind != "supervised":
+            continue  # its classes have options whether they are of this package or not
         reason = f"config.{key}={kind!r} has no free options; those of an import path module:name are given here"
         require(is_import_path(kind) or not options, f"config.{options_key}={dict(options)!r}", reason)
     for key, options_key in LIST_OPTIONS_KEYS.items():
@@ -92,6 +95,33 @@ def _check_data(data: DataConfig) -> None:
         data.reverse.min_length <= data.reverse.max_length,
         f"config.data.reverse.min_length={data.reverse.min_length}",
         f"must be at most config.data.reverse.max_length={data.reverse.max_length}",
+    )
+
+
+def _check_objective(config: Config) -> None:
+    """Checks self-supervised objectives, packing and windows."""
+    data = config.data
+    is_supervised = data.objective == "supervised"
+    subject = f"config.data.objective={data.objective!r}"
+    if not is_supervised:
+        remedy = "set config.data.share_vocabulary=True"
+        require(data.share_vocabulary, subject, "source and target have the same tokens", remedy)
+        reason = f"there are no references for config.eval.metrics={config.eval.metrics}"
+        require(
+            not config.eval.metrics, subject, reason, "set config.eval.metrics=() and config.eval.best_metric='loss'"
+        )
+    require(
+        data.overlength != "split" or not is_supervised,
+        "config.data.overlength='split'",
+        f"{subject} cannot be trained on parts of sources and targets",
+        "use 'drop' or 'truncate'",
+    )
+    rnn = [key for key, stack in vars(config.model).items() if isinstance(stack, StackConfig) and stack.kind == "rnn"]
+    require(
+        not data.pack or not rnn,
+        "config.data.pack=True",
+        f"an RNN (config.model.{'/'.join(rnn)}.kind) would carry its state from one example of a row into the next",
+        "set it to False; buckets, and config.train.tokens_per_batch, reduce padding too",
     )
 
 

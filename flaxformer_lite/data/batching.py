@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64
+from jaxtyping import Bool, Int, Int32, Int64
 
+from flaxformer_lite.data.ragged import Pairs, Ragged, to_offsets
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import require
 from flaxformer_lite.types import Batch, SpecialIds, Tokens
-
-
-class Ragged(NamedTuple):
-    """Rows of different lengths in one flat array.
-
-    Attributes:
-      ids: row i is ``ids[offsets[i]:offsets[i + 1]]``.
-      offsets: the start of each row, and the end of the last one.
-      num_protected_tail: number of tokens at the end of a row that truncation keeps, such as the end token.
-    """
-
-    ids: Int32[np.ndarray, " tokens"]
-    offsets: Int64[np.ndarray, " rows_and_one"]
-    num_protected_tail: int = 1
-
-    @property
-    def lengths(self) -> Int64[np.ndarray, " rows"]:
-        return np.diff(self.offsets)
 
 
 class OverlengthCounts(NamedTuple):
@@ -39,27 +21,28 @@ class OverlengthCounts(NamedTuple):
     examples: int
     dropped: int
     truncated: int
+    split: int = 0
 
 
-def tokenize(vocabulary: Vocabulary, texts: Iterable[str]) -> Ragged:
+def tokenize(vocabulary: Vocabulary, texts: Iterable[str], affixes: bool = True) -> Ragged:
     """Returns the ids of texts, each between the vocabulary's prefix and suffix ids (mostly: before the end id).
+
+    Args:
+      vocabulary: the vocabulary.
+      texts: the texts.
+      affixes: whether to add the prefix and suffix ids.
 
     Example:
       With a = 4 and b = 5, ``["ab", "", "b"]`` gives ``ids [4 5 1 1 5 1]`` and ``offsets [0 3 4 6]``.
     """
     ids, offsets = array("i"), array("q", [0])
-    prefix, suffix = vocabulary.prefix_ids, vocabulary.suffix_ids
+    prefix, suffix = (vocabulary.prefix_ids, vocabulary.suffix_ids) if affixes else ((), ())
     for text in texts:
         ids.extend(prefix)
         ids.extend(vocabulary.encode(text))
         ids.extend(suffix)
         offsets.append(len(ids))
     return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64), len(suffix))
-
-
-def to_ragged(rows: Sequence[Sequence[int]]) -> Ragged:
-    """Returns rows of ids, unchanged, as one flat array."""
-    return Ragged(np.fromiter(chain.from_iterable(rows), np.int32), np.cumsum([0, *map(len, rows)], dtype=np.int64))
 
 
 def limit_lengths(
@@ -87,7 +70,7 @@ def limit_lengths(
         return source, target, np.arange(len(fits)), OverlengthCounts(len(fits), dropped=0, truncated=0)
     if overlength == "truncate":
         counts = OverlengthCounts(len(fits), dropped=0, truncated=num_overlong)
-        source, target = truncate(source, max_source_length), truncate(target, max_target_length)
+        source, target = source.truncate(max_source_length), target.truncate(max_target_length)
         return source, target, np.arange(len(fits)), counts
     require(
         bool(fits.any()),
@@ -98,17 +81,7 @@ def limit_lengths(
     )
     kept = np.flatnonzero(fits)
     counts = OverlengthCounts(len(fits), dropped=num_overlong, truncated=0)
-    return _take(source, kept), _take(target, kept), kept, counts
-
-
-def truncate(ragged: Ragged, max_length: int) -> Ragged:
-    """Truncates longer rows, keeping the protected tokens at their ends."""
-    lengths = np.minimum(ragged.lengths, max_length)
-    cut = _slice(ragged, ragged.offsets[:-1], lengths)
-    for back in range(1, ragged.num_protected_tail + 1):
-        rows = lengths >= back
-        cut.ids[cut.offsets[1:][rows] - back] = ragged.ids[ragged.offsets[1:][rows] - back]
-    return cut
+    return source.take(kept), target.take(kept), kept, counts
 
 
 def pad(ragged: Ragged, indices: Int[np.ndarray, " b"], length: int, special: SpecialIds) -> Tokens:
@@ -122,22 +95,43 @@ def pad(ragged: Ragged, indices: Int[np.ndarray, " b"], length: int, special: Sp
           0 0 0 0    0 0 0 0    0 0 0 0
           4 5 1 0    1 1 1 0    0 1 2 0
     """
-    starts = ragged.offsets[indices]
-    lengths = np.where(indices < 0, 0, ragged.offsets[indices + 1] - starts)
-    columns = np.arange(length, dtype=np.int32)
-    real = columns < lengths[:, None]
-    places = np.where(real, starts[:, None] + columns, 0)
+    return pack(ragged.take(indices), np.ones(len(indices), np.int64), length, special)
+
+
+def pack(ragged: Ragged, counts: Int[np.ndarray, " b"], length: int, special: SpecialIds) -> Tokens:
+    """Places examples one after another into padded rows, each as a segment of its own.
+
+    Args:
+      ragged: the examples, in the order of rows.
+      counts: number of examples in each row.
+      length: of the padded rows.
+      special: with the id of padding.
+
+    Example:
+      ``[4 5 1]``, ``[6 1]`` and ``[7 1]`` with counts ``[2, 1]`` at length 6::
+
+          ids            segments       positions
+          4 5 1 6 1 0    1 1 1 2 2 0    0 1 2 0 1 0
+          7 1 0 0 0 0    1 1 0 0 0 0    0 1 0 0 0 0
+    """
+    bounds = to_offsets(counts)
+    is_real = np.arange(length) < np.diff(ragged.offsets[bounds])[:, None]
+    numbers = np.arange(1, bounds[-1] + 1) - np.repeat(bounds[:-1], counts)
     return Tokens(
-        ids=np.where(real, ragged.ids[places], np.int32(special.pad)),
-        segments=real.astype(np.int32),
-        positions=np.where(real, columns, np.int32(0)),
+        ids=_place(ragged.ids, is_real, special.pad),
+        segments=_place(np.repeat(numbers, ragged.lengths), is_real, 0),
+        positions=_place(ragged.columns, is_real, 0),
     )
 
 
-def make_batch(
-    source: Ragged, target: Ragged, indices: Int[np.ndarray, " b"], shape: tuple[int, int], special: SpecialIds
-) -> Batch:
-    """Returns the examples of these indices as one batch of padded ``shape`` (source length, target length).
+def make_batch(pairs: Pairs, counts: Int[np.ndarray, " b"], shape: tuple[int, int], special: SpecialIds) -> Batch:
+    """Returns pairs as one batch.
+
+    Args:
+      pairs: sources and targets, in the order of rows.
+      counts: number of pairs in each row, see ``pack``.
+      shape: lengths of padded source and target rows.
+      special: the ids of special tokens.
 
     Example:
       A target ``[4 5 1]`` at length 4 becomes::
@@ -147,28 +141,25 @@ def make_batch(
           weights    1 1 1 0
     """
     source_length, target_length = shape
-    labels = pad(target, indices, target_length, special)
-    shifted = np.empty_like(labels.ids)
-    shifted[:, 0] = special.begin
-    shifted[:, 1:] = labels.ids[:, :-1]
-    real = labels.segments > 0
+    labels = pack(pairs.target, counts, target_length, special)
+    is_real = labels.segments > 0
+    shifted = _place(pairs.target.shift_right(special.begin).ids, is_real, special.pad)
     return Batch(
-        source=pad(source, indices, source_length, special),
-        target_in=labels._replace(ids=np.where(real, shifted, np.int32(special.pad))),
+        source=pack(pairs.source, counts, source_length, special),
+        target_in=labels._replace(ids=shifted),
         labels=labels.ids,
-        weights=real.astype(np.float32),
+        weights=is_real.astype(np.float32),
     )
+
+
+def _place(
+    values: Int[np.ndarray, " tokens"], is_real: Bool[np.ndarray, "b l"], padding: int
+) -> Int32[np.ndarray, "b l"]:
+    """The array that has values where ``is_real`` is True, in row-major order."""
+    placed = np.full(is_real.shape, padding, np.int32)
+    placed[is_real] = values
+    return placed
 
 
 def _span(ragged: Ragged) -> str:
     return f"{ragged.lengths.min()} to {ragged.lengths.max()}"
-
-
-def _take(ragged: Ragged, rows: Int64[np.ndarray, " kept"]) -> Ragged:
-    return _slice(ragged, ragged.offsets[rows], ragged.lengths[rows])
-
-
-def _slice(ragged: Ragged, starts: Int64[np.ndarray, " rows"], lengths: Int64[np.ndarray, " rows"]) -> Ragged:
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    return Ragged(ragged.ids[places], offsets, ragged.num_protected_tail)

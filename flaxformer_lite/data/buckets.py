@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int64
 
+from flaxformer_lite.config.dataclasses import TrainConfig
+from flaxformer_lite.data.ragged import Ragged
+
 _MIN_LENGTH = 8  # tokens
 
 
@@ -15,11 +18,16 @@ class Buckets(NamedTuple):
 
     Attributes:
       shapes: (source length, target length) of each bucket, shortest first. Each shape is one compilation.
-      members: the indices of each bucket's examples, in increasing order.
+      rows: the rows of each bucket; a row lists the indices of its examples: one, unless rows are packed.
     """
 
     shapes: tuple[tuple[int, int], ...]
-    members: tuple[Int64[np.ndarray, " _"], ...]
+    rows: tuple[Ragged, ...]
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens of all rows, padding included."""
+        return sum(len(rows.lengths) * sum(shape) for shape, rows in zip(self.shapes, self.rows, strict=True))
 
 
 def choose_buckets(source_lengths: Int[np.ndarray, " n"], target_lengths: Int[np.ndarray, " n"], count: int) -> Buckets:
@@ -42,13 +50,24 @@ def choose_buckets(source_lengths: Int[np.ndarray, " n"], target_lengths: Int[np
     order = np.argsort(bucket_of, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(bucket_of))[:-1])
     shapes = tuple((int(source_lengths[m].max()), int(target_lengths[m].max())) for m in members)
-    return Buckets(shapes, tuple(members))
+    return Buckets(shapes, tuple(Ragged(m.astype(np.int32), np.arange(len(m) + 1)) for m in members))
 
 
 def pad_to_power_of_two(lengths: Int[np.ndarray, " n"], max_length: float) -> Int64[np.ndarray, " n"]:
     """Rounds each length up to 8, 16, 32, … tokens, at most ``max_length``; depends on that length only."""
     padded = 2 ** np.ceil(np.log2(np.maximum(lengths, _MIN_LENGTH)))
     return np.minimum(padded, max_length).astype(np.int64)
+
+
+def batch_rows(config: TrainConfig, shape: tuple[int, int]) -> int:
+    """Returns the number of rows, over all devices, of a training batch of a padded shape.
+
+    It is ``train.batch_size``, or with ``train.tokens_per_batch`` as many rows as have at most that many tokens of
+    source and target: a multiple of ``train.rows_multiple``, and at least that.
+    """
+    if not config.tokens_per_batch:
+        return config.batch_size
+    return max(config.tokens_per_batch // sum(shape) // config.rows_multiple, 1) * config.rows_multiple
 
 
 def _group_maxima(group: Int[np.ndarray, " n"], values: Int[np.ndarray, " n"], groups: int) -> Int[np.ndarray, " g"]:

@@ -13,7 +13,9 @@ import numpy as np
 
 from flaxformer_lite.config.dataclasses import DataConfig, DecodeConfig, TrainConfig
 from flaxformer_lite.data import tasks
-from flaxformer_lite.data.pipeline import Dataset, eval_batches, make_dataset
+from flaxformer_lite.data.buckets import batch_rows
+from flaxformer_lite.data.dataset import Dataset, Vocabularies, for_evaluation, make_dataset
+from flaxformer_lite.data.pipeline import eval_batches
 from flaxformer_lite.data.tasks import Examples, Split
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.metrics.compute import compute_metrics
@@ -28,17 +30,20 @@ class TeacherForcedMetrics:
 
     def __init__(self, module: nn.Module, config: TrainConfig, layout: MeshLayout):
         self._layout = layout
-        self._rows = layout.round_up_rows(config.batch_size)
+        self._config = config
         run = jax.jit(partial(evaluation_step, label_objective(module, config)))
         self._step = LoggedJit(run, "evaluation")
 
     def __call__(self, params: object, dataset: Dataset) -> dict[str, float]:
         """Returns ``loss`` in nats per target token, and ``token_accuracy`` in percent."""
         total = np.zeros(len(Sums._fields))
-        for batch in eval_batches(dataset, self._rows):
+        for batch in eval_batches(dataset, self._rows_of):
             total += np.array(self._layout.fetch(self._step(params, self._layout.shard_replicated_batch(batch))))
         loss, correct, weight, _ = total
         return {"loss": float(loss / weight), "token_accuracy": float(100 * correct / weight)}
+
+    def _rows_of(self, shape: tuple[int, int]) -> int:
+        return self._layout.round_up_rows(batch_rows(self._config, shape))
 
 
 class DecodedExamples(NamedTuple):
@@ -67,7 +72,7 @@ class EvaluationResult(NamedTuple):
 def evaluate_split(
     predictor: Predictor, split: Split, decode: DecodeConfig, max_examples: int = 0, files: Sequence[str] = ()
 ) -> EvaluationResult:
-    """Computes all metrics of a trained model on one split of its data.
+    """Computes all metrics of a trained model on one split of its data; without decoding where an objective made pairs.
 
     Args:
       predictor: the model.
@@ -79,9 +84,11 @@ def evaluate_split(
     config = predictor.config
     data = _with_files(config.data, split, files) if files else config.data
     examples = tasks.load(data, split, config.seed).sample(max_examples)
-    dataset, _ = make_dataset(examples, *predictor.vocabularies, data, "truncate")
+    dataset, _ = make_dataset(examples, Vocabularies(*predictor.vocabularies), for_evaluation(data))
     forced = TeacherForcedMetrics(predictor.module_of(decode), config.train, predictor.layout)
     metrics = forced(predictor.params, dataset)
+    if data.objective != "supervised":
+        return EvaluationResult(metrics, examples, [])
     decoded = decode_examples(predictor, examples, decode)
     return EvaluationResult(metrics | decoded.metrics, examples, decoded.hypotheses)
 

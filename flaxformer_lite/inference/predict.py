@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from flaxformer_lite.config.dataclasses import Config, DecodeConfig
-from flaxformer_lite.data.batching import Ragged, pad, to_ragged, tokenize, truncate
+from flaxformer_lite.data.batching import pad, tokenize
 from flaxformer_lite.data.buckets import pad_to_power_of_two
+from flaxformer_lite.data.ragged import Ragged, to_ragged
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.decoding.base import DecodeRequest, Search
 from flaxformer_lite.decoding.mbr import by_expected_utility
@@ -145,7 +146,7 @@ class Predictor:
         most = int(self.max_supported_length)
         logger.warning(f"{too_long.sum()} lines have more than the {most} tokens that this model's learned positions "
             f"support; the rest of them is ignored")  # fmt: skip
-        return truncate(sources, most)
+        return sources.truncate(most)
 
     def tokenize_prefixes(self, prefixes: Sequence[str], forced_bos: bool = True) -> Ragged:
         """The token ids of prefixes, without an end token.

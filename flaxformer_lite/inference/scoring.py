@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from flaxformer_lite.config.dataclasses import DecodeConfig
-from flaxformer_lite.data.batching import Ragged, make_batch, to_ragged, tokenize
+from flaxformer_lite.data.batching import make_batch, tokenize
 from flaxformer_lite.data.buckets import pad_to_power_of_two
+from flaxformer_lite.data.ragged import Pairs, Ragged, to_ragged
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.predict import Predictor, batches_by_shape
 from flaxformer_lite.system.compile_log import LoggedJit
@@ -119,7 +120,8 @@ class Scorer:
         shapes = np.stack([pad_to_power_of_two(side.lengths, most) for side in (sources, targets)], axis=1)
         for members, (s, t) in batches_by_shape(np.arange(len(shapes)), shapes, sources.lengths, self._rows):
             padded = np.pad(members, (0, self._rows - len(members)), constant_values=-1)
-            yield members, make_batch(sources, targets, padded, (s, t), special)
+            pairs = Pairs(sources, targets).take(padded)
+            yield members, make_batch(pairs, np.ones(self._rows, np.int64), (s, t), special)
 
     def _run(self, program: Any, batch: Batch) -> Any:
         layout = self._predictor.layout

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
 from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.data.buckets import batch_rows
 from flaxformer_lite.monitoring.chips import chip_of
 from flaxformer_lite.monitoring.flops import count_flops
 from flaxformer_lite.train_step.objective import Objective
@@ -40,7 +42,7 @@ class PeakTime:
     def __init__(self, objective: Objective, params: Any, teacher_params: Sequence[Any], config: Config):
         self._objective = objective
         self._params, self._teacher_params = (_shapes(tree) for tree in (params, teacher_params))
-        self._rows = config.train.batch_size
+        self._rows_of = partial(batch_rows, config.train)
         self._peak = peak_flops(config.precision.dtype)
         self._seconds: dict[tuple[tuple[int, ...], ...], float] = {}
 
@@ -50,7 +52,8 @@ class PeakTime:
             return 0.0
         shapes = tuple(leaf.shape[1:] for leaf in jax.tree.leaves(batch))
         if shapes not in self._seconds:
-            flops = gradient_flops(self._objective, self._params, self._teacher_params, batch, self._rows)
+            rows = self._rows_of((batch.source.ids.shape[1], batch.labels.shape[1]))
+            flops = gradient_flops(self._objective, self._params, self._teacher_params, batch, rows)
             self._seconds[shapes] = flops.total() / self._peak
         return self._seconds[shapes]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from flaxformer_lite.config.dataclasses import Config, VocabularyConfig
-from flaxformer_lite.data import pipeline, tasks
+from flaxformer_lite.data import tasks
+from flaxformer_lite.data.buckets import batch_rows
+from flaxformer_lite.data.dataset import build_vocabularies, make_dataset
 from flaxformer_lite.data.vocabularies.saved import read_saved
 from flaxformer_lite.errors import require
 
@@ -36,7 +39,7 @@ class DataSizes(NamedTuple):
 
 
 def sizes_from_config(config: Config, source_vocabulary: int = 0, target_vocabulary: int = 0) -> DataSizes:
-    """The sizes without reading the data: rows have the maximum lengths of the config.
+    """The sizes without reading the data: rows have the maximum, or packed, lengths of the config.
 
     Args:
       config: of the run.
@@ -56,8 +59,16 @@ def sizes_from_config(config: Config, source_vocabulary: int = 0, target_vocabul
         "config.data.share_vocabulary=True",
         f"requires equal sizes of source_vocabulary ({source:,}) and target_vocabulary ({target:,})",
     )
-    origin = "given sizes; rows of the maximum lengths of config.data"
-    return DataSizes(source, target, data.max_source_length, data.max_target_length, 0.0, 1.0, origin)
+    lengths = (data.packed_length,) * 2 if data.pack else (data.max_source_length, data.max_target_length)
+    origin = f"given sizes; rows of the {'packed' if data.pack else 'maximum'} lengths of config.data"
+    return DataSizes(source, target, *lengths, 0.0, 1.0, origin)
+
+
+def with_rows(config: Config, sizes: DataSizes) -> Config:
+    """The config whose ``train.batch_size`` is the number of rows of the largest batch, whatever it follows from."""
+    rows = batch_rows(config.train, (sizes.source_length, sizes.target_length))
+    train = dataclasses.replace(config.train, batch_size=rows, tokens_per_batch=0)
+    return dataclasses.replace(config, train=train)
 
 
 def _vocabulary_size(config: VocabularyConfig) -> int:
@@ -72,19 +83,17 @@ def sizes_from_data(config: Config) -> DataSizes:
       InputError: it cannot be read.
     """
     examples = tasks.load(config.data, "train", config.seed)
-    source, target = pipeline.build_vocabularies(config.data, examples)
-    dataset, _ = pipeline.make_dataset(examples, source, target, config.data, config.data.overlength)
-    shapes = np.array(dataset.buckets.shapes)
-    rows = np.array([len(members) for members in dataset.buckets.members])
-    padded_tokens = int(rows @ shapes.sum(1))
-    tokens = len(dataset.source.ids) + len(dataset.target.ids)
-    longest = shapes.max(0)
+    vocabularies = build_vocabularies(config.data, examples)
+    dataset, _ = make_dataset(examples, vocabularies, config.data)
+    buckets = dataset.buckets
+    longest = np.array(buckets.shapes).max(0)
+    num_rows = sum(len(rows.lengths) for rows in buckets.rows)
     return DataSizes(
-        source.size,
-        target.size,
+        vocabularies.source.size,
+        vocabularies.target.size,
         int(longest[0]),
         int(longest[1]),
-        padding=1 - tokens / padded_tokens,
-        mean=padded_tokens / (int(rows.sum()) * int(longest.sum())),
-        origin=f"of task {config.data.task}; rows of the longest of {len(shapes)} padded shapes",
+        padding=dataset.padding,
+        mean=buckets.padded_tokens / (num_rows * int(longest.sum())),
+        origin=f"of task {config.data.task}; rows of the longest of {len(buckets.shapes)} padded shapes",
     )

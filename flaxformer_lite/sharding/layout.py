@@ -65,12 +65,14 @@ def make_layout(config: Config) -> Layout:
 
 def check_batch_size(config: Config, layout: Layout) -> None:
     """Raises ``InputError`` where the rows of a batch cannot be divided evenly."""
-    batch_size, parts = config.train.batch_size, config.train.grad_accum_steps
+    parts = config.train.grad_accum_steps
+    key = "rows_multiple" if config.train.tokens_per_batch else "batch_size"
+    rows = getattr(config.train, key)
     multiple = layout.num_batch_shards * parts
     in_parts = f", each in config.train.grad_accum_steps={parts} parts" * (parts > 1)
     require(
-        batch_size % multiple == 0,
-        f"config.train.batch_size={batch_size}",
+        rows % multiple == 0,
+        f"config.train.{key}={rows}",
         f"must be a multiple of {multiple}: {layout.num_batch_shards} shards of a batch (config.mesh.data times "
         f"config.mesh.fsdp){in_parts}",
     )

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data.pipeline import TrainingData
+from flaxformer_lite.data.dataset import TrainingData
 from flaxformer_lite.inference.evaluate import TeacherForcedMetrics, decode_examples
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.monitoring.metric_writer import MetricWriter
@@ -32,14 +32,20 @@ class Evaluator:
         """Evaluates parameters; returns the value of ``eval.best_metric``."""
         start = time.monotonic()
         self._predictor.params, self._predictor.step = params, step
-        decoded = decode_examples(self._predictor, self._examples, self._config.decode)
-        metrics = self._forced(params, self._validation) | decoded.metrics
+        metrics = self._forced(params, self._validation)
+        if self._config.data.objective == "supervised":
+            metrics |= self._decode(step)
         self._writer.write(step, {f"eval/{name}": value for name, value in metrics.items()})
-        rows = list(zip(self._examples.sources, self._examples.references, decoded.hypotheses, strict=True))
-        num_samples = self._config.eval.num_samples
-        samples = rows[:: max(len(rows) // max(num_samples, 1), 1)][:num_samples]
-        self._writer.write_samples(step, [(source, refs[0], hypothesis) for source, refs, hypothesis in samples])
         self._writer.draw_plots()
         logger.info(f"evaluation at step {step:,} ({format_duration(time.monotonic() - start)}): "
             + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))  # fmt: skip
         return metrics[self._config.eval.best_metric]
+
+    def _decode(self, step: int) -> dict[str, float]:
+        """Decodes the examples, writes some of them, and returns their metrics."""
+        decoded = decode_examples(self._predictor, self._examples, self._config.decode)
+        rows = list(zip(self._examples.sources, self._examples.references, decoded.hypotheses, strict=True))
+        num_samples = self._config.eval.num_samples
+        samples = rows[:: max(len(rows) // max(num_samples, 1), 1)][:num_samples]
+        self._writer.write_samples(step, [(source, refs[0], hypothesis) for source, refs, hypothesis in samples])
+        return decoded.metrics

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoint
 from flaxformer_lite.checkpoints.listing import Evaluation, best_evaluation
 from flaxformer_lite.checkpoints.work_dir import RunResult
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data.pipeline import TrainingData
+from flaxformer_lite.data.buckets import batch_rows
+from flaxformer_lite.data.dataset import TrainingData
+from flaxformer_lite.data.pipeline import training_batches
 from flaxformer_lite.monitoring.progress import Skipped
 from flaxformer_lite.train_step.objective import Sums
 from flaxformer_lite.train_step.state import TrainState
@@ -32,7 +35,9 @@ class RunState:
 
     def __init__(self, config: Config, data: TrainingData, process_shard: tuple[int, int]):
         self._config = config
-        self.batches = data.train.batches(config.train.batch_size, config.seed, *process_shard, config.data.prefetch)
+        self.batches = training_batches(
+            data.train, partial(batch_rows, config.train), config.seed, process_shard, config.data.prefetch
+        )
         self.step = 0
         self.history: list[Evaluation] = []
         self.sums = [0.0] * len(Sums._fields)

@@ -16,7 +16,7 @@ from flaxformer_lite.checkpoints import run_provenance
 from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data.pipeline import TrainingData, load_training
+from flaxformer_lite.data.dataset import TrainingData, load_training
 from flaxformer_lite.inference.search_from_config import make_search
 from flaxformer_lite.metrics.compute import make_metrics
 from flaxformer_lite.models.encoder_decoder import make_model
@@ -143,7 +143,7 @@ def log_run_summary(setup: Setup) -> None:
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}"
     logger.info(
         f"{count:,} parameters{f' ({frozen:,} of them frozen)' * bool(frozen)} on {devices}; "
-        f"{len(data.train.source.lengths):,} training and "
+        f"{data.train.num_examples:,} training and "
         f"{len(data.validation_examples):,} validation examples; vocabularies of {data.source_vocabulary.size:,} and "
         f"{data.target_vocabulary.size:,}"
     )

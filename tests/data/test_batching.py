@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.data import batching
-from flaxformer_lite.data.batching import OverlengthCounts, Ragged
+from flaxformer_lite.data.batching import OverlengthCounts
+from flaxformer_lite.data.ragged import Pairs, Ragged
 from flaxformer_lite.data.vocabularies.base import SPECIAL
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError
@@ -70,10 +71,27 @@ def test_pad():
 
 def test_make_batch():
     source, target = _ragged([6, 1], [7, 8, 1], [9, 1]), _ragged([4, 5, 1], [5, 1], [1])
-    batch = batching.make_batch(source, target, np.array([0, 2, -1]), (3, 4), SPECIAL)
+    batch = batching.make_batch(Pairs(source, target).take(np.array([0, 2, -1])), np.array([1, 1, 1]), (3, 4), SPECIAL)
     assert batch.source.ids.tolist() == [[6, 1, 0], [9, 1, 0], [0, 0, 0]]
     assert batch.labels.tolist() == [[4, 5, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert batch.target_in.ids.tolist() == [[2, 4, 5, 0], [2, 0, 0, 0], [0, 0, 0, 0]]
     assert batch.target_in.segments.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert batch.weights.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert batch.weights.dtype == np.float32
+
+
+def test_pack():
+    tokens = batching.pack(_ragged([4, 5, 1], [6, 1], [7, 1]), np.array([2, 0, 1]), 6, SPECIAL)
+    assert tokens.ids.tolist() == [[4, 5, 1, 6, 1, 0], [0] * 6, [7, 1, 0, 0, 0, 0]]
+    assert tokens.segments.tolist() == [[1, 1, 1, 2, 2, 0], [0] * 6, [1, 1, 0, 0, 0, 0]]
+    assert tokens.positions.tolist() == [[0, 1, 2, 0, 1, 0], [0] * 6, [0, 1, 0, 0, 0, 0]]
+    assert {array.dtype for array in tokens} == {np.dtype(np.int32)}
+
+
+def test_a_packed_batch_has_a_begin_token_for_each_target():
+    pairs = Pairs(_ragged([6, 1], [7, 8, 1], [9, 1]), _ragged([4, 5, 1], [5, 1], [1]))
+    batch = batching.make_batch(pairs, np.array([2, 1]), (5, 6), SPECIAL)
+    assert batch.labels.tolist() == [[4, 5, 1, 5, 1, 0], [1, 0, 0, 0, 0, 0]]
+    assert batch.target_in.ids.tolist() == [[2, 4, 5, 2, 5, 0], [2, 0, 0, 0, 0, 0]]
+    assert batch.target_in.segments.tolist() == [[1, 1, 1, 2, 2, 0], [1, 0, 0, 0, 0, 0]]
+    assert batch.source.segments.tolist() == [[1, 1, 2, 2, 2], [1, 1, 0, 0, 0]]

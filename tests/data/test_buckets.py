@@ -26,7 +26,7 @@ def test_padding_is_minimal(count, seed):
         for cuts in itertools.combinations_with_replacement(range(1, 9), count - 1)
         for ends in [list(itertools.pairwise([0, *cuts, 8]))]
     )
-    assert _padded(source, target, buckets.members) == best
+    assert _padded(source, target, [rows.ids for rows in buckets.rows]) == best
     assert len(buckets.shapes) <= count
 
 
@@ -34,8 +34,10 @@ def test_each_example_is_in_one_bucket_that_fits_it():
     random = np.random.default_rng(5)
     source, target = random.integers(1, 40, size=500), random.integers(1, 30, size=500)
     buckets = choose_buckets(source, target, 4)
-    assert sorted(np.concatenate(buckets.members)) == list(range(500))
-    for (source_length, target_length), members in zip(buckets.shapes, buckets.members, strict=True):
+    assert sorted(np.concatenate([rows.ids for rows in buckets.rows])) == list(range(500))
+    for (source_length, target_length), members in zip(
+        buckets.shapes, [rows.ids for rows in buckets.rows], strict=True
+    ):
         assert source[members].max() == source_length
         assert target[members].max() == target_length
         assert (np.diff(members) > 0).all()
@@ -45,7 +47,7 @@ def test_each_example_is_in_one_bucket_that_fits_it():
 def test_no_more_buckets_than_lengths():
     buckets = choose_buckets(np.array([3, 5, 3, 5, 5]), np.array([2, 4, 2, 4, 4]), 7)
     assert buckets.shapes == ((3, 2), (5, 4))
-    assert [members.tolist() for members in buckets.members] == [[0, 2], [1, 3, 4]]
+    assert [members.tolist() for members in [rows.ids for rows in buckets.rows]] == [[0, 2], [1, 3, 4]]
 
 
 def test_buckets_of_one_shape_are_merged():

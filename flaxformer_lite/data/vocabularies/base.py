@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 from flaxformer_lite.types import SpecialIds
@@ -57,6 +57,11 @@ class Vocabulary(Protocol):
     def token(self, i: SupportsIndex) -> str:
         """Returns the token of one id, unique within the vocabulary; special tokens look like ``<end>``."""
         ...
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """The ids of named special tokens of objectives, such as ``<extra_id_0>`` and ``<mask>``."""
+        return {}
 
     def unknown_tokens(self, text: str) -> list[str]:
         """Returns the parts of a text that ``encode`` maps to the unknown id, in their order."""

@@ -1,0 +1,1 @@
+"""Training objectives that make pairs of a source and a target from text."""
