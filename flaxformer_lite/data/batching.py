@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64
@@ -50,7 +50,7 @@ def limit_lengths(
     target: Ragged,
     max_source_length: int,
     max_target_length: int,
-    overlength: Literal["drop", "truncate"],
+    truncate: bool,
 ) -> tuple[Ragged, Ragged, Int64[np.ndarray, " kept"], OverlengthCounts]:
     """Drops or truncates the examples whose source or target is too long.
 
@@ -68,7 +68,7 @@ def limit_lengths(
     num_overlong = int(np.sum(~fits))
     if num_overlong == 0:
         return source, target, np.arange(len(fits)), OverlengthCounts(len(fits), dropped=0, truncated=0)
-    if overlength == "truncate":
+    if truncate:
         counts = OverlengthCounts(len(fits), dropped=0, truncated=num_overlong)
         source, target = source.truncate(max_source_length), target.truncate(max_target_length)
         return source, target, np.arange(len(fits)), counts
@@ -142,7 +142,7 @@ def make_batch(pairs: Pairs, counts: Int[np.ndarray, " b"], shape: tuple[int, in
     """
     source_length, target_length = shape
     labels = pack(pairs.target, counts, target_length, special)
-    is_real = labels.segments > 0
+    is_real = np.asarray(labels.segments) > 0
     shifted = _place(pairs.target.shift_right(special.begin).ids, is_real, special.pad)
     return Batch(
         source=pack(pairs.source, counts, source_length, special),

@@ -143,7 +143,7 @@ def tokenize_examples(
     if config.objective == "supervised":
         sources, targets = examples.pairs()
         sides = tokenize(vocabularies.source, sources), tokenize(vocabularies.target, targets)
-        *pair, _, counts = limit_lengths(*sides, *limits, config.overlength)
+        *pair, _, counts = limit_lengths(*sides, *limits, truncate=config.overlength == "truncate")
         return TokenizedPairs(*pair), counts
     objective = build_objective(config, vocabularies.source)
     source, target = (Affixes(side.prefix_ids, side.suffix_ids) for side in vocabularies)

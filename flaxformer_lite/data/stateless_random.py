@@ -15,7 +15,7 @@ def make_keys(seed: int, *indices: int | Integer[np.ndarray, " n"]) -> UInt64[np
       seed: a number from 0.
       indices: such as the position in a stream of examples; integers are the same for all rows.
     """
-    keys = np.atleast_1d(_mix(np.uint64([seed % 2**64])))
+    keys = _mix(np.array([seed % 2**64], np.uint64))
     for index in indices:
         keys = _mix(keys * _GAMMA + np.atleast_1d(np.asarray(index)).astype(np.uint64))
     return keys

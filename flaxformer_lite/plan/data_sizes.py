@@ -59,9 +59,10 @@ def sizes_from_config(config: Config, source_vocabulary: int = 0, target_vocabul
         "config.data.share_vocabulary=True",
         f"requires equal sizes of source_vocabulary ({source:,}) and target_vocabulary ({target:,})",
     )
-    lengths = (data.packed_length,) * 2 if data.pack else (data.max_source_length, data.max_target_length)
+    length = data.packed_length
+    rows = (length, length) if data.pack else (data.max_source_length, data.max_target_length)
     origin = f"given sizes; rows of the {'packed' if data.pack else 'maximum'} lengths of config.data"
-    return DataSizes(source, target, *lengths, 0.0, 1.0, origin)
+    return DataSizes(source, target, rows[0], rows[1], 0.0, 1.0, origin)
 
 
 def with_rows(config: Config, sizes: DataSizes) -> Config:

@@ -9,7 +9,7 @@ import pytest
 from flaxformer_lite.checkpoints import run_provenance
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
-from flaxformer_lite.data.pipeline import load_training
+from flaxformer_lite.data.dataset import load_training
 from flaxformer_lite.errors import InputError
 from tests.micro_config import micro, use_devices
 from tests.training_runs import UPDATE, Runs, assert_equal_records

@@ -36,15 +36,14 @@ def test_counts(flags, capsys):
     assert int(validation[4].split()[0]) > 0
     assert ["source", "character", "14", "0 (0.0 %)", "0 (0.0 %)"] in rows
     assert next(row for row in rows if row[0] == "all")[1] == f"{400 - dropped}"
-    shares = [row[2] for row in rows if re.match(r"\d+ \+ \d+$", row[0])]
+    shares = [row[3] for row in rows if re.match(r"\d+ \+ \d+$", row[0])]
     assert sum(float(share.removesuffix(" %")) for share in shares) == pytest.approx(100, abs=0.3)
 
 
 def test_examples_as_text_and_arrays(flags, capsys):
     text = "\n".join(_lines(capsys, [*flags, "--examples=2", "--config.data.reverse.alphabet=a b"]))
-    shown = re.findall(r"Source  '(.*)'\nTarget  '(.*)'", text)
+    shown = re.findall(r"Decoded  '(.*)'\n +'(.*)'", text)
     assert len(shown) == 2
-    assert re.findall(r"Decoded  '(.*)'\n +'(.*)'", text) == shown
     assert all(source[::-1] == target for source, target in shown)
     assert re.search(r"target_in +<begin>.*\n +ids +2 .*\n +segments +1 .*\n +positions +0 ", text)
     assert re.search(r"labels .*<end>.*\n +ids .*\n +weights ", text)
@@ -54,9 +53,19 @@ def test_truncated_examples(flags, capsys):
     arguments = [*flags, "--examples=1", "--config.data.reverse.min_length=10"]
     arguments += ["--config.data.max_target_length=5", "--config.data.overlength=truncate"]
     text = "\n".join(_lines(capsys, arguments))
-    assert "too long with 11 and 11 tokens: truncate" in text
+    assert re.search(r"train +400 +400 +0 \(0.0 %\) +400 \(100.0 %\)", text)
     source, target = re.search(r"Decoded  '(.*)'\n +'(.*)'", text).groups()
     assert target == source[::-1][:4]
+
+
+def test_packed_rows_are_shown_with_their_segments(flags, capsys):
+    arguments = [*flags, "--examples=2", "--config.data.pack=True", "--config.data.packed_length=24"]
+    text = "\n".join(_lines(capsys, arguments))
+    assert "Packed rows of training" in text
+    assert re.search(r"segments(\s+1)+(\s+2)+", text)
+    decoded = re.findall(r"Decoded  '(.*)'\n +'(.*)'", text)
+    assert len(decoded) > 2
+    assert all(source[::-1] == target for source, target in decoded)
 
 
 @pytest.mark.parametrize("examples", ["-1", "many"])

@@ -29,7 +29,7 @@ def test_tokenize_appends_the_end_token():
 def test_limit_lengths_drops_examples_with_either_side_too_long():
     source = _ragged([4, 5, 6, 1], [4, 1], [5, 1], [6, 5, 1])
     target = _ragged([7, 1], [8, 1], [7, 8, 9, 1], [9, 9, 1])
-    source, target, kept, counts = batching.limit_lengths(source, target, 3, 3, "drop")
+    source, target, kept, counts = batching.limit_lengths(source, target, 3, 3, truncate=False)
     assert _rows(source) == [[4, 1], [6, 5, 1]]
     assert _rows(target) == [[8, 1], [9, 9, 1]]
     assert kept.tolist() == [1, 3]
@@ -39,24 +39,24 @@ def test_limit_lengths_drops_examples_with_either_side_too_long():
 def test_limit_lengths_truncates_before_the_end_token():
     source = _ragged([4, 5, 6, 1], [4, 1], [5, 1])
     target = _ragged([7, 1], [8, 1], [7, 8, 9, 9, 1])
-    source, target, kept, counts = batching.limit_lengths(source, target, 3, 4, "truncate")
+    source, target, kept, counts = batching.limit_lengths(source, target, 3, 4, truncate=True)
     assert _rows(source) == [[4, 5, 1], [4, 1], [5, 1]]
     assert _rows(target) == [[7, 1], [8, 1], [7, 8, 9, 1]]
     assert kept.tolist() == [0, 1, 2]
     assert counts == OverlengthCounts(examples=3, dropped=0, truncated=2)
 
 
-@pytest.mark.parametrize("overlength", ["drop", "truncate"])
-def test_limit_lengths_keeps_examples_of_the_maximum_length(overlength):
+@pytest.mark.parametrize("truncate", [False, True])
+def test_limit_lengths_keeps_examples_of_the_maximum_length(truncate):
     source, target = _ragged([4, 5, 1], [1]), _ragged([6, 1], [7, 1])
-    limited = batching.limit_lengths(source, target, 3, 2, overlength)
+    limited = batching.limit_lengths(source, target, 3, 2, truncate)
     assert (_rows(limited[0]), _rows(limited[1])) == (_rows(source), _rows(target))
     assert limited[3] == OverlengthCounts(2, 0, 0)
 
 
 def test_limit_lengths_names_the_keys_if_no_example_is_left():
     with pytest.raises(InputError) as error:
-        batching.limit_lengths(_ragged([4, 5, 6, 1], [4, 1]), _ragged([7, 1], [8, 8, 8, 8, 1]), 3, 4, "drop")
+        batching.limit_lengths(_ragged([4, 5, 6, 1], [4, 1]), _ragged([7, 1], [8, 8, 8, 8, 1]), 3, 4, truncate=False)
     for part in ("every one of 2", "2 to 4", "max_source_length=3", "2 to 5", "max_target_length=4", "truncate"):
         assert part in str(error.value)
 
