@@ -17,8 +17,6 @@ for module in pkgutil.walk_packages(flaxformer_lite.__path__, "flaxformer_lite."
 from flaxformer_lite.cli.main import main
 code = main(["train", f"--workdir={sys.argv[1]}", *sys.argv[2:]])
 assert code == 0, code
-code = main(["evaluate", f"--workdir={sys.argv[1]}", "--split=test"])
-assert code == 0, code
 found = [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "tensorflow_text")]
 assert not found, found
 """
@@ -37,7 +35,7 @@ def test_no_dependency_is_tensorflow(repository):
 
 def test_training_imports_no_tensorflow(repository, tmp_path):
     result = subprocess.run(
-        [sys.executable, "-c", _TRAIN, tmp_path / "run", *flags({"train.steps": 4})],
+        [sys.executable, "-c", _TRAIN, tmp_path / "run", *flags({"train.steps": 2, "optim.warmup_steps": 1})],
         cwd=repository,
         env=os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")},
         capture_output=True,

@@ -27,6 +27,7 @@ from tests.checkpoints.small_state import (
     shapes,
     write,
 )
+from tests.marks import slow_except
 from tests.micro_config import micro, small_disk
 
 
@@ -116,7 +117,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", slow_except(list(DAMAGES)[::2], DAMAGES))
 def test_the_newest_intact_checkpoint_replaces_a_damaged_one(damage, folder, capsys):
     DAMAGES[damage](folder / "30")
     step, params = decode(folder)

@@ -17,12 +17,11 @@ from tests.micro_config import micro
 LAYERS = {"model.encoder.num_layers": 3, "model.decoder.num_layers": 2, "train.ema_decay": 0.9}
 
 
-def begin(scan, optimizer="adam", mesh=(1, 1, 1)):
-    """The first state of a run of 3 + 2 layers on a mesh, and its shapes."""
+def setup(scan, optimizer="adam", mesh=(1, 1, 1)):
+    """The layout of a run of 3 + 2 layers on a mesh, and the function that makes its first state."""
     config = micro({"model.scan_layers": scan, "optim.optimizer": optimizer, **LAYERS})
     layout = MeshLayout(MeshConfig(*mesh), config.logical_axis_rules, jax.devices()[: int(np.prod(mesh))])
-    make = make_training(config, make_model(config, 12, 14), []).init_state
-    return layout.init(make), layout.shapes(make)
+    return layout, make_training(config, make_model(config, 12, 14), []).init_state
 
 
 def save(folder, state):
@@ -45,8 +44,10 @@ def restore(folder, shapes):
     "scan", [pytest.param(True, marks=pytest.mark.slow), False], ids=["from scanned", "to scanned"]
 )
 def test_a_checkpoint_is_restored_in_the_other_layer_layout_on_another_mesh(scan, tmp_path):
-    state, shapes = begin(scan, mesh=(1, 2, 1))
-    _, others = begin(not scan, mesh=(2, 1, 2))
+    layout, make = setup(scan, mesh=(1, 2, 1))
+    state, shapes = layout.init(make), layout.shapes(make)
+    layout, make = setup(not scan, mesh=(2, 1, 2))
+    others = layout.shapes(make)
     save(tmp_path / "one", state)
     changed = restore(tmp_path / "one", others)
     assert is_stacked(changed.params) != scan
@@ -56,19 +57,21 @@ def test_a_checkpoint_is_restored_in_the_other_layer_layout_on_another_mesh(scan
 
 
 def test_decoding_restores_separate_layers(tmp_path):
-    state, _ = begin(True)
-    _, shapes = begin(False)
+    layout, make = setup(True)
+    state = layout.init(make)
     save(tmp_path / "run", state)
-    _, params = restore_params(tmp_path / "run", "latest", "loss", shapes.params)
+    layout, make = setup(False)
+    _, params = restore_params(tmp_path / "run", "latest", "loss", layout.shapes(make).params)
     jax.tree.map(np.testing.assert_array_equal, params, to_separate_layers(state.params))
     assert to_separate_layers(params) is params
 
 
 def test_optimizer_state_that_cannot_be_converted_is_an_error(tmp_path):
     """Adafactor keeps an array of one element in place of a factored moment, also for stacked layers."""
-    state, shapes = begin(True, "adafactor")
-    _, others = begin(False, "adafactor")
+    layout, make = setup(True, "adafactor")
+    state, shapes = layout.init(make), layout.shapes(make)
     save(tmp_path / "run", state)
+    layout, make = setup(False, "adafactor")
     with pytest.raises(InputError, match=r"config\.model\.scan_layers: the optimizer state of step 0 cannot"):
-        restore(tmp_path / "run", others)
+        restore(tmp_path / "run", layout.shapes(make))
     jax.tree.map(np.testing.assert_array_equal, restore(tmp_path / "run", shapes), state)

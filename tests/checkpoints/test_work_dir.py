@@ -40,6 +40,7 @@ def test_a_config_that_changes_the_run_is_refused_with_the_differences(tmp_path)
     assert "mesh" not in message
 
 
+_SMALLEST = micro()
 # A run resumes with a change of any other key. Whoever adds a key decides which applies to it.
 _CHANGE_THE_RUN = (
     *("seed", "data.task", "data.cmudict.keep_stress", "data.tfds.name", "data.tfds.source_feature"),
@@ -72,7 +73,7 @@ _CHANGE_THE_RUN = (
 
 def _changed(key):
     """The smallest config with another, not necessarily valid, value of a key."""
-    value, hint = functools.reduce(getattr, key.split("."), micro()), parsing.key_type(key)
+    value, hint = functools.reduce(getattr, key.split("."), _SMALLEST), parsing.key_type(key)
     if get_origin(hint) is Literal:
         other = next(choice for choice in get_args(hint) if choice != value)
     elif isinstance(value, bool | int | float):
@@ -84,22 +85,27 @@ def _changed(key):
         inner = other if len(names) == 1 else replaced(getattr(group, names[0]), names[1:])
         return dataclasses.replace(group, **{names[0]: inner})
 
-    return replaced(micro(), key.split("."))
+    return replaced(_SMALLEST, key.split("."))
+
+
+@pytest.fixture(scope="module")
+def claimed(tmp_path_factory):
+    folder = WorkDir(tmp_path_factory.mktemp("claimed"))
+    folder.claim(_SMALLEST)
+    return folder
 
 
 @pytest.mark.parametrize("key", parsing.known_keys())
-def test_every_key_either_changes_the_run_or_may_change(key, tmp_path):
-    folder = WorkDir(tmp_path)
-    folder.claim(micro())
+def test_every_key_either_changes_the_run_or_may_change(key, claimed):
     changes = key in _CHANGE_THE_RUN or key.startswith(("optim.", "model."))
     changes = changes and key not in ("model.remat", "model.scan_layers")
     if changes or key == "train.steps":  # the smallest config has the schedule "linear"
         with pytest.raises(InputError, match=rf"\b{key}\b"):
-            folder.claim(_changed(key))
+            claimed.claim(_changed(key))
     else:
-        assert folder.claim(_changed(key))
+        assert claimed.claim(_changed(key))
     assert is_resumable(key) is not changes
-    assert folder.config() == micro()  # claiming records nothing
+    assert claimed.config() == _SMALLEST  # claiming records nothing
 
 
 @pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt", "plateau"])

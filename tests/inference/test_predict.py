@@ -51,6 +51,11 @@ SEARCHES = {  # (model, settings, length of lines: over 8 tokens they need a sec
     "ensemble": ("ensemble", dataclasses.replace(BEAM, ensemble="probability"), 8),
 }
 MEANS = ("probability", "log_probability")
+QUICK = ("greedy", "diverse hf", "sample", "recurrent", "ensemble")
+
+
+def cases(quick):
+    return [pytest.param(*SEARCHES[name], id=name, marks=[pytest.mark.slow] * (name not in quick)) for name in SEARCHES]
 
 
 def lines_of(count, longest=14):
@@ -97,7 +102,7 @@ def close(left: list[list[Prediction]], right: list[list[Prediction]]) -> None:
     np.testing.assert_allclose(*scores, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("model", "decode", "longest"), SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize(("model", "decode", "longest"), cases(QUICK))
 def test_hypotheses_depend_on_their_line_alone(model, decode, longest, one_device):
     predictor, lines = one_device[model], lines_of(15, longest)
     found = predictor.n_best(lines, decode)
@@ -111,7 +116,7 @@ def test_hypotheses_depend_on_their_line_alone(model, decode, longest, one_devic
     close(predictor.n_best(lines, dataclasses.replace(decode, batch_size=4)), found)
 
 
-@pytest.mark.parametrize(("model", "decode", "longest"), SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize(("model", "decode", "longest"), cases(("greedy", "sample")))
 def test_several_devices_give_the_same_hypotheses(model, decode, longest, one_device, eight_devices):
     lines = lines_of(15, longest)
     four_rows = dataclasses.replace(decode, batch_size=4)  # rounded up to eight by eight devices
@@ -196,21 +201,6 @@ def test_tokens_are_as_the_vocabulary_writes_them(predictor):
         for prediction in line:
             assert "".join(predictor.tokens(prediction)).replace("<unknown>", UNKNOWN_CHARACTER) == prediction.text
             assert LETTERS.decode(prediction.ids) == prediction.text
-
-
-def test_an_ensemble_of_a_model_with_itself_is_that_model(predictor, make):
-    twice, lines = make({}, {}), lines_of(6, longest=7)
-    twice.params = {"members_0": predictor.params, "members_1": predictor.params}
-    close(twice.n_best(lines, BEAM), predictor.n_best(lines, BEAM))
-
-
-def test_an_ensemble_of_two_architectures_is_neither(make, one_device):
-    lines, mixed, members = lines_of(6, longest=7), one_device["ensemble"], [make(), make(RECURRENT)]
-    for i, member in enumerate(members):
-        member.params = mixed.params[f"members_{i}"]
-    found = [mixed.n_best(lines, dataclasses.replace(GREEDY, ensemble=mean)) for mean in MEANS]
-    found += [member.n_best(lines, GREEDY) for member in members]
-    assert len({tuple(line[0].score for line in predictions) for predictions in found}) == 4
 
 
 def test_the_mean_of_an_ensemble_is_the_one_of_the_config(one_device):

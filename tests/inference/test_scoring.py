@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 import flaxformer_lite
+from flaxformer_lite.cli import decode_flags
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.scoring import Scorer
+from tests.marks import slow_except
 from tests.micro_config import micro, use_devices
 from tests.work_dirs import LETTERS, make_folder
 
@@ -22,7 +24,7 @@ _MODELS = {
 }
 
 
-@pytest.fixture(scope="module", params=_MODELS)
+@pytest.fixture(scope="module", params=slow_except(("transformer", "sutskever"), _MODELS))
 def folder(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("scored") / request.param
     make_folder(path, micro(_MODELS[request.param]))
@@ -93,7 +95,7 @@ _MEANS = {
 }
 
 
-@pytest.mark.parametrize("mean", _MEANS)
+@pytest.mark.parametrize("mean", slow_except(["probability"], _MEANS))
 def test_the_mean_of_an_ensemble_is_the_one_of_the_config(mean, tmp_path, monkeypatch):
     use_devices(monkeypatch, 1)
     make_folder(tmp_path / "a", micro(), steps=(10,))
@@ -128,7 +130,8 @@ def test_rejects_targets_beyond_learned_positions(tmp_path, monkeypatch):
     assert len(scored.source_tokens) == predictor.max_supported_length
 
 
-def test_the_command(folder, predictor, tmp_path, capfd):
+def test_the_command(folder, predictor, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(decode_flags, "load_model", lambda arguments: predictor)  # its programs are compiled once
     (tmp_path / "source").write_text("\n".join(SOURCES))
     (tmp_path / "target").write_text("\n".join(TARGETS) + "\n")
     expected = Scorer(predictor, predictor.config.decode).score(SOURCES, TARGETS)

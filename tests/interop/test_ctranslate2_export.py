@@ -15,6 +15,7 @@ from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.interop import exporting
 from flaxformer_lite.interop.ctranslate2_export import unique_tokens, write_ctranslate2
 from flaxformer_lite.types import SpecialIds
+from tests.marks import slow_except
 from tests.micro_config import micro
 from tests.work_dirs import LETTERS, make_folder
 
@@ -57,7 +58,7 @@ _MODELS = {
         "decode.forced_bos": True,
     },
 }
-_QUICK = ("own, different stacks", "t5", "m2m")
+_QUICK = ("t5", "m2m")
 _LINES = ["abc", "dgehfia", "jj", "cbadefgh"]
 
 
@@ -76,9 +77,7 @@ _VOCABULARIES = {
 _FRAMES = {"m2m": ([], [], ["ro_RO"]), "bart": ([], ["<2>", "en_XX"], [])}
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind in _QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in _MODELS]
-)
+@pytest.mark.parametrize("kind", slow_except(_QUICK, _MODELS))
 def test_outputs_and_scores_are_the_same(tmp_path, kind):
     search = {"decode.method": "beam", "decode.beam_variant": "hf", "decode.length_penalty": 1.0}
     # It normalizes the probabilities of the tokens that are allowed.

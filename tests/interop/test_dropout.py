@@ -8,6 +8,7 @@ import pytest
 from flaxformer_lite.models.layers import dropout
 from tests.interop import model_pairs
 from tests.interop.tiny_models import MODELS
+from tests.marks import slow_except
 from tests.transformers_reference import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
@@ -16,12 +17,10 @@ _RATES = {
     **{"dropout": 0.1, "attention_dropout": 0.2, "activation_dropout": 0.3, "dropout_rate": 0.4},
     **{"encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5},
 }
-_QUICK = ("umt5", "bart", "t5gemma")
+_QUICK = ("umt5", "bart")
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
-)
+@pytest.mark.parametrize("name", slow_except(_QUICK, MODELS))
 def test_dropout_is_applied_where_the_reference_applies_it(name, monkeypatch):
     """Both are made deterministic: elements are scaled by their position, and every second layer is dropped."""
     counters = {"own": itertools.count(), "reference": itertools.count()}

@@ -16,7 +16,7 @@ from tests.transformers_reference import transformers
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 
 
-_SLOW = ("mbart, untied", "marian, untied", "pegasus, untied")  # they share their tables with BART
+_SLOW = ("mbart, untied", "marian, untied", "pegasus, untied", "m2m_100, untied")  # they share their tables with BART
 
 
 @pytest.fixture(

@@ -15,11 +15,12 @@ from flaxformer_lite.interop.special_tokens import read_special_tokens
 from flaxformer_lite.interop.tokenizer_import import LanguagePair, read_vocabularies
 from tests.interop.hub_checkpoints import CHECKPOINTS, publish, publish_files
 from tests.interop.tokenizer_files import TEXTS
+from tests.marks import slow_except
 from tests.transformers_reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 
-_QUICK = ("facebook/bart-base", "facebook/mbart-large-cc25", "google/t5gemma-2b-2b-prefixlm-it")
+_QUICK = ("facebook/bart-base", "google/t5gemma-2b-2b-prefixlm-it")
 _LINES = ("the cat", "dog 7", "jumps")
 _LIMIT = 12  # where a checkpoint has none
 _AWKWARD = (
@@ -31,9 +32,7 @@ _LOSES_NORMALIZATION = ("facebook/mbart-large-cc25", "facebook/mbart-large-en-ro
 _KEEPS_TRAILING_SPACE = ("mbart-large-50", "pegasus", "nllb")
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CHECKPOINTS]
-)
+@pytest.mark.parametrize("name", slow_except(_QUICK, CHECKPOINTS))
 def test_outputs_equal_those_of_generate(tmp_path, name):
     ids, (source_language, target_language) = publish(tmp_path / "source", name), CHECKPOINTS[name].languages
     pretrained = importing.open_pretrained(

@@ -20,6 +20,7 @@ from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.types import SpecialIds
 from tests.interop import tokenizer_files as files
+from tests.marks import slow_except
 from tests.transformers_reference import torch, transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
@@ -79,7 +80,9 @@ _SHARDED = (
     "t5gemma",
 )  # parameters are sharded over two axes of the mesh, others are replicated
 _IN_BFLOAT16 = ("t5gemma",)  # as it is published
-_SLOW = ("m2m_100", "mbart50", "nllb", "pegasus")  # quick: mbart for languages, marian for sinusoidal positions
+# t5 1.1 for relative bias and sharded parameters, mbart for languages, marian for sinusoidal positions; other tests of
+# this folder compare logits, tokenizers and generation settings of every family.
+_QUICK = ("t5 1.1", "mbart", "marian")
 _LINES = ("the cat", "Hello world dog", "jumps", "sat on 7 é")
 _LIMIT = 13
 
@@ -151,7 +154,7 @@ def _generate(model, vocabularies, beams):
     return [outputs[i : i + beams] for i in range(0, len(outputs), beams)], np.reshape(scores, (-1, beams))
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in _FAMILIES])
+@pytest.mark.parametrize("name", slow_except(_QUICK, _FAMILIES))
 def test_outputs_scores_and_bytes_are_the_same(tmp_path, name):
     model = _model(tmp_path / "source", name)
     _import(tmp_path / "source", tmp_path / "work", name)
@@ -192,7 +195,7 @@ def test_outputs_scores_and_bytes_are_the_same(tmp_path, name):
     assert filecmp.cmpfiles(tmp_path / "exported", tmp_path / "exported again", names, shallow=False)[0] == names
 
 
-@pytest.mark.parametrize("name", ["umt5", "mbart"])
+@pytest.mark.parametrize("name", slow_except(["umt5"], ["umt5", "mbart"]))
 def test_a_conversion_is_verified_or_refused(tmp_path, name, capsys):
     _model(tmp_path / "source", name)
     if name == "umt5":  # as published: its logits are not scaled

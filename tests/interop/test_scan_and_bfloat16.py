@@ -16,12 +16,13 @@ from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.state import init_params
 from tests.interop import model_pairs
 from tests.interop.tiny_models import MODELS
+from tests.marks import slow_except
 from tests.transformers_reference import torch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # raised by other libraries
 
-_QUICK = ("t5 1.1", "umt5", "bart", "t5gemma, untied")  # all kinds of positions except sinusoidal
-_NAMES = [name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+_QUICK = ("umt5", "t5gemma, untied")  # bias in each layer; rotary positions and sliding windows
+_NAMES = slow_except(_QUICK, MODELS)
 _EVEN = {  # divisible by two devices
     **{"vocab_size": 38, "decoder_vocab_size": 44, "num_heads": 4, "encoder_attention_heads": 4},
     **{"decoder_ffn_dim": 10, "num_key_value_heads": 2},

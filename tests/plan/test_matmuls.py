@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import pytest
 
 from flaxformer_lite.monitoring.flops import count_flops
 from flaxformer_lite.plan.compile_step import compile_step, make_plan_layout, trace_step
@@ -32,6 +33,7 @@ def test_flops_of_a_transformer():
     assert _traced({}).flops == {"float32": _by_hand()}
 
 
+@pytest.mark.slow
 def test_flops_are_divided_by_devices():
     compiled = compile_step(_traced({"mesh.data": 2, "mesh.fsdp": 2, "mesh.tensor": 2}, devices=8))
     assert sum(matmul.flops * matmul.runs for matmul in compiled.matmuls) * 8 == _by_hand()

@@ -18,6 +18,7 @@ import pytest
 
 from flaxformer_lite.cli.main import main
 from flaxformer_lite.system import multihost
+from tests.marks import slow_except
 from tests.micro_config import flags
 from tests.training_runs import MEASURED
 
@@ -300,7 +301,7 @@ def test_a_checkpoint_that_one_process_cannot_read_is_renamed_by_all(tmp_path, r
     assert checksums(tmp_path / "run", 12) == before
 
 
-@pytest.mark.parametrize("meeting", [by_flags, by_slurm])
+@pytest.mark.parametrize("meeting", slow_except([by_slurm], [by_flags, by_slurm]))
 def test_an_error_names_its_process_and_no_process_waits(meeting, folder, repository):
     command = ["train", *flags({"mesh.data": 3}), f"--workdir={folder}/never"]
     with pair(folder / f"output_{meeting.__name__}", repository, [command], meeting) as both:

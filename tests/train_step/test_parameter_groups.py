@@ -19,6 +19,7 @@ from flaxformer_lite.train_step.state import init_params
 from flaxformer_lite.train_step.step import UpdateStats
 from flaxformer_lite.training.setup import make_training
 from flaxformer_lite.types import Tokens
+from tests.marks import slow_except
 from tests.micro_config import micro, use_devices
 from tests.sharding.test_many_devices import batch as make_batch
 from tests.training_runs import UPDATE, Runs, assert_equal_records
@@ -72,7 +73,7 @@ def _held(tree: Any) -> int:
     return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("optimizer", _OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", slow_except(("adafactor", "muon"), _OPTIMIZERS))
 def test_every_optimizer_is_equal_on_a_mesh_with_sharded_state(optimizer):
     decay = {"weight_decay": 0.1, "no_decay": ("bias",), "lr_multipliers": ("^table=0.5",), "epsilon": 1e-4}
     config = _config(optimizer=optimizer, **decay)
@@ -110,7 +111,7 @@ def _is_factored(part: Any) -> bool:
     return hasattr(part, "v_row")
 
 
-@pytest.mark.parametrize("optimizer", _OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", slow_except(("adamw", "adafactor"), _OPTIMIZERS))
 def test_frozen_parameters_are_unchanged_and_have_no_moments(optimizer):
     config = _config(optimizer=optimizer, weight_decay=0.1, frozen=("table", "query$"), clip_norm=0.01)
     state, health = _run(_mesh(1, 1, 1), config)
@@ -181,7 +182,7 @@ def test_freezing_all_parameters_is_an_error():
         frozen_mask(config.optim, jax.eval_shape(lambda: init_params(model, 0)))
 
 
-@pytest.mark.parametrize("optimizer", ["adafactor", "lion", "muon"])
+@pytest.mark.parametrize("optimizer", slow_except(("adafactor", "muon"), _OPTIMIZERS))
 def test_every_optimizer_resumes_exactly(optimizer, tmp_path, monkeypatch, capsys):
     use_devices(monkeypatch, 1)
     runs = Runs(tmp_path, monkeypatch)

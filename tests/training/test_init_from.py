@@ -14,7 +14,7 @@ from flaxformer_lite.sharding.layout import make_layout
 from flaxformer_lite.training import loop
 from flaxformer_lite.training.init_from import check_init_from, load_init_params
 from flaxformer_lite.training.setup import make_training
-from tests.micro_config import micro
+from tests.micro_config import micro, use_devices
 from tests.work_dirs import LETTERS, make_folder
 
 _LETTERS = (LETTERS, LETTERS)
@@ -46,16 +46,18 @@ def test_parameters_and_their_moving_average_are_loaded(folder):
     assert jax.tree.map(lambda x: x.sharding, state.params) == jax.tree.map(lambda x: x.sharding, random.params)
 
 
-def test_layers_may_be_scanned_and_the_dtype_may_differ(folder):
+def test_layers_may_be_scanned_and_the_dtype_may_differ(folder, monkeypatch):
+    use_devices(monkeypatch, 1)
     path, params = folder
     config = micro({"train.init_from": str(path), "model.scan_layers": True, "precision.param_dtype": "bfloat16"})
     check_init_from(config, _LETTERS)
     with silence_orbax():
-        state = load_init_params(config, _first_state(config))
+        random = _first_state(config)
+        state = load_init_params(config, random)
     taken = state.params["target_embedding"]["table"]
     assert taken.dtype == "bfloat16"
     np.testing.assert_array_equal(taken, params["target_embedding"]["table"].astype("bfloat16"))
-    assert jax.tree.structure(state.params) == jax.tree.structure(_first_state(config).params)
+    assert jax.tree.structure(state.params) == jax.tree.structure(random.params)
 
 
 def test_another_model_or_vocabulary_is_an_error(folder):
@@ -70,7 +72,8 @@ def test_another_model_or_vocabulary_is_an_error(folder):
         check_init_from(micro({"train.init_from": str(path / "nowhere")}), _LETTERS)
 
 
-def test_training_starts_from_the_loaded_parameters(folder, tmp_path):
+def test_training_starts_from_the_loaded_parameters(folder, tmp_path, monkeypatch):
+    use_devices(monkeypatch, 1)
     path, params = folder
     saved = {"kind": "saved", "model": str(path / "target.vocabulary.json")}
     changes = {f"data.{side}_vocabulary.{key}": value for side in ("source", "target") for key, value in saved.items()}

@@ -52,6 +52,8 @@ def test_bfloat16_parameters_keep_their_dtypes_through_steps_and_checkpoints(tmp
         "train.ema_decay": 0.99,
         "train.grad_accum_steps": 2,
         "train.max_compiles": 1,
+        "eval.metrics": (),
+        "eval.best_metric": "loss",
     }
     assert loop.train(micro({**small, "train.steps": 4}), tmp_path).exit_code == 0
     assert "damaged" not in capsys.readouterr().err
@@ -62,7 +64,7 @@ def test_bfloat16_parameters_keep_their_dtypes_through_steps_and_checkpoints(tmp
     assert "resuming from step 4" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("scan", [True, False])
+@pytest.mark.parametrize("scan", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_frozen_stack_in_the_other_layer_layout_is_an_error(scan, tmp_path):
     changes = {"model.encoder.num_layers": 2, "optim.frozen": ("^encoder/",)}
     states = {}
