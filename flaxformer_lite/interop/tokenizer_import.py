@@ -22,6 +22,7 @@ from flaxformer_lite.data.vocabularies.pretrained import (
     TokenTemplate,
     read_tokenizer,
 )
+from flaxformer_lite.data.vocabularies.sentencepiece import text_pieces
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.interop import language_codes
 from flaxformer_lite.interop.pretrained_dir import PretrainedDir, download_remedy
@@ -56,14 +57,14 @@ class _Tokenizer(NamedTuple):
     settings: dict[str, Any]
 
 
-_Surrounding = tuple[tuple[int, ...], tuple[int, ...]]  # ids before and after a text
+_Affixes = tuple[tuple[int, ...], tuple[int, ...]]  # ids of the prefix and of the suffix of a text
 
 
 class _Tokens(NamedTuple):
     """The tokens of one side.
 
     Attributes:
-      make: builds a vocabulary from a number of ids and a frame.
+      make: builds a vocabulary from a number of ids and a template.
       ids: of each token that may be looked up by name.
       special: ids that decoded text omits.
       clean_up: whether decoded text may lose spaces before punctuation; the reference never does so after BPE.
@@ -99,10 +100,10 @@ def read_vocabularies(
         sides = [_make_byt5(settings)] * 2
     else:
         sides = [_read_tokens(tokenizer)] * 2
-    frames = _make_frames(sides, tokenizer, _surrounding(tokenizer, special), special, languages)
-    for tokens, size, frame in zip(sides, sizes, frames, strict=True):
-        surrounding = (*frame.prefix_ids, *frame.suffix_ids)
-        used = {special.pad, special.eos, *special.extra_eos, special.decoder_start, *surrounding}
+    templates = _make_templates(sides, tokenizer, _source_affixes(tokenizer, special), special, languages)
+    for tokens, size, template in zip(sides, sizes, templates, strict=True):
+        affixes = (*template.prefix_ids, *template.suffix_ids)
+        used = {special.pad, special.eos, *special.extra_eos, special.decoder_start, *affixes}
         last = max(i for token, i in tokens.ids.items() if token != "<mask>")  # BART has no embedding of it
         require(
             last < size and max(used) < size,
@@ -111,7 +112,9 @@ def read_vocabularies(
             f"model has {size} ids",
             "download all files of one model",
         )
-    source, target = (tokens.make(size, frame) for tokens, size, frame in zip(sides, sizes, frames, strict=True))
+    source, target = (
+        tokens.make(size, template) for tokens, size, template in zip(sides, sizes, templates, strict=True)
+    )
     return source, target
 
 
@@ -156,8 +159,7 @@ def _make_piece_tokens(model: bytes, entries: Sequence[str], listed: Sequence[tu
         for token, _ in listed:
             table[token.id] = token.content
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    ids = range(processor.get_piece_size())
-    in_text = {processor.id_to_piece(i) for i in ids if not (processor.is_control(i) or processor.is_unknown(i))}
+    in_text = {processor.id_to_piece(i) for i in text_pieces(processor)}
     added = [token for token, _ in listed] or [
         AddedToken(entry, i, lstrip=entry == "<mask>")
         for i, entry in enumerate(table)
@@ -165,9 +167,9 @@ def _make_piece_tokens(model: bytes, entries: Sequence[str], listed: Sequence[tu
     ]
     special = {token.id for token, is_special in listed if is_special} or {token.id for token in added}
 
-    def make(size: int, frame: TokenTemplate) -> Vocabulary:
+    def make(size: int, template: TokenTemplate) -> Vocabulary:
         within = [token for token in added if token.id < size]
-        return PretrainedSentencePieceVocabulary(model, table[:size], size, frame, within)
+        return PretrainedSentencePieceVocabulary(model, table[:size], size, template, within)
 
     return _Tokens(make, {entry: i for i, entry in enumerate(table) if entry}, tuple(sorted(special)))
 
@@ -179,10 +181,11 @@ def _read_marian(directory: PretrainedDir, side: str) -> _Tokens:
     _read_pieces(model, directory.path / f"{side}.spm")
     special = [AddedToken(token, table.index(token)) for token in ("</s>", "<unk>", "<pad>") if token in table]
 
-    def make(size: int, frame: TokenTemplate) -> Vocabulary:
-        return MarianVocabulary(model, table, size, frame, special)
-
-    return _Tokens(make, {entry: i for i, entry in enumerate(table)}, tuple(token.id for token in special))
+    return _Tokens(
+        lambda size, template: MarianVocabulary(model, table, size, template, special),
+        {entry: i for i, entry in enumerate(table)},
+        tuple(token.id for token in special),
+    )
 
 
 def _make_byt5(settings: dict[str, Any]) -> _Tokens:
@@ -190,11 +193,8 @@ def _make_byt5(settings: dict[str, Any]) -> _Tokens:
     sentinels = [f"<extra_id_{i}>" for i in range(settings.get("extra_ids", 125) or 125)]
     added = [AddedToken(token, i, lstrip=True, rstrip=True) for i, token in enumerate(_BYT5)]
     added += [AddedToken(token, len(_BYT5) + 256 + i) for i, token in enumerate(sentinels)]
-
-    def make(size: int, frame: TokenTemplate) -> Vocabulary:
-        return ByT5Vocabulary(len(_BYT5), size, frame, added)
-
-    return _Tokens(make, {token.content: token.id for token in added}, tuple(token.id for token in added))
+    ids = {token.content: token.id for token in added}
+    return _Tokens(lambda size, template: ByT5Vocabulary(len(_BYT5), size, template, added), ids, tuple(ids.values()))
 
 
 def _read_tokenizer_json(directory: PretrainedDir, settings: dict[str, Any]) -> _Tokens:
@@ -211,12 +211,13 @@ def _read_tokenizer_json(directory: PretrainedDir, settings: dict[str, Any]) -> 
         )
     tokenizer = read_tokenizer(description)
     special = tuple(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
-
-    def make(size: int, frame: TokenTemplate) -> Vocabulary:
-        return TokenizerJsonVocabulary(description, size, frame)
-
     is_bpe = json.loads(description)["model"].get("type") == "BPE"
-    return _Tokens(make, tokenizer.get_vocab(), special, clean_up=not is_bpe)
+    return _Tokens(
+        lambda size, template: TokenizerJsonVocabulary(description, size, template),
+        tokenizer.get_vocab(),
+        special,
+        clean_up=not is_bpe,
+    )
 
 
 def _byte_level_bpe(directory: PretrainedDir, settings: dict[str, Any]) -> dict[str, Any]:
@@ -245,49 +246,49 @@ def _byte_level_bpe(directory: PretrainedDir, settings: dict[str, Any]) -> dict[
     }
 
 
-def _surrounding(tokenizer: _Tokenizer, special: SpecialTokenIds) -> _Surrounding:
+def _source_affixes(tokenizer: _Tokenizer, special: SpecialTokenIds) -> _Affixes:
     """The ids that the reference adds around a source text, except those of languages."""
     directory, family, kind, _ = tokenizer
     if kind.startswith(("PreTrained", "Tokenizers")) and directory.has("tokenizer.json"):  # the only description of it
         reader = read_tokenizer(directory.text("tokenizer.json"))
-        text, framed = (reader.encode("a", add_special_tokens=added).ids for added in (False, True))
-        start = next(i for i in range(len(framed) + 1) if framed[i : i + len(text)] == text)
-        return tuple(framed[:start]), tuple(framed[start + len(text) :])
+        text, encoded = (reader.encode("a", add_special_tokens=added).ids for added in (False, True))
+        start = next(i for i in range(len(encoded) + 1) if encoded[i : i + len(text)] == text)
+        return tuple(encoded[:start]), tuple(encoded[start + len(text) :])
     if family.startswith("t5gemma"):
         return (special.bos,), ()
     return (special.bos,) * (family == "bart" or kind.startswith("Roberta")), (special.eos,)
 
 
-def _make_frames(
+def _make_templates(
     sides: Sequence[_Tokens],
     tokenizer: _Tokenizer,
-    surrounding: _Surrounding,
+    source_affixes: _Affixes,
     special: SpecialTokenIds,
     languages: LanguagePair,
 ) -> tuple[TokenTemplate, TokenTemplate]:
-    """What surrounds the texts of each side."""
+    """The template of each side."""
     _, family, kind, settings = tokenizer
-    (opening, closing), end, start = surrounding, (special.eos,), special.decoder_start
-    target_opening = special.forced_bos or (opening if opening != (start,) else ())
+    (prefix, suffix), end, start = source_affixes, (special.eos,), special.decoder_start
+    target_prefix = special.forced_bos or (prefix if prefix != (start,) else ())
     if family in ("mbart", "m2m_100"):
         source = _language_id(sides[0], "source_lang", languages.source or settings.get("src_lang"))
         target = _language_id(sides[1], "target_lang", languages.target or settings.get("tgt_lang"))
         is_prefix = "50" in kind or family == "m2m_100"
         is_suffix = settings.get("legacy_behaviour", False) or not is_prefix
-        opening, closing = ((), (*end, source)) if is_suffix else ((source,), end)
-        target_opening, start = ((), target) if is_suffix else ((target,), start)
+        prefix, suffix = ((), (*end, source)) if is_suffix else ((source,), end)
+        target_prefix, start = ((), target) if is_suffix else ((target,), start)
     elif languages.source or languages.target:
         key, name = ("source_lang", languages.source) if languages.source else ("target_lang", languages.target)
         raise InputError(f"{key}={name!r}", "this model's tokenizer has no languages", "leave it out")
     unknown = [tokens.ids.get("<unk>", special.pad) for tokens in sides]
     clean_up = settings.get("clean_up_tokenization_spaces") is True
-    source_frame, target_frame = (
+    source_template, target_template = (
         TokenTemplate(
-            SpecialIds(special.pad, special.eos, start, i), *around, tokens.special, clean_up and tokens.clean_up
+            SpecialIds(special.pad, special.eos, start, i), *affixes, tokens.special, clean_up and tokens.clean_up
         )
-        for i, around, tokens in zip(unknown, ((opening, closing), (target_opening, end)), sides, strict=True)
+        for i, affixes, tokens in zip(unknown, ((prefix, suffix), (target_prefix, end)), sides, strict=True)
     )
-    return source_frame, target_frame
+    return source_template, target_template
 
 
 def _language_id(tokens: _Tokens, argument: str, name: str | None) -> int:
