@@ -20,39 +20,35 @@ class Distribution(Protocol):
 
 
 @dataclass(frozen=True)
-class Uniform:
-    """Uniform distribution over ``[low, high]``; samples are rounded to four significant digits."""
-
+class _FloatRange:
     low: float
     high: float
 
     def __post_init__(self):
         _check_bounds(self, -math.inf)
 
-    def sample(self, rng: random.Random) -> float:
-        return self.round(rng.uniform(self.low, self.high))
-
     def round(self, value: float) -> float:
-        """Rounds to four significant digits, within the bounds."""
-        return _round(value, self.low, self.high)
+        """Rounds to four significant digits, so that trial names show the exact value, within the bounds."""
+        return min(max(float(f"{value:.4g}"), self.low), self.high)
 
 
 @dataclass(frozen=True)
-class LogUniform:
-    """Log-uniform distribution over ``[low, high]``, ``low > 0``; samples are rounded to four significant digits."""
+class Uniform(_FloatRange):
+    """Uniform distribution over ``[low, high]``; samples are rounded to four significant digits."""
 
-    low: float
-    high: float
+    def sample(self, rng: random.Random) -> float:
+        return self.round(rng.uniform(self.low, self.high))
+
+
+@dataclass(frozen=True)
+class LogUniform(_FloatRange):
+    """Log-uniform distribution over ``[low, high]``, ``low > 0``; samples are rounded to four significant digits."""
 
     def __post_init__(self):
         _check_bounds(self, 0.0)
 
     def sample(self, rng: random.Random) -> float:
         return self.round(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
-
-    def round(self, value: float) -> float:
-        """Rounds to four significant digits, within the bounds."""
-        return _round(value, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -120,11 +116,6 @@ def random_draws(space: Mapping[str, Distribution | Any], count: int, seed: int)
             key: found.sample(random.Random(f"{seed}/{i}/{key}")) if isinstance(found, Distribution) else found
             for key, found in space.items()
         }
-
-
-def _round(value: float, low: float, high: float) -> float:
-    """Four digits, so that the name of the trial's directory shows the exact value."""
-    return min(max(float(f"{value:.4g}"), low), high)
 
 
 def _check_bounds(bounds: Any, above: float) -> None:
