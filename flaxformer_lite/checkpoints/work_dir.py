@@ -28,6 +28,7 @@ RESUMABLE_KEYS = (
     # the same data at another path; their contents are compared with those of the first start
     *("data.cmudict.data_dir", "data.tfds.data_dir", "data.options", "data.text"),
     *("data.source_vocabulary.model", "data.target_vocabulary.model"),
+    *("data.source_vocabulary.sample_size", "data.target_vocabulary.sample_size"),
     # what is logged, evaluated and kept, and how long the run is
     *("train.log_every", "train.eval_every", "train.save_every", "train.keep_latest", "train.keep_best"),
     *("train.patience", "eval.metrics", "eval.metric_options", "eval.max_examples", "eval.num_samples", "decode"),

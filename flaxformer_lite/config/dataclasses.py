@@ -23,9 +23,15 @@ from flaxformer_lite.config.annotations import (
 class VocabularyConfig:
     """How text becomes token ids (``data.source_vocabulary``, ``data.target_vocabulary``)."""
 
-    kind: Literal["byte", "character", "word", "sentencepiece", "saved"] | ImportPath
+    kind: Literal["byte", "character", "word", "sentencepiece", "tags", "ids", "tokenizer", "saved"] | ImportPath
     size: NonNegativeInt
     model: str
+    model_type: Literal["unigram", "bpe"]
+    sample_size: NonNegativeInt
+    tag_pattern: str
+    tag_separator: str
+    special_tokens: tuple[str, ...]
+    num_sentinels: NonNegativeInt
     options: Options
 
 

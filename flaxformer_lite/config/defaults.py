@@ -83,10 +83,20 @@ def _data() -> ConfigDict:
     # noise_density and mean_span_length of span_corruption
     data.validation_fraction = 0.0  # of training examples, held out for validation where a task has no such split
     vocabulary = {
-        "kind": "character",  # byte | character | word | sentencepiece | saved (that of another work directory) |
-        # module:name
-        "size": 0,  # entries at most, special ones included; 0: all that the training text has (SentencePiece: 8000)
-        "model": "",  # sentencepiece: a .model file; "": train one on the training split; saved: a .vocabulary.json
+        "kind": "character",  # byte | character | word | sentencepiece | tags (bundles such as V;SBJV;PL as whole tags,
+        # all else as characters) | ids (text is integers already) | tokenizer (a tokenizer.json) | saved (that of
+        # another work directory or of the command `vocab`) | module:name
+        "size": 0,  # entries at most, special ids included, special_tokens and sentinels not; 0: all that the training
+        # text has (SentencePiece: 8000)
+        "model": "",  # sentencepiece: a .model file; "": train one on the training split; tokenizer: a tokenizer.json;
+        # saved: a .vocabulary.json
+        "model_type": "unigram",  # unigram | bpe: what SentencePiece trains
+        "sample_size": 2_000_000,  # evenly spaced lines that SentencePiece is trained on, of 200 million characters at
+        # most; 0: all lines, with 20 bytes of memory per character
+        "tag_pattern": "",  # of tags: regular expression of a bundle; "": words that contain the separator
+        "tag_separator": ";",  # of tags: what separates the tags of a bundle
+        "special_tokens": (),  # tokens of objectives that follow all others, such as ("<mask>",) or the modes of UL2
+        "num_sentinels": 0,  # <extra_id_0>, <extra_id_1>, … after these, so that <extra_id_0> has the last id, as in T5
         "options": {},  # of a kind module:name
     }
     data.source_vocabulary = ConfigDict(vocabulary)

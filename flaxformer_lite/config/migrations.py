@@ -60,6 +60,14 @@ _ADDED_2: dict[str, Any] = {
     "data.packed_length": 256,
     "train.tokens_per_batch": 0,
     "train.rows_multiple": 8,
+    **{
+        f"data.{side}_vocabulary.{key}": value
+        for side in ("source", "target")
+        for key, value in {
+            **{"model_type": "unigram", "sample_size": 2_000_000, "tag_pattern": "", "tag_separator": ";"},
+            **{"special_tokens": (), "num_sentinels": 0},
+        }.items()
+    },
 }
 
 _POSITIONS = {
@@ -160,6 +168,9 @@ def _from_0_1_0(values: dict[str, Any]) -> None:
 def _to_2(values: dict[str, Any]) -> None:
     for key, value in _ADDED_2.items():
         _set(values, key, _copy(value))
+    for side in ("source", "target"):
+        if (vocabulary := values["data"][f"{side}_vocabulary"])["kind"] == "sentencepiece":
+            vocabulary["sample_size"] = 0  # it was trained on all lines
 
 
 def _two_stacks(old: Mapping[str, Any]) -> dict[str, Any]:

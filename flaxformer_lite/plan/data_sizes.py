@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from flaxformer_lite.config.dataclasses import Config, VocabularyConfig
+from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.buckets import batch_rows
 from flaxformer_lite.data.dataset import build_vocabularies, make_dataset
-from flaxformer_lite.data.vocabularies.saved import read_saved
+from flaxformer_lite.data.vocabularies.build import known_size
 from flaxformer_lite.errors import require
 
 
@@ -50,8 +49,8 @@ def sizes_from_config(config: Config, source_vocabulary: int = 0, target_vocabul
       InputError: the size of a vocabulary is unknown.
     """
     data = config.data
-    source = source_vocabulary or _vocabulary_size(data.source_vocabulary)
-    target = target_vocabulary or _vocabulary_size(data.target_vocabulary)
+    source = source_vocabulary or known_size(data.source_vocabulary)
+    target = target_vocabulary or known_size(data.target_vocabulary)
     for side, size in (("source_vocabulary", source), ("target_vocabulary", target)):
         require(bool(size), side, "its size depends on the data", "give its size, such as 32000")
     require(
@@ -70,11 +69,6 @@ def with_rows(config: Config, sizes: DataSizes) -> Config:
     rows = batch_rows(config.train, (sizes.source_length, sizes.target_length))
     train = dataclasses.replace(config.train, batch_size=rows, tokens_per_batch=0)
     return dataclasses.replace(config, train=train)
-
-
-def _vocabulary_size(config: VocabularyConfig) -> int:
-    """The number of entries; 0 where it depends on the data."""
-    return read_saved(Path(config.model).expanduser()).size if config.kind == "saved" else config.size
 
 
 def sizes_from_data(config: Config) -> DataSizes:

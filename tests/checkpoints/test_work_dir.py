@@ -42,7 +42,9 @@ def test_a_config_that_changes_the_run_is_refused_with_the_differences(tmp_path)
 
 _SMALLEST = micro()
 # A run resumes with a change of any other key. Whoever adds a key decides which applies to it.
+_VOCABULARY_KEYS = ("model_type", "tag_pattern", "tag_separator", "special_tokens", "num_sentinels")
 _CHANGE_THE_RUN = (
+    *(f"data.{side}_vocabulary.{key}" for side in ("source", "target") for key in _VOCABULARY_KEYS),
     *("seed", "data.task", "data.cmudict.keep_stress", "data.tfds.name", "data.tfds.source_feature"),
     *("data.tfds.target_feature", "data.reverse.alphabet", "data.reverse.min_length", "data.reverse.max_length"),
     *("data.reverse.examples", "data.source_vocabulary.kind", "data.source_vocabulary.size"),

@@ -96,6 +96,13 @@ def test_model_keys_of_0_1_0_become_two_stacks(changes, new, old):
         assert found == value, key
 
 
+def test_vocabularies_of_1_have_no_special_tokens_and_are_trained_on_all_lines(old):
+    old["data"]["source_vocabulary"]["kind"] = "sentencepiece"
+    data = parsing.from_dict(migrations.migrate(old)).data
+    assert (data.source_vocabulary.model_type, data.source_vocabulary.sample_size) == ("unigram", 0)
+    assert (data.target_vocabulary.special_tokens, data.target_vocabulary.num_sentinels) == ((), 0)
+
+
 def test_a_current_config_is_unchanged(tmp_path):
     config = loading.load("g2p", [])
     saved = migrations.with_version(parsing.to_dict(config))

@@ -63,6 +63,11 @@ class Vocabulary(Protocol):
         """The ids of named special tokens of objectives, such as ``<extra_id_0>`` and ``<mask>``."""
         return {}
 
+    @property
+    def special_separator(self) -> str:
+        """The text between a named special token and its neighbors; " " where tokens imply the spaces around them."""
+        return ""
+
     def unknown_tokens(self, text: str) -> list[str]:
         """Returns the parts of a text that ``encode`` maps to the unknown id, in their order."""
         del text

@@ -48,6 +48,10 @@ class _TableVocabulary(Vocabulary):
     def size(self) -> int:
         return NUM_SPECIAL + len(self.entries)
 
+    @property
+    def special_separator(self) -> str:
+        return self.separator
+
     def encode(self, text: str) -> list[int]:
         get = self._ids.get
         return [get(entry, SPECIAL.unknown) for entry in self.split(text)]

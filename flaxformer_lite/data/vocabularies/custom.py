@@ -70,6 +70,14 @@ class CustomVocabulary(Vocabulary):
         return self.vocabulary.suffix_ids
 
     @property
+    def special_tokens(self) -> Mapping[str, int]:
+        return self.vocabulary.special_tokens
+
+    @property
+    def special_separator(self) -> str:
+        return self.vocabulary.special_separator
+
+    @property
     def size(self) -> int:
         return self.vocabulary.size
 

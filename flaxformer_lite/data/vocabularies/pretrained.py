@@ -10,7 +10,7 @@ import base64
 import json
 import operator
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 import sentencepiece
@@ -24,6 +24,9 @@ _CLEAN_UP = (
     *((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m")),
     *((" 's", "'s"), (" 've", "'ve"), (" 're", "'re")),
 )
+
+
+_OBJECTIVE_TOKEN = re.compile(r"<extra_id_\d+>|<mask>")  # in models that have them as ordinary entries
 
 
 class TokenTemplate(NamedTuple):
@@ -103,6 +106,10 @@ class PretrainedVocabulary(Vocabulary):
     def suffix_ids(self) -> tuple[int, ...]:
         return self.template.suffix_ids
 
+    @property
+    def special_separator(self) -> str:
+        return " "
+
     def with_template(self, template: TokenTemplate) -> PretrainedVocabulary:
         """Returns a vocabulary of the same tokens with another template."""
         return self.from_json(self.to_json() | {"frame": template.to_json()})
@@ -144,6 +151,10 @@ class _AddedTokensVocabulary(PretrainedVocabulary):
         if end < len(text):
             yield text[end:], -1
 
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        return {token.content: token.id for token in self._added.values() if token.id < self.size}
+
     def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"added": [list(token) for token in self._added.values()]}
 
@@ -174,6 +185,10 @@ class PretrainedSentencePieceVocabulary(_AddedTokensVocabulary):
         self.entries = tuple(entries)
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self._ids = {entry: i for i, entry in enumerate(self.entries)}
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        return {**super().special_tokens, **_objective_tokens(self._ids)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> PretrainedVocabulary:
@@ -243,6 +258,10 @@ class ByT5Vocabulary(_AddedTokensVocabulary):
         self._offset = offset
         self._contents = {token.id: token.content for token in added}
 
+    @property
+    def special_separator(self) -> str:
+        return ""
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> PretrainedVocabulary:
         return cls(values["offset"], *_common_values(values), _added_tokens(values))
@@ -289,6 +308,12 @@ class TokenizerJsonVocabulary(PretrainedVocabulary):
     def encode(self, text: str) -> list[int]:
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [i if i < self.size else self.special.unknown for i in ids]
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        added = {token.content: i for i, token in self._tokenizer.get_added_tokens_decoder().items()}
+        named = {**added, **_objective_tokens(self._tokenizer.get_vocab())}
+        return {token: i for token, i in named.items() if i < self.size}
 
     def unknown_tokens(self, text: str) -> list[str]:
         encoded = self._tokenizer.encode(text, add_special_tokens=False)
@@ -347,6 +372,10 @@ def _common_values(values: dict[str, Any]) -> tuple[int, TokenTemplate]:
 
 def _added_tokens(values: dict[str, Any]) -> list[AddedToken]:
     return [AddedToken(*token) for token in values["added"]]
+
+
+def _objective_tokens(ids: Mapping[str, int]) -> dict[str, int]:
+    return {token: i for token, i in ids.items() if _OBJECTIVE_TOKEN.fullmatch(token)}
 
 
 def _pattern(token: AddedToken) -> str:

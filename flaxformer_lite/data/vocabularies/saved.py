@@ -14,8 +14,11 @@ from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
 from flaxformer_lite.data.vocabularies.custom import CustomVocabulary
+from flaxformer_lite.data.vocabularies.extended import ExtendedVocabulary
+from flaxformer_lite.data.vocabularies.integer import IntegerVocabulary
 from flaxformer_lite.data.vocabularies.pretrained import PRETRAINED
 from flaxformer_lite.data.vocabularies.sentencepiece import SentencePieceVocabulary
+from flaxformer_lite.data.vocabularies.tags import TagVocabulary
 from flaxformer_lite.errors import InputError
 
 
@@ -33,6 +36,12 @@ def from_json(values: dict[str, Any]) -> Vocabulary:
                 return CharacterVocabulary(entries)
             case {"kind": "word", "entries": entries}:
                 return WordVocabulary(entries)
+            case {"kind": "tags"}:
+                return TagVocabulary.from_json(values)
+            case {"kind": "ids", "size": int(size)}:
+                return IntegerVocabulary(size)
+            case {"kind": "extended", "base": {**base}}:
+                return ExtendedVocabulary.from_json(from_json(base), values)
             case {"kind": "sentencepiece", "model": model}:
                 return SentencePieceVocabulary(base64.b64decode(model, validate=True))
             case {"kind": kind} if kind in PRETRAINED:
@@ -66,6 +75,10 @@ def difference(theirs: Vocabulary, ours: Vocabulary) -> str:
     there, here = theirs.to_json(), ours.to_json()
     if there == here:
         return ""
+    if isinstance(theirs, ExtendedVocabulary) and isinstance(ours, ExtendedVocabulary):
+        tokens = zip_longest(theirs.tokens, ours.tokens)
+        differing = [f"special token {one!r} there, {other!r} here" for one, other in tokens if one != other]
+        return difference(theirs.base, ours.base) or differing[0]
     if there["kind"] != here["kind"]:
         return f"{there['kind']} there, {here['kind']} here"
     if theirs.size != ours.size:

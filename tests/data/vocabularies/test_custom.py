@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from flaxformer_lite.config.annotations import Options
-from flaxformer_lite.config.dataclasses import VocabularyConfig
 from flaxformer_lite.data.vocabularies.base import NUM_SPECIAL, SPECIAL, Vocabulary
 from flaxformer_lite.data.vocabularies.build import build_vocabulary
 from flaxformer_lite.data.vocabularies.saved import difference, from_json, read_saved
 from flaxformer_lite.errors import InputError
+from tests.data.vocabularies.vocabulary_configs import vocabulary_config
 
 _KEY = "config.data.source_vocabulary"
 
@@ -68,7 +68,7 @@ def importable(monkeypatch):
 
 
 def _build(name="Lowercase", size=0, **options):
-    config = VocabularyConfig(f"my_vocabularies:{name}", size, "", Options(options))
+    config = vocabulary_config(f"my_vocabularies:{name}", size=size, options=Options(options))
     return build_vocabulary(config, ["A b a", "c A b"], _KEY)
 
 

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from flaxformer_lite.config.annotations import Options
-from flaxformer_lite.config.dataclasses import VocabularyConfig
 from flaxformer_lite.data.vocabularies.base import SPECIAL, UNKNOWN_CHARACTER
 from flaxformer_lite.data.vocabularies.build import build_vocabulary
 from flaxformer_lite.data.vocabularies.saved import from_json
 from flaxformer_lite.errors import InputError
+from tests.data.vocabularies.vocabulary_configs import vocabulary_config
 
 _TEXTS = [
     "der Bär isst",
@@ -26,7 +25,8 @@ _KINDS = ("byte", "character", "word", "sentencepiece")
 
 
 def _build(kind, size=0, texts=_TEXTS, model=""):
-    return build_vocabulary(VocabularyConfig(kind, size, model, Options()), texts, "config.data.source_vocabulary")
+    config = vocabulary_config(kind, size=size, model=model)
+    return build_vocabulary(config, texts, "config.data.source_vocabulary")
 
 
 @pytest.fixture(scope="module")
