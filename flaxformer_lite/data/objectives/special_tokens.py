@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from flaxformer_lite.data.vocabularies.base import Vocabulary
+from flaxformer_lite.data.vocabularies.base import SENTINEL, Vocabulary
 from flaxformer_lite.errors import require
 
-SENTINEL = "<extra_id_{}>"  # the name of sentinel i, as in T5
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
 
 

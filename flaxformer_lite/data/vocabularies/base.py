@@ -11,6 +11,7 @@ from flaxformer_lite.types import SpecialIds
 
 SPECIAL = SpecialIds(pad=0, end=1, begin=2, unknown=3)
 NUM_SPECIAL = len(SPECIAL)  # the first id of a token of text
+SENTINEL = "<extra_id_{}>"  # the name of sentinel i, as in T5
 UNKNOWN_CHARACTER = "\N{REPLACEMENT CHARACTER}"  # decoded text of the unknown id
 
 

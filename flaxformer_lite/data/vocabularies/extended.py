@@ -8,11 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 from flaxformer_lite.config.dataclasses import VocabularyConfig
-from flaxformer_lite.data.vocabularies.base import Vocabulary
+from flaxformer_lite.data.vocabularies.base import SENTINEL, Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.types import SpecialIds
-
-SENTINEL = "<extra_id_{}>"  # the name of sentinel i, as in T5
 
 
 class ExtendedVocabulary(Vocabulary):

@@ -74,12 +74,17 @@ def sample_evenly(texts: Iterable[str], max_lines: int, max_characters: int) -> 
     """
     lines = texts if isinstance(texts, Sequence) else _thin_out(texts, 2 * max_lines, 2 * max_characters)
     count = min(len(lines), max_lines)
-    indices = np.arange(count) * len(lines) // max(count, 1)
+    indices = _spaced(len(lines), count)
     characters = sum(len(lines[i]) for i in indices)
     if characters > max_characters:
         count = max(1, count * max_characters // characters)
-        indices = np.arange(count) * len(lines) // count
+        indices = _spaced(len(lines), count)
     return lines if count == len(lines) else [lines[i] for i in indices]
+
+
+def _spaced(size: int, count: int) -> list[int]:
+    """Evenly spaced indices."""
+    return (np.arange(count) * size // max(count, 1)).tolist()
 
 
 def _thin_out(texts: Iterable[str], max_lines: int, max_characters: int) -> list[str]:

@@ -41,15 +41,13 @@ def read_tokenizer_file(path: Path, subject: str) -> TokenizerJsonVocabulary:
         raise error.with_subject(subject) from error
     ids = tokenizer.get_vocab()
     size = max(ids.values(), default=-1) + 1
-    found = {key: _find(ids, settings.get(key), names) for key, names in _USUAL_NAMES.items()}
-    size += found["pad_token"] is None
-    pad = size - 1 if found["pad_token"] is None else found["pad_token"]
-    size += found["eos_token"] is None
-    end = size - 1 if found["eos_token"] is None else found["eos_token"]
-    begin, unknown = (pad if found[key] is None else found[key] for key in ("bos_token", "unk_token"))
-    return TokenizerJsonVocabulary(
-        description, size, TokenTemplate(SpecialIds(pad, end, begin, unknown), (), (end,), ())
-    )
+    pad, end, begin, unknown = (_find(ids, settings.get(key), names) for key, names in _USUAL_NAMES.items())
+    if pad is None:
+        pad, size = size, size + 1
+    if end is None:
+        end, size = size, size + 1
+    special = SpecialIds(pad, end, pad if begin is None else begin, pad if unknown is None else unknown)
+    return TokenizerJsonVocabulary(description, size, TokenTemplate(special, (), (end,), ()))
 
 
 def _find(ids: dict[str, int], named: Any, names: tuple[str, ...]) -> int | None:
