@@ -35,7 +35,7 @@ from timing import (
 from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.decoding.base import plain_request
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import google
+from flaxformer_lite.decoding.beam_scoring import google
 from flaxformer_lite.decoding.decode_loop import Greedy
 from flaxformer_lite.inference.predict import search_batch
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder

@@ -18,7 +18,7 @@ from flaxformer_lite.decoding.base import (
     lengths_of,
     top_k,
 )
-from flaxformer_lite.decoding.beam_variants import BeamStatus, BeamVariant
+from flaxformer_lite.decoding.beam_scoring import BeamStatus, BeamVariant
 from flaxformer_lite.jax_types import Cache, Hypotheses, Step
 from flaxformer_lite.types import SpecialIds
 

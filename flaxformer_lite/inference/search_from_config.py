@@ -9,11 +9,11 @@ from typing import Any
 from flaxformer_lite.config.dataclasses import DecodeConfig
 from flaxformer_lite.config.import_path import build
 from flaxformer_lite.data.vocabularies.base import Vocabulary
-from flaxformer_lite.decoding import beam_variants
+from flaxformer_lite.decoding import beam_scoring
 from flaxformer_lite.decoding import logits_processors as processors
 from flaxformer_lite.decoding.base import LogitsProcessor, Search
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import BeamVariant
+from flaxformer_lite.decoding.beam_scoring import BeamVariant
 from flaxformer_lite.decoding.decode_loop import Greedy, Sample
 from flaxformer_lite.errors import InputError, require
 
@@ -51,13 +51,13 @@ def _beam_variant(decode: DecodeConfig) -> BeamVariant:
     alpha = decode.length_penalty
     match decode.beam_variant:
         case "google":
-            return beam_variants.google(alpha)
+            return beam_scoring.google(alpha)
         case "hf":
-            return beam_variants.hugging_face(alpha, _EARLY_STOPPING[decode.early_stopping])
+            return beam_scoring.hugging_face(alpha, _EARLY_STOPPING[decode.early_stopping])
         case "fairseq":
-            return beam_variants.fairseq(alpha)
+            return beam_scoring.fairseq(alpha)
         case "marian":
-            return beam_variants.marian(alpha)
+            return beam_scoring.marian(alpha)
 
 
 def _common_processors(

@@ -17,7 +17,7 @@ from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.decoding.base import plain_request
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import hugging_face
+from flaxformer_lite.decoding.beam_scoring import hugging_face
 from flaxformer_lite.decoding.decode_loop import Greedy
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.predict import search_batch

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import google, hugging_face
+from flaxformer_lite.decoding.beam_scoring import google, hugging_face
 from flaxformer_lite.decoding.decode_loop import Greedy
 from tests.decoding.fake_models import SPECIAL, VOCABULARY, Recurrent, Table, search
 from tests.decoding.plain_search import assert_finds, diverse, diverse_hugging_face

@@ -9,7 +9,7 @@ import pytest
 
 from flaxformer_lite.decoding.base import DecodeRequest, plain_request
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import hugging_face
+from flaxformer_lite.decoding.beam_scoring import hugging_face
 from flaxformer_lite.decoding.decode_loop import Greedy
 from flaxformer_lite.decoding.logits_processors import (
     MinLength,

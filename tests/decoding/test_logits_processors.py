@@ -9,7 +9,7 @@ import pytest
 
 from flaxformer_lite.decoding.base import NEG_INF, DecodeRequest, History
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import google
+from flaxformer_lite.decoding.beam_scoring import google
 from flaxformer_lite.decoding.decode_loop import Greedy, Sample
 from flaxformer_lite.decoding.logits_processors import (
     MinLength,

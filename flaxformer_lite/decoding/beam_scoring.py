@@ -1,4 +1,4 @@
-"""Beam search as other systems define it: length penalty, finished hypotheses, stopping criterion.
+"""Scoring, finishing and stopping of beam search, as Google, transformers, fairseq and Marian define them.
 
 The same model with "beam 4, length penalty 1" gives different outputs in each of them. Lengths |Y| count the end token;
 m is the number of beams of one source, or of one group of its beams:

@@ -10,7 +10,7 @@ import pytest
 
 from flaxformer_lite.decoding.base import plain_request
 from flaxformer_lite.decoding.beam import BeamSearch
-from flaxformer_lite.decoding.beam_variants import fairseq, google, hugging_face, marian
+from flaxformer_lite.decoding.beam_scoring import fairseq, google, hugging_face, marian
 from tests.decoding import plain_search
 from tests.decoding.fake_models import SPECIAL, VOCABULARY, Recurrent, search
 from tests.decoding.plain_search import assert_finds
