@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from jaxtyping import Float, Int
 
 if TYPE_CHECKING:  # it imports jax, which data/ does not need
-    from flaxformer_lite.jax_types import AnyArray
+    from flaxformer_lite.decoding_types import AnyArray
 
 
 class Tokens(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 
 _PACKAGE = Path(__file__).resolve().parents[1] / "flaxformer_lite"
 _STAGES = (
-    ("types", "jax_types", "errors", "hashing"),
+    ("types", "decoding_types", "errors", "checksum"),
     ("config", "system"),
     ("data", "metrics", "models", "decoding", "sharding"),
     ("train_step",),

@@ -16,8 +16,8 @@ import orbax.checkpoint as ocp
 from flaxformer_lite.checkpoints.listing import read_record
 from flaxformer_lite.checkpoints.restore_params import raise_damaged
 from flaxformer_lite.checkpoints.storage import first_line, silence_orbax
+from flaxformer_lite.checksum import checksum_of, sum_of
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.hashing import checksum_of, sum_of
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ import jax
 
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config import parsing
-from flaxformer_lite.config.annotations import is_import_path
 from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.config.value_types import is_import_path
 from flaxformer_lite.data.dataset import Dataset, TrainingData
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.data.vocabularies.base import Vocabulary

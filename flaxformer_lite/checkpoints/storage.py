@@ -21,8 +21,8 @@ import orbax.checkpoint as ocp
 
 from flaxformer_lite.checkpoints.layer_layout import is_stacked, shapes_in_layout, to_layout_of
 from flaxformer_lite.checkpoints.listing import check_folder, read_record, steps_in
+from flaxformer_lite.checksum import checksum
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.hashing import checksum
 from flaxformer_lite.system import multihost
 
 T = TypeVar("T")

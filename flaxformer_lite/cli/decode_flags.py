@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from flaxformer_lite.config import loading, parsing
-from flaxformer_lite.config.annotations import ImportPath, Options
 from flaxformer_lite.config.dataclasses import Config, DecodeConfig
 from flaxformer_lite.config.key_help import key_comments
+from flaxformer_lite.config.value_types import ImportPath, Options
 from flaxformer_lite.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from flaxformer_lite.config.annotations import (
+from flaxformer_lite.config.value_types import (
     Bounds,
     Fraction,
     ImportPath,

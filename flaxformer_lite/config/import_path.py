@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flaxformer_lite.config import parsing
-from flaxformer_lite.config.annotations import LIST_OPTIONS_KEYS, OPTIONS_KEYS, is_import_path
+from flaxformer_lite.config.value_types import LIST_OPTIONS_KEYS, OPTIONS_KEYS, is_import_path
 from flaxformer_lite.errors import InputError, require
 
 __all__ = ["build", "is_import_path", "load_target"]

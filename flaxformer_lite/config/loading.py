@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
 from flaxformer_lite.config import migrations, parsing, python_files
-from flaxformer_lite.config.annotations import Options
 from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.config.value_types import Options
 from flaxformer_lite.errors import InputError, require
 
 logger = logging.getLogger(__name__)

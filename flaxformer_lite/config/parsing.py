@@ -11,9 +11,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from flaxformer_lite.config.annotations import Bounds, ImportPath, Options, is_import_path
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.config.validation import check, refuse_float16
+from flaxformer_lite.config.value_types import Bounds, ImportPath, Options, is_import_path
 from flaxformer_lite.errors import InputError, require
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}

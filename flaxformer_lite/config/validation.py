@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flaxformer_lite.config.annotations import LIST_OPTIONS_KEYS, OPTIONS_KEYS, is_import_path
 from flaxformer_lite.config.dataclasses import (
     Config,
     DataConfig,
@@ -18,6 +17,7 @@ from flaxformer_lite.config.dataclasses import (
     OptimConfig,
     StackConfig,
 )
+from flaxformer_lite.config.value_types import LIST_OPTIONS_KEYS, OPTIONS_KEYS, is_import_path
 from flaxformer_lite.errors import InputError, require
 
 

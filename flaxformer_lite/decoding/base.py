@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from flaxformer_lite.jax_types import AnyArray, Cache, Hypotheses, Step
+from flaxformer_lite.decoding_types import AnyArray, Cache, Hypotheses, Step
 from flaxformer_lite.types import SpecialIds
 
 # Log-probability of impossible tokens. Finite, because differences of infinities are NaN; and so low that no real

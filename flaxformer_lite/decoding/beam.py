@@ -19,7 +19,7 @@ from flaxformer_lite.decoding.base import (
     top_k,
 )
 from flaxformer_lite.decoding.beam_scoring import BeamStatus, BeamVariant
-from flaxformer_lite.jax_types import Cache, Hypotheses, Step
+from flaxformer_lite.decoding_types import Cache, Hypotheses, Step
 from flaxformer_lite.types import SpecialIds
 
 

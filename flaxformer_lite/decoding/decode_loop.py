@@ -19,7 +19,7 @@ from flaxformer_lite.decoding.base import (
     lengths_of,
     top_k,
 )
-from flaxformer_lite.jax_types import AnyArray, Cache, Hypotheses, Step
+from flaxformer_lite.decoding_types import AnyArray, Cache, Hypotheses, Step
 from flaxformer_lite.types import SpecialIds
 
 # (log-probabilities [b, m, v], number of tokens so far) → the next token of each hypothesis [b, m]

@@ -19,9 +19,9 @@ from flaxformer_lite.data.ragged import Ragged, to_ragged
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.decoding.base import DecodeRequest, Search
 from flaxformer_lite.decoding.mbr import by_expected_utility
+from flaxformer_lite.decoding_types import Hypotheses
 from flaxformer_lite.errors import require
 from flaxformer_lite.inference.search_from_config import make_search
-from flaxformer_lite.jax_types import Hypotheses
 from flaxformer_lite.metrics.compute import UTILITIES
 from flaxformer_lite.models.encoder_decoder import make_decoding_model
 from flaxformer_lite.models.ensemble import Ensemble, mean_of_log_probabilities, mean_of_probabilities

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from flaxformer_lite.config import import_path
 from flaxformer_lite.config.dataclasses import Config, ModelConfig, StackConfig
+from flaxformer_lite.decoding_types import Cache
 from flaxformer_lite.errors import InputError
-from flaxformer_lite.jax_types import Cache
 from flaxformer_lite.models.interface import Encoded, EncoderOutput, SearchableDecoder
 from flaxformer_lite.models.layers.embedding import Embedding
 from flaxformer_lite.models.layers.initializers import embedding_stddev

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.jax_types import Cache
+from flaxformer_lite.decoding_types import Cache
 from flaxformer_lite.models.interface import Encoded
 from flaxformer_lite.types import Tokens
 

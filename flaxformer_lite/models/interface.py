@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.jax_types import AnyArray, Cache
+from flaxformer_lite.decoding_types import AnyArray, Cache
 from flaxformer_lite.types import Tokens
 
 Encoded = Any  # a pytree that belongs to the sources: leaves lead with [b]; only the decoder that made it reads it

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.jax_types import AnyArray
+from flaxformer_lite.decoding_types import AnyArray
 
 Loss = tuple[Float[Array, ""], Float[Array, ""]]
 

@@ -19,7 +19,7 @@ from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.monitoring.metric_writer import open_writer
 from flaxformer_lite.monitoring.profiler import Profiler
-from flaxformer_lite.monitoring.progress import Progress
+from flaxformer_lite.monitoring.training_metrics import Progress
 from flaxformer_lite.monitoring.utilization import PeakTime, StepTiming
 from flaxformer_lite.system import malloc, multihost
 from flaxformer_lite.system.compile_log import LoggedJit

@@ -12,7 +12,7 @@ from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.buckets import batch_rows
 from flaxformer_lite.data.dataset import TrainingData
 from flaxformer_lite.data.pipeline import training_batches
-from flaxformer_lite.monitoring.progress import Skipped
+from flaxformer_lite.monitoring.training_metrics import Skipped
 from flaxformer_lite.train_step.objective import Sums
 from flaxformer_lite.train_step.state import TrainState
 

@@ -8,7 +8,7 @@ import pytest
 
 from flaxformer_lite.checkpoints.work_dir import RunResult, WorkDir, is_resumable
 from flaxformer_lite.config import migrations, parsing
-from flaxformer_lite.config.annotations import Options
+from flaxformer_lite.config.value_types import Options
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
 from flaxformer_lite.errors import InputError

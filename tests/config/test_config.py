@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flaxformer_lite.config import defaults, loading, parsing
-from flaxformer_lite.config.annotations import Bounds
+from flaxformer_lite.config.value_types import Bounds
 from flaxformer_lite.errors import InputError
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import pytest
 from flax import linen as nn
 
-from flaxformer_lite.config.annotations import Bounds
 from flaxformer_lite.config.import_path import build, is_import_path, load_target
+from flaxformer_lite.config.value_types import Bounds
 from flaxformer_lite.errors import InputError
 
 _HERE = "extension_targets"

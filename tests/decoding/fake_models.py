@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxformer_lite.decoding.base import DecodeRequest, plain_request
-from flaxformer_lite.jax_types import Hypotheses
+from flaxformer_lite.decoding_types import Hypotheses
 from flaxformer_lite.types import SpecialIds
 
 SPECIAL = SpecialIds(pad=0, end=1, begin=2, unknown=3)

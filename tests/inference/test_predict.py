@@ -12,11 +12,11 @@ from flaxformer_lite.config.dataclasses import MeshConfig
 from flaxformer_lite.data.tasks import Examples
 from flaxformer_lite.data.vocabularies.base import UNKNOWN_CHARACTER
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
+from flaxformer_lite.decoding_types import Hypotheses
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.inference.evaluate import decode_examples
 from flaxformer_lite.inference.loaded_model import load_model
 from flaxformer_lite.inference.predict import Prediction, Predictor
-from flaxformer_lite.jax_types import Hypotheses
 from flaxformer_lite.metrics.sacrebleu import sentence_chrf
 from flaxformer_lite.models.encoder_decoder import make_model
 from flaxformer_lite.sharding.mesh_layout import MeshLayout

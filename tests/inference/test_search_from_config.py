@@ -8,7 +8,7 @@ import pytest
 
 import flaxformer_lite
 from flaxformer_lite.config import parsing
-from flaxformer_lite.config.annotations import Bounds
+from flaxformer_lite.config.value_types import Bounds
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.decoding.base import NEG_INF, LogitsProcessor
 from flaxformer_lite.decoding.decode_loop import Greedy

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.jax_types import Cache
+from flaxformer_lite.decoding_types import Cache
 from flaxformer_lite.train_step.losses import cross_entropy
 from flaxformer_lite.types import Tokens
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flaxformer_lite.config.annotations import Options
 from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.value_types import Options
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from tests.models.contract import MAX_LENGTH, SOURCE, SOURCE_SIZE, TARGET, TARGET_SIZE

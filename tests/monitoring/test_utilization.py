@@ -68,7 +68,7 @@ def test_a_run_reports_utilization_and_traces_steps(tmp_path, monkeypatch, capsy
     use_devices(monkeypatch, 1)
     monkeypatch.setattr(utilization, "chip_of", lambda kind: CHIPS["h100"])
     monkeypatch.setattr(utilization, "peak_memory", lambda: 12345)
-    monkeypatch.setattr("flaxformer_lite.monitoring.progress.peak_memory", lambda: 12345)
+    monkeypatch.setattr("flaxformer_lite.monitoring.training_metrics.peak_memory", lambda: 12345)
     untested = {"eval.metrics": (), "eval.best_metric": "loss"}  # decoding is not compiled
     config = micro({"train.steps": 6, "train.log_every": 3, "train.eval_every": 6} | untested)
     assert loop.train(config, tmp_path, (2, 4)).exit_code == 0

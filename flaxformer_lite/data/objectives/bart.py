@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int64, UInt64
 from scipy.special import pdtr  # the cumulative distribution function of the Poisson distribution
 
-from flaxformer_lite.config.annotations import Bounds, Fraction, Rate
+from flaxformer_lite.config.value_types import Bounds, Fraction, Rate
 from flaxformer_lite.data.objectives.special_tokens import ends_sentence, find_token
 from flaxformer_lite.data.ragged import Pairs, Ragged, to_offsets
 from flaxformer_lite.data.stateless_random import fold_in, random_bits, random_subsets, uniform

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, Int64, UInt64
 
-from flaxformer_lite.config.annotations import Bounds
+from flaxformer_lite.config.value_types import Bounds
 from flaxformer_lite.data.objectives.special_tokens import find_sentinels
 from flaxformer_lite.data.ragged import Pairs, Ragged, to_offsets
 from flaxformer_lite.data.stateless_random import fold_in, random_subsets

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from flaxformer_lite.config.dataclasses import StackConfig
-from flaxformer_lite.jax_types import AnyArray
+from flaxformer_lite.decoding_types import AnyArray
 from flaxformer_lite.models.layers.dropout import Dropout
 from flaxformer_lite.models.layers.initializers import kernel_init
 from flaxformer_lite.models.layers.linear import add_bias, bias_param, constrain_activations, matmul_last, soft_cap

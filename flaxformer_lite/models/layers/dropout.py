@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flaxformer_lite import hashing
+from flaxformer_lite import checksum
 
 
 class Dropout(nn.Module):
@@ -31,7 +31,7 @@ class Dropout(nn.Module):
             return x
         key = jax.random.key_data(self.make_rng("dropout")).astype(jnp.uint32)
         shape = tuple(1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape))
-        bits = hashing.murmur3_finalizer(hashing.murmur3_finalizer(hashing.position_hash(shape) ^ key[0]) ^ key[-1])
+        bits = checksum.murmur3_finalizer(checksum.murmur3_finalizer(checksum.position_hash(shape) ^ key[0]) ^ key[-1])
         keep = bits >= jnp.uint32(round(self.rate * 2**32))
         return jnp.where(keep, x / (1 - self.rate), 0)
 

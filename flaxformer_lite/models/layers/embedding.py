@@ -11,7 +11,7 @@ from flax.linen.spmd import with_logical_constraint
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.jax_types import AnyArray
+from flaxformer_lite.decoding_types import AnyArray
 from flaxformer_lite.models.layers.linear import constrain_activations, matmul_last
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from flaxformer_lite.config.dataclasses import PositionsConfig, StackConfig
-from flaxformer_lite.jax_types import AnyArray
+from flaxformer_lite.decoding_types import AnyArray
 from flaxformer_lite.models.layers.embedding import Embedding
 from flaxformer_lite.models.layers.initializers import embedding_stddev
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flaxformer_lite.config.annotations import Options
+from flaxformer_lite.config.value_types import Options
 from flaxformer_lite.data.vocabularies.base import NUM_SPECIAL, SPECIAL, Vocabulary
 from flaxformer_lite.data.vocabularies.build import build_vocabulary
 from flaxformer_lite.data.vocabularies.saved import difference, from_json, read_saved

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flaxformer_lite.config.annotations import Options
 from flaxformer_lite.config.dataclasses import VocabularyConfig
+from flaxformer_lite.config.value_types import Options
 
 _DEFAULTS: dict[str, Any] = {
     **{"size": 0, "model": "", "model_type": "unigram", "sample_size": 0, "tag_pattern": "", "tag_separator": ";"},

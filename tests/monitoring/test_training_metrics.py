@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flaxformer_lite.monitoring import progress
+from flaxformer_lite.monitoring import training_metrics
 from flaxformer_lite.monitoring.metric_writer import MetricWriter, read_metrics
-from flaxformer_lite.monitoring.progress import Progress, Skipped, format_progress
+from flaxformer_lite.monitoring.training_metrics import Progress, Skipped, format_progress
 from flaxformer_lite.monitoring.utilization import StepTiming
 from flaxformer_lite.train_step.objective import Sums
 from flaxformer_lite.train_step.step import UpdateStats
@@ -32,7 +32,7 @@ def test_progress_line(arguments, line):
 
 def test_speed_and_time_left_exclude_compilation(tmp_path, monkeypatch, capsys):
     now, compiled = [0.0], [0.0]
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(training_metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
     writer = MetricWriter(tmp_path)
     config = micro({"train.steps": 30, "train.log_every": 1})
     each = Progress(config, lambda step: 0.1, writer, Skipped(0, 0), [0.0] * 4, lambda: compiled[0])

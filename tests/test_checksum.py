@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flaxformer_lite.hashing import checksum, index, position_hash
+from flaxformer_lite.checksum import checksum, index, position_hash
 
 TYPES = ("float32", "bfloat16", "float16", "int32", "int8", "uint32", "bool")
 
