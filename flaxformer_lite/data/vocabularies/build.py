@@ -141,7 +141,7 @@ def _train_sentencepiece(config: VocabularyConfig, texts: Iterable[str], key: st
             f"{key}.size={config.size}: the training text gives a SentencePiece vocabulary of only {vocabulary.size:,} "
             "entries"
         )
-    if reason := describe_degeneration(vocabulary, measure(vocabulary, texts)):
+    if reason := describe_degeneration(vocabulary, measure(vocabulary, texts), config.model_type):
         logger.warning(
             f"{key}.kind='sentencepiece': the trained vocabulary is of little use: {reason}; try another "
             f"{key}.sample_size, a smaller {key}.size or {key}.model_type='bpe'"

@@ -188,7 +188,8 @@ class PretrainedSentencePieceVocabulary(_AddedTokensVocabulary):
 
     @property
     def special_tokens(self) -> Mapping[str, int]:
-        return {**super().special_tokens, **_objective_tokens(self._ids)}
+        named = {**super().special_tokens, **_objective_tokens(self._ids)}
+        return {token: i for token, i in named.items() if i < self.size}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> PretrainedVocabulary:

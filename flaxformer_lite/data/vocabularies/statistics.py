@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.data.vocabularies.sentencepiece import SentencePieceVocabulary
@@ -53,22 +53,21 @@ def measure(vocabulary: Vocabulary, texts: Iterable[str], num_top: int = 10) -> 
     )
 
 
-def describe_degeneration(vocabulary: SentencePieceVocabulary, statistics: VocabularyStatistics) -> str:
+def describe_degeneration(
+    vocabulary: SentencePieceVocabulary, statistics: VocabularyStatistics, model_type: Literal["unigram", "bpe"]
+) -> str:
     """Describes why a trained SentencePiece model is of no use for this text; "" if it is usable.
 
-    Training can fail silently: one piece gets nearly all of the probability, and texts are split into characters.
+    Training of a unigram model can fail silently: one piece gets nearly all of the probability, and texts are split
+    into characters.
     """
-    probability, piece = max(
-        (math.exp(vocabulary.score(i)), vocabulary.token(i))
-        for i in range(vocabulary.size)
-        if i not in vocabulary.special and not vocabulary.is_byte(i)
-    )
     per_character = statistics.tokens / max(statistics.characters, 1)
     if statistics.tokens >= statistics.num_bytes + statistics.lines:  # of which each line has a space before it
         return f"it has {per_character:.2f} tokens per character, no fewer than a byte vocabulary"
-    if probability > _MAX_PROBABILITY and per_character > 0.5:
-        return (
-            f"the piece {piece!r} has probability {probability:.3f}, and there are {per_character:.2f} tokens per "
-            "character"
-        )
+    pieces = [i for i in range(vocabulary.size) if i not in vocabulary.special and not vocabulary.is_byte(i)]
+    top = max(pieces, key=vocabulary.score)
+    probability = math.exp(vocabulary.score(top))
+    if model_type == "unigram" and probability > _MAX_PROBABILITY and per_character > 0.5:
+        shares = f"has probability {probability:.3f}, and there are {per_character:.2f} tokens per character"
+        return f"the piece {vocabulary.token(top)!r} {shares}"
     return ""

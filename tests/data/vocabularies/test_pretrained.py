@@ -81,3 +81,18 @@ def test_added_tokens_and_language_codes_are_matched_first(vocabularies):
     marian = vocabularies["coded pieces"]
     assert marian.encode(">>fra<< abc")[0] == marian.size - 1
     assert marian.unknown_tokens(">>xyz<< abc") == [">>xyz<<"]
+
+
+def test_special_tokens_are_named(vocabularies):
+    assert all(vocabularies[kind].special_tokens == {"en_XX": 3} for kind in ("pieces", "coded pieces", "offset bytes"))
+    pieces = vocabularies["pieces"]
+    entries = [*pieces.entries, "<extra_id_1>", "<extra_id_0>", "<mask>"]
+    model, size = pieces.model, len(pieces.entries) + 2
+    # Entries of early models are ordinary pieces; BART has no embedding of <mask>.
+    more = PretrainedSentencePieceVocabulary(model, entries, size, _TEMPLATE, [AddedToken("<mask>", size)])
+    assert more.special_tokens == {"<extra_id_1>": size - 2, "<extra_id_0>": size - 1}
+    words = {"model": {"type": "WordLevel", "vocab": {"<unk>": 0, "<mask>": 1, "x": 2}, "unk_token": "<unk>"}}
+    token = {"content": "<extra_id_0>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
+    words |= {"added_tokens": [{"id": 3, "normalized": False, **token}], "version": "1.0"}
+    for size, tokens in ((4, {"<mask>": 1, "<extra_id_0>": 3}), (3, {"<mask>": 1})):
+        assert TokenizerJsonVocabulary(json.dumps(words), size, _TEMPLATE).special_tokens == tokens
