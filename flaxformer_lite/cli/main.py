@@ -37,6 +37,7 @@ _COMMANDS = {
     "import": "import a published model (T5, BART, Marian, …) into a work directory",
     "export": "export a model for other libraries",
     "data": "show the data of a config: examples, ids, lengths, truncation",
+    "vocab": "build the vocabularies of a config and save them",
     "configs": "list the run cards",
 }
 _HELP = """\

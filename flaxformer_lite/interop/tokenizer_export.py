@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 from flaxformer_lite.data.vocabularies.base import UNKNOWN_CHARACTER, Vocabulary
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary, WordVocabulary
+from flaxformer_lite.data.vocabularies.extended import ExtendedVocabulary, without_extension
+from flaxformer_lite.data.vocabularies.integer import IntegerVocabulary
 from flaxformer_lite.data.vocabularies.sentencepiece import SentencePieceVocabulary
 from flaxformer_lite.interop.special_tokens import SpecialTokenIds
 from flaxformer_lite.types import SpecialIds
@@ -38,14 +41,18 @@ def write_tokenizer(vocabularies: tuple[Vocabulary, Vocabulary], special: Specia
 
 def make_tokenizer_json(vocabulary: Vocabulary) -> dict[str, Any]:
     """The tokenizer.json of a vocabulary; an empty object where there is none of its kind."""
-    special, components = _special_tokens(vocabulary), _components(vocabulary)
+    base = without_extension(vocabulary)
+    special, components = _special_tokens(base), _components(base)
     if not components:
         return {}
-    added = [
-        {"id": i, "content": token, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False}
-        for i, token in enumerate(special)
-    ]  # fmt: skip
+    added = [_added_token(i, token, is_special=True) for i, token in enumerate(special)]
+    if isinstance(vocabulary, ExtendedVocabulary):
+        absorbs_space = bool(vocabulary.special_separator)
+        named = enumerate(vocabulary.tokens, start=base.size)
+        added += [_added_token(i, token, is_special=False, strip=absorbs_space) for i, token in named]
+        if isinstance(base, SentencePieceVocabulary):  # its decoder gives spaces to pieces only
+            names = "|".join(map(re.escape, vocabulary.tokens))
+            components["decoder"]["decoders"].insert(0, _replace({"Regex": f"^(?=(?:{names})$)"}, "▁"))
     end = {"SpecialToken": {"id": special[1], "type_id": 0}}
     append_end = {
         "type": "TemplateProcessing",
@@ -55,6 +62,11 @@ def make_tokenizer_json(vocabulary: Vocabulary) -> dict[str, Any]:
     }
     empty = {"version": "1.0", "truncation": None, "padding": None, "normalizer": None, "pre_tokenizer": None}
     return empty | {"added_tokens": added, "post_processor": append_end} | components
+
+
+def _added_token(i: int, token: str, is_special: bool, strip: bool = False) -> dict[str, Any]:
+    matching = {"single_word": False, "lstrip": strip, "rstrip": strip, "normalized": False}
+    return {"id": i, "content": token, "special": is_special, **matching}
 
 
 def _special_tokens(vocabulary: Vocabulary) -> list[str]:
@@ -69,8 +81,8 @@ def _components(vocabulary: Vocabulary) -> dict[str, Any]:
     word_level = {"type": "WordLevel", "vocab": {token: i for i, token in enumerate(tokens)}, "unk_token": unknown}
     show_unknown = _replace({"String": unknown}, UNKNOWN_CHARACTER)
     match vocabulary:
-        case WordVocabulary():
-            join = [_replace({"Regex": "^"}, vocabulary.separator), _FUSE, _STRIP_FIRST_SPACE]
+        case WordVocabulary() | IntegerVocabulary():
+            join = [_replace({"Regex": "^"}, vocabulary.special_separator), _FUSE, _STRIP_FIRST_SPACE]
             split = {"type": "WhitespaceSplit"}
             return {"pre_tokenizer": split, "model": word_level, "decoder": _sequence(show_unknown, *join)}
         case CharacterVocabulary():
@@ -79,7 +91,7 @@ def _components(vocabulary: Vocabulary) -> dict[str, Any]:
         case ByteVocabulary():
             return _byte_level(tokens[: len(SpecialIds._fields)], show_unknown)
         case SentencePieceVocabulary():
-            return _unigram(vocabulary, tokens)
+            return _pieces(_merges(vocabulary, tokens) if vocabulary.is_bpe else _unigram(vocabulary, tokens))
     return {}
 
 
@@ -99,11 +111,31 @@ def _byte_level(special: list[str], show_unknown: dict[str, Any]) -> dict[str, A
 
 def _unigram(vocabulary: SentencePieceVocabulary, tokens: list[str]) -> dict[str, Any]:
     scores = [[token, vocabulary.score(i)] for i, token in enumerate(tokens)]
+    return {"type": "Unigram", "unk_id": vocabulary.special.unknown, "vocab": scores, "byte_fallback": True}
+
+
+def _merges(vocabulary: SentencePieceVocabulary, tokens: list[str]) -> dict[str, Any]:
+    """A BPE whose merges are all pairs of pieces that make a piece, in the order of the pieces' ranks."""
+    table = {token: i for i, token in enumerate(tokens)}
+    special = len(SpecialIds._fields)
+    pairs = [
+        (-vocabulary.score(i), table[token[:cut]], table[token[cut:]])
+        for i, token in enumerate(tokens[special:], start=special)
+        if not vocabulary.is_byte(i)
+        for cut in range(1, len(token))
+        if table.get(token[:cut], 0) >= special and table.get(token[cut:], 0) >= special
+    ]
+    merges = [[tokens[left], tokens[right]] for _, left, right in sorted(pairs)]
+    unknown = tokens[vocabulary.special.unknown]
+    return {"type": "BPE", "vocab": table, "merges": merges, "unk_token": unknown, "byte_fallback": True}
+
+
+def _pieces(model: dict[str, Any]) -> dict[str, Any]:
     to_underline = [{"type": "Prepend", "prepend": "▁"}, _replace({"String": " "}, "▁")]
     to_space = _replace({"String": "▁"}, " ")
     return {
         "normalizer": {"type": "Sequence", "normalizers": to_underline},
-        "model": {"type": "Unigram", "unk_id": vocabulary.special.unknown, "vocab": scores, "byte_fallback": True},
+        "model": model,
         "decoder": _sequence(to_space, {"type": "ByteFallback"}, _FUSE, _STRIP_FIRST_SPACE),
     }
 

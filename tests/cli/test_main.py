@@ -11,7 +11,7 @@ import pytest
 import flaxformer_lite
 from flaxformer_lite.cli import main as cli
 
-_COMMANDS = ["train", "sweep", "decode", "evaluate", "average", "checkpoints", "compare", "plan", "data"]
+_COMMANDS = ["train", "sweep", "decode", "evaluate", "average", "checkpoints", "compare", "plan", "data", "vocab"]
 
 
 def _fails_with(capsys, *argv: str) -> str:

@@ -70,7 +70,7 @@ def script(chosen: Sequence[Block], python: str = "python") -> str:
     lines = [
         # A function, because it also wraps the command that an environment of the document installs.
         'flaxformer-lite() { case "$1" in',
-        '  train | sweep | plan | data) command flaxformer-lite "$@" $flags ;;',
+        '  train | sweep | plan | data | vocab) command flaxformer-lite "$@" $flags ;;',
         '  *) command flaxformer-lite "$@" ;;',
         "esac; }",
         "export -f flaxformer-lite",

@@ -25,6 +25,7 @@ from flaxformer_lite.data.vocabularies.statistics import describe_degeneration, 
 from flaxformer_lite.data.vocabularies.tags import TagVocabulary
 from flaxformer_lite.data.vocabularies.tokenizer_file import read_tokenizer_file
 from flaxformer_lite.errors import InputError, require
+from flaxformer_lite.system.heartbeat import heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ def build_vocabulary(config: VocabularyConfig, texts: Iterable[str], key: str) -
         cannot be added.
     """
     check_tokens(config, key)
-    return extend_vocabulary(_build(config, texts_between(texts, extension_tokens(config)), key), config, key)
+    with heartbeat(f"building the {config.kind} vocabulary of {key}"):
+        base = _build(config, texts_between(texts, extension_tokens(config)), key)
+    return extend_vocabulary(base, config, key)
 
 
 def known_size(config: VocabularyConfig) -> int:
@@ -141,7 +144,7 @@ def _train_sentencepiece(config: VocabularyConfig, texts: Iterable[str], key: st
             f"{key}.size={config.size}: the training text gives a SentencePiece vocabulary of only {vocabulary.size:,} "
             "entries"
         )
-    if reason := describe_degeneration(vocabulary, measure(vocabulary, texts), config.model_type):
+    if reason := describe_degeneration(vocabulary, measure(vocabulary, texts)):
         logger.warning(
             f"{key}.kind='sentencepiece': the trained vocabulary is of little use: {reason}; try another "
             f"{key}.sample_size, a smaller {key}.size or {key}.model_type='bpe'"

@@ -70,8 +70,13 @@ class SentencePieceVocabulary(Vocabulary):
         pieces = zip(self._processor.encode(text, out_type=str), self._processor.encode(text), strict=True)
         return [piece.strip(_UNDERLINE) or piece for piece, i in pieces if self._ids[i] == SPECIAL.unknown]
 
+    @functools.cached_property
+    def is_bpe(self) -> bool:
+        """Whether this is a model of byte-pair encoding, whose scores are negated ranks, not log-probabilities."""
+        return all(self.score(i).is_integer() for i in range(self.size))
+
     def score(self, i: SupportsIndex) -> float:
-        """Returns the log-probability of a piece of a unigram model; 0 for special ids."""
+        """Returns the log-probability of a piece of a unigram model; 0 for special ids and bytes."""
         return 0.0 if i in SPECIAL else self._processor.get_score(self._pieces[operator.index(i)])
 
     def is_byte(self, i: SupportsIndex) -> bool:

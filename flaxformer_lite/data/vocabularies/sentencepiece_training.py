@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
-import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 import sentencepiece
 
-from flaxformer_lite.system.console import format_duration
-
 logger = logging.getLogger(__name__)
 
 _MAX_LINE_BYTES = 1_000_000  # the trainer skips longer lines
 _MAX_CHARACTERS = 200_000_000  # of a sample: the trainer of unigram models needs 20 bytes of memory for each
-_HEARTBEAT_SECONDS = 15
 
 
 def train_model(
     texts: Iterable[str], num_pieces: int, model_type: Literal["unigram", "bpe"], sample_size: int
 ) -> bytes:
-    """Trains a model without text normalization that splits rare characters into bytes, and logs that it does.
+    """Trains a model without text normalization that splits rare characters into bytes.
+
+    SentencePiece releases the interpreter while it trains, so that other threads can report progress.
 
     Args:
       texts: the training text.
@@ -43,24 +39,23 @@ def train_model(
     if isinstance(texts, Sequence) and isinstance(lines, Sequence) and len(lines) < len(texts):
         logger.info(f"training SentencePiece on {len(lines):,} of {len(texts):,} lines, evenly spread")
     model = io.BytesIO()
-    with _heartbeat("training SentencePiece"):
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
-            model_writer=model,
-            model_type=model_type,
-            vocab_size=num_pieces,
-            hard_vocab_limit=False,  # a small text may have fewer pieces
-            byte_fallback=True,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            unk_id=0,
-            bos_id=-1,
-            eos_id=-1,
-            pad_id=-1,
-            num_threads=1,  # another order of floating-point sums gives another model
-            max_sentence_length=_MAX_LINE_BYTES,
-            minloglevel=2,
-        )
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type=model_type,
+        vocab_size=num_pieces,
+        hard_vocab_limit=False,  # a small text may have fewer pieces
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        unk_id=0,
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        num_threads=1,  # another order of floating-point sums gives another model
+        max_sentence_length=_MAX_LINE_BYTES,
+        minloglevel=2,
+    )
     return model.getvalue()
 
 
@@ -99,21 +94,3 @@ def _thin_out(texts: Iterable[str], max_lines: int, max_characters: int) -> list
             kept, stride = kept[::2], 2 * stride
             characters = sum(map(len, kept))
     return kept
-
-
-@contextlib.contextmanager
-def _heartbeat(what: str) -> Iterator[None]:
-    """Logs every few seconds that something still runs; SentencePiece releases the interpreter while it trains."""
-    start, done = time.monotonic(), threading.Event()
-
-    def log() -> None:
-        while not done.wait(_HEARTBEAT_SECONDS):
-            logger.info(f"{what}: {format_duration(time.monotonic() - start)}")
-
-    thread = threading.Thread(target=log, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

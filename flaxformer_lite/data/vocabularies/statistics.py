@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.data.vocabularies.sentencepiece import SentencePieceVocabulary
@@ -25,7 +25,7 @@ class VocabularyStatistics(NamedTuple):
       num_bytes: of UTF-8.
       tokens: without prefix and suffix ids.
       unknown: tokens that are the unknown id.
-      top: the most frequent tokens with their share of all tokens, in decreasing order.
+      top: the ids of the most frequent tokens with their share of all tokens, in decreasing order.
     """
 
     lines: int
@@ -34,7 +34,7 @@ class VocabularyStatistics(NamedTuple):
     num_bytes: int
     tokens: int
     unknown: int
-    top: tuple[tuple[str, float], ...]
+    top: tuple[tuple[int, float], ...]
 
 
 def measure(vocabulary: Vocabulary, texts: Iterable[str], num_top: int = 10) -> VocabularyStatistics:
@@ -49,13 +49,11 @@ def measure(vocabulary: Vocabulary, texts: Iterable[str], num_top: int = 10) -> 
         num_bytes=sum(len(text.encode()) for text in sample),
         tokens=tokens,
         unknown=counts[vocabulary.special.unknown],
-        top=tuple((vocabulary.token(i), count / tokens) for i, count in counts.most_common(num_top)),
+        top=tuple((i, count / tokens) for i, count in counts.most_common(num_top)),
     )
 
 
-def describe_degeneration(
-    vocabulary: SentencePieceVocabulary, statistics: VocabularyStatistics, model_type: Literal["unigram", "bpe"]
-) -> str:
+def describe_degeneration(vocabulary: SentencePieceVocabulary, statistics: VocabularyStatistics) -> str:
     """Describes why a trained SentencePiece model is of no use for this text; "" if it is usable.
 
     Training of a unigram model can fail silently: one piece gets nearly all of the probability, and texts are split
@@ -67,7 +65,7 @@ def describe_degeneration(
     pieces = [i for i in range(vocabulary.size) if i not in vocabulary.special and not vocabulary.is_byte(i)]
     top = max(pieces, key=vocabulary.score)
     probability = math.exp(vocabulary.score(top))
-    if model_type == "unigram" and probability > _MAX_PROBABILITY and per_character > 0.5:
+    if not vocabulary.is_bpe and probability > _MAX_PROBABILITY and per_character > 0.5:
         shares = f"has probability {probability:.3f}, and there are {per_character:.2f} tokens per character"
         return f"the piece {vocabulary.token(top)!r} {shares}"
     return ""
