@@ -4,6 +4,9 @@ Writes NAME.vocabulary.json of a shared vocabulary, otherwise NAME.source.vocabu
 NAME.target.vocabulary.json. A run uses one with --config.data.source_vocabulary.kind=saved and
 --config.data.source_vocabulary.model=FILE. A SentencePiece model is written as NAME.model too, without the special
 tokens that the config adds.
+
+Examples:
+  flaxformer-lite vocab --config=text --config.data.text.train=train.de,train.en --output=vocabularies/de-en
 """
 
 from __future__ import annotations
