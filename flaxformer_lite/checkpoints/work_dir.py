@@ -26,12 +26,14 @@ RESUMABLE_KEYS = (
     *("mesh", "logical_axis_rules", "parallel", "model.remat", "model.scan_layers", "train.grad_accum_steps"),
     *("data.prefetch", "train.max_compiles", "train.max_nonfinite_steps"),
     # the same data at another path; their contents are compared with those of the first start
-    *("data.cmudict.data_dir", "data.tfds.data_dir", "data.options", "data.text"),
+    *("data.cmudict.data_dir", "data.tfds.data_dir", "data.options", "data.text", "data.hf"),
+    "data.on_bad_row",
     *("data.source_vocabulary.model", "data.target_vocabulary.model"),
     *("data.source_vocabulary.sample_size", "data.target_vocabulary.sample_size"),
     # what is logged, evaluated and kept, and how long the run is
     *("train.log_every", "train.eval_every", "train.save_every", "train.keep_latest", "train.keep_best"),
     *("train.patience", "eval.metrics", "eval.metric_options", "eval.max_examples", "eval.num_samples", "decode"),
+    "eval.group_by",
     "train.steps",  # where the learning rate of the steps so far does not depend on it
 )
 _RESTORE_OR_REMOVE = "restore it from a copy, or remove it"

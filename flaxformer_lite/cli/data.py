@@ -87,6 +87,8 @@ def _describe_splits(data: DataConfig, train: _Split, validation: _Split) -> Ite
             for name, split in (("train", train), ("validation", validation))
         ],
     )
+    for name, split in (("Train", train), ("Validation", validation)):
+        yield from (f"  {name}: {rows} (config.data.on_bad_row)" for rows in split.examples.dropped)
     yield f"  Overlong training pairs: {data.overlength} (config.data.overlength). Overlong validation pairs are"
     yield "  truncated for the loss; decoding uses whole sources and references."
 

@@ -177,11 +177,12 @@ def lower_is_better(metric: str) -> bool:
 
 def known_direction(metric: str) -> bool | None:
     """Whether lower values of a metric are better; None where no direction is known, such as for a learning rate."""
-    name = metric.rpartition("/")[2]
-    try:
-        return name in _LOWER_IS_BETTER or metrics.lower_is_better(name)
-    except (ValueError, InputError):  # an unknown metric, or one whose module cannot be imported here
-        return None
+    for name in reversed(metric.split("/")):  # ``eval/wer``, or ``eval/wer/news`` of a group of examples
+        try:
+            return name in _LOWER_IS_BETTER or metrics.lower_is_better(name)
+        except (ValueError, InputError):  # an unknown metric, or one whose module cannot be imported here
+            continue
+    return None
 
 
 def final_point(run: RunRecord, metric: str) -> CurvePoint:

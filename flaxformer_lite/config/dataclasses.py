@@ -45,11 +45,18 @@ class CmudictConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The user's own text: for each split two parallel files, or one file of tab-separated columns."""
+    """The user's own text: for each split two parallel files, a table in one or more files, or plain text."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+    format: Literal["auto", "parallel", "lines", "tsv", "jsonl", "parquet"]
+    source_columns: tuple[str, ...]
+    target_columns: tuple[str, ...]
+    meta_columns: tuple[str, ...]
+    column_separator: str
+    header: bool
+    group_references: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,16 @@ class TfdsConfig:
     data_dir: str
     source_feature: str
     target_feature: str
+
+
+@dataclass(frozen=True)
+class HfConfig:
+    """A saved or cached Hugging Face dataset with two text fields."""
+
+    name_or_path: str
+    config_name: str
+    source_field: str
+    target_field: str
 
 
 @dataclass(frozen=True)
@@ -76,15 +93,17 @@ class ReverseConfig:
 class DataConfig:
     """Training and evaluation data, and how they are batched."""
 
-    task: Literal["cmudict", "text", "tfds", "reverse"] | ImportPath
+    task: Literal["cmudict", "text", "tfds", "hf", "reverse"] | ImportPath
     cmudict: CmudictConfig
     text: TextConfig
     tfds: TfdsConfig
+    hf: HfConfig
     reverse: ReverseConfig
     options: Options
     objective: Literal["supervised", "span_corruption", "ul2", "bart", "prefix_lm"] | ImportPath
     objective_options: Options
     validation_fraction: Rate
+    on_bad_row: Literal["error", "drop", "keep_empty"]
     source_vocabulary: VocabularyConfig
     target_vocabulary: VocabularyConfig
     share_vocabulary: bool
@@ -313,6 +332,7 @@ class EvalConfig:
     best_metric: Literal["loss", "token_accuracy", "exact_match", "wer", "per", "bleu", "chrf"] | ImportPath
     max_examples: NonNegativeInt
     num_samples: NonNegativeInt
+    group_by: str
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
 def _data() -> ConfigDict:
     """What is learned from, and how it is cut into batches."""
     data = ConfigDict()
-    data.task = "reverse"  # cmudict | text | tfds | reverse, each with its group below | module:name
+    data.task = "reverse"  # cmudict | text | tfds | hf | reverse, each with its group below | module:name
     data.cmudict = ConfigDict(
         {
             "keep_stress": False,  # True: AH0, AH1 and AH2 stay distinct
@@ -53,11 +53,19 @@ def _data() -> ConfigDict:
         }
     )
     data.text = ConfigDict(
-        {  # for each split ("source file", "target file"), one reference per line, or ("file.tsv",) with two columns,
-            # in which all lines with the same source are references of one example; .gz is decompressed
+        {  # for each split ("source file", "target file") or the files of a table; each name is a file, a folder, a
+            # pattern ("shards/*.tsv.gz") or a URL (gs://, s3://), plain, .gz or .zst
             "train": ("",),  # of the loss
             "validation": ("",),  # of evaluation during training
             "test": ("",),  # of the command `evaluate`
+            "format": "auto",  # auto: by extension, see docs/own_data.md | parallel: two files, line i belongs to line
+            # i | lines: plain text without targets | tsv | jsonl | parquet
+            "source_columns": (),  # of a table: numbers from 0 in a TSV, or names; (): column 0, or the field source
+            "target_columns": (),  # (): column 1, or the field target; none for an objective that needs no targets
+            "meta_columns": (),  # kept beside the examples, for eval.group_by
+            "column_separator": " ",  # between the texts of several source_columns or target_columns
+            "header": False,  # True: each TSV begins with a line of column names, which the columns above may name
+            "group_references": False,  # True: rows of a table with equal sources are one example with references
         }
     )
     data.tfds = ConfigDict(
@@ -66,6 +74,14 @@ def _data() -> ConfigDict:
             "data_dir": "",  # where it was prepared; "": TFDS's default
             "source_feature": "",  # such as "de"
             "target_feature": "",  # such as "en"
+        }
+    )
+    data.hf = ConfigDict(
+        {
+            "name_or_path": "",  # a folder that save_to_disk wrote, or the name of a cached dataset
+            "config_name": "",  # such as "de-en"; "": the only one
+            "source_field": "",  # such as "translation/de" of nested fields
+            "target_field": "",  # such as "translation/en"; unused by objectives that need no targets
         }
     )
     data.reverse = ConfigDict(
@@ -82,6 +98,8 @@ def _data() -> ConfigDict:
     data.objective_options = ConfigDict()  # fields of the objective's class in flaxformer_lite/data/objectives, such as
     # noise_density and mean_span_length of span_corruption
     data.validation_fraction = 0.0  # of training examples, held out for validation where a task has no such split
+    data.on_bad_row = "error"  # error | drop: what happens to a row that cannot be used: wrong number of columns,
+    # invalid UTF-8, empty or no text (text, hf); keep_empty: as error, but empty texts may be used
     vocabulary = {
         "kind": "character",  # byte | character | word | sentencepiece | tags (bundles such as V;SBJV;PL as whole tags,
         # all else as characters) | ids (text is integers already) | tokenizer (a tokenizer.json) | saved (that of
@@ -307,6 +325,7 @@ def _eval() -> ConfigDict:
     evaluation.best_metric = "loss"  # loss, token_accuracy or one of eval.metrics
     evaluation.max_examples = 1_000  # of the validation split, at each evaluation in training; 0: all
     evaluation.num_samples = 3  # decoded examples shown at each evaluation
+    evaluation.group_by = ""  # one of data.text.meta_columns: metrics are also computed for each of its values
     return evaluation
 
 

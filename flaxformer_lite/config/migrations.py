@@ -68,6 +68,16 @@ _ADDED_2: dict[str, Any] = {
             **{"special_tokens": (), "num_sentinels": 0},
         }.items()
     },
+    "data.text.format": "auto",
+    "data.text.source_columns": (),
+    "data.text.target_columns": (),
+    "data.text.meta_columns": (),
+    "data.text.column_separator": " ",
+    "data.text.header": False,
+    "data.text.group_references": True,  # lines of a TSV with equal sources were always merged
+    "data.hf": {"name_or_path": "", "config_name": "", "source_field": "", "target_field": ""},
+    "data.on_bad_row": "keep_empty",  # empty lines were examples
+    "eval.group_by": "",
 }
 
 _POSITIONS = {
@@ -160,17 +170,20 @@ def _from_0_1_0(values: dict[str, Any]) -> None:
         raise InputError(f"config.train.vmap_seeds={seeds}", reason, f"name one of seed_{first} … seed_{last} in it")
     for old, new in _RENAMED_0.items():
         _set(values, new, _pop(values, old))
-    for key, value in _ADDED_1.items():
-        _set(values, key, _copy(value))
+    _add(values, _ADDED_1)
     values["model"] = _two_stacks(values["model"])
 
 
 def _to_2(values: dict[str, Any]) -> None:
-    for key, value in _ADDED_2.items():
-        _set(values, key, _copy(value))
+    _add(values, _ADDED_2)
     for side in ("source", "target"):
         if (vocabulary := values["data"][f"{side}_vocabulary"])["kind"] == "sentencepiece":
             vocabulary["sample_size"] = 0  # it was trained on all lines
+
+
+def _add(values: dict[str, Any], added: Mapping[str, Any]) -> None:
+    for key, value in added.items():
+        _set(values, key, _copy(value))
 
 
 def _two_stacks(old: Mapping[str, Any]) -> dict[str, Any]:

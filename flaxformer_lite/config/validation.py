@@ -247,6 +247,14 @@ def _check_training(config: Config) -> None:
         f"add it to config.eval.metrics={config.eval.metrics}",
     )
 
+    columns = config.data.text.meta_columns if config.data.task == "text" else ()
+    require(
+        config.eval.group_by in ("", *columns) or is_import_path(config.data.task),
+        f"config.eval.group_by={config.eval.group_by!r}",
+        f"must be one of config.data.text.meta_columns={config.data.text.meta_columns}, with config.data.task='text', "
+        f"got config.data.task={config.data.task!r}",
+    )
+
 
 def _check_optim(optim: OptimConfig, steps: int) -> None:
     warmup, decay = (f"config.optim.{key}={getattr(optim, key)}" for key in ("warmup_steps", "decay_steps"))

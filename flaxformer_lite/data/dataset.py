@@ -12,6 +12,7 @@ from flaxformer_lite.config.dataclasses import DataConfig
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.batching import OverlengthCounts, limit_lengths, tokenize
 from flaxformer_lite.data.buckets import Buckets, choose_buckets
+from flaxformer_lite.data.examples import DroppedRows
 from flaxformer_lite.data.objectives.base import longest_text
 from flaxformer_lite.data.objectives.build import build_objective
 from flaxformer_lite.data.objectives.special_tokens import ends_sentence
@@ -68,6 +69,7 @@ class TrainingData(NamedTuple):
       target_vocabulary: the vocabulary of targets; the same object if it is shared.
       train_counts: how many training examples were dropped or truncated.
       validation_counts: the same of validation examples.
+      train_dropped: rows of training data that could not be used; those of validation are in ``validation_examples``.
     """
 
     train: Dataset
@@ -77,6 +79,7 @@ class TrainingData(NamedTuple):
     target_vocabulary: Vocabulary
     train_counts: OverlengthCounts
     validation_counts: OverlengthCounts
+    train_dropped: tuple[DroppedRows, ...]
 
 
 def load_training(config: DataConfig, seed: int) -> TrainingData:
@@ -89,7 +92,8 @@ def load_training(config: DataConfig, seed: int) -> TrainingData:
     vocabularies = build_vocabularies(config, examples)
     train, train_counts = make_dataset(examples, vocabularies, config)
     validation, validation_counts = make_dataset(validation_examples, vocabularies, for_evaluation(config))
-    return TrainingData(train, validation, validation_examples, *vocabularies, train_counts, validation_counts)
+    counts = train_counts, validation_counts
+    return TrainingData(train, validation, validation_examples, *vocabularies, *counts, examples.dropped)
 
 
 def build_vocabularies(config: DataConfig, examples: tasks.Examples) -> Vocabularies:
@@ -98,7 +102,8 @@ def build_vocabularies(config: DataConfig, examples: tasks.Examples) -> Vocabula
     Raises:
       InputError: see ``build_vocabulary``; or saved vocabularies that should be shared have different sizes.
     """
-    sources, targets = examples.pairs()
+    # Plain text has no references.
+    sources, targets = examples.pairs() if config.objective == "supervised" else (examples.sources, [])
     keys = ("config.data.source_vocabulary", "config.data.target_vocabulary")
     if config.share_vocabulary and config.source_vocabulary == config.target_vocabulary:
         shared = build_vocabulary(config.source_vocabulary, sources + targets, keys[0])

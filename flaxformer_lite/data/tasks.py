@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Int
 
 from flaxformer_lite.config import import_path
-from flaxformer_lite.config.dataclasses import DataConfig, ReverseConfig, TextConfig, TfdsConfig
-from flaxformer_lite.data import readers
+from flaxformer_lite.config.dataclasses import DataConfig, ReverseConfig, TfdsConfig
+from flaxformer_lite.data import hf, text
+from flaxformer_lite.data.examples import Examples
+from flaxformer_lite.data.rows import BadRows
 from flaxformer_lite.errors import InputError, require
 
 Split = Literal["train", "validation", "test"]
 
 _FRACTION_REMEDY = "set config.data.validation_fraction=0.05 to hold out training examples"
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Sources with one or more correct references each."""
-
-    sources: list[str]
-    references: list[tuple[str, ...]]
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def pairs(self) -> tuple[list[str], list[str]]:
-        """Returns training pairs: each source with each of its references."""
-        sources = [source for source, these in zip(self.sources, self.references, strict=True) for _ in these]
-        return sources, [reference for these in self.references for reference in these]
-
-    def sample(self, count: int) -> Examples:
-        """Returns ``count`` evenly spaced examples, as files are often sorted; all if ``count`` is 0 or too large."""
-        return self.take(np.arange(count) * len(self) // count) if 0 < count < len(self) else self
-
-    def take(self, indices: Int[np.ndarray, " n"]) -> Examples:
-        """Returns the examples of these indices."""
-        return Examples([self.sources[i] for i in indices], [self.references[i] for i in indices])
 
 
 class Task(Protocol):
@@ -87,9 +64,11 @@ def _read(config: DataConfig, split: Split, seed: int) -> Examples:
 
             return Examples(*cmudict.load(config.cmudict, split))
         case "text":
-            return _read_text(config.text, split)
+            return _read_text(config, split)
         case "tfds":
             return _read_tfds(config.tfds, split)
+        case "hf":
+            return _read_hf(config, split)
         case "reverse":
             return _make_reverse(config.reverse, split, seed)
         case _:
@@ -102,14 +81,11 @@ def _holds_out_validation(config: DataConfig) -> bool:
         return False
     if config.task == "text":
         return not _is_given(config.text.validation)
-    if config.task == "tfds":
-        from flaxformer_lite.data import tfds
-
-        splits = tfds.open_builder(config.tfds.name, config.tfds.data_dir).info.splits
+    if config.task in ("tfds", "hf"):
         require(
-            "validation" not in splits,
+            "validation" not in _split_names(config),
             f"config.data.validation_fraction={config.validation_fraction}",
-            f"config.data.tfds.name={config.tfds.name!r} has a validation split",
+            f"the data set of config.data.{config.task} has a validation split",
             "set it to 0",
         )
     return True
@@ -129,45 +105,60 @@ def _hold_out(examples: Examples, fraction: float) -> tuple[Examples, Examples]:
         f"it divides {len(examples)} examples into {len(examples) - count} for training and {count} for validation",
         "change it so that both have some",
     )
-    return examples.take(np.flatnonzero(~held_out)), examples.take(np.flatnonzero(held_out))
+    train, validation = (examples.take(np.flatnonzero(chosen)) for chosen in (~held_out, held_out))
+    return dataclasses.replace(train, dropped=examples.dropped), validation
 
 
 def _is_given(files: tuple[str, ...]) -> bool:
     return bool(files) and "" not in files
 
 
-def _read_text(config: TextConfig, split: Split) -> Examples:
-    files = {"train": config.train, "validation": config.validation, "test": config.test}[split]
+def _read_text(config: DataConfig, split: Split) -> Examples:
+    files = {"train": config.text.train, "validation": config.text.validation, "test": config.text.test}[split]
     subject = f"config.data.text.{split}={files}"
     remedy = "give ('source file', 'target file') or ('file.tsv',)"
     if split == "validation":
         remedy += f", or {_FRACTION_REMEDY}"
     require(_is_given(files), subject, "is not set", remedy)
+    is_supervised = config.objective == "supervised"
+    found = text.find_files(config.text, files, subject, with_targets=is_supervised)
+    examples = text.read(found, BadRows(config.on_bad_row), config.text.group_references)
+    _check_not_empty(examples, subject)
     require(
-        len(files) <= 2, subject, f"must be two parallel files or one of tab-separated columns, not {len(files)} files"
+        bool(found.columns.targets) or not is_supervised,
+        subject,
+        "is plain text without targets (no tab in its first line)",
+        "give ('source file', 'target file') or a table of tab-separated columns; config.data.objective names "
+        "objectives that need no targets",
     )
-    examples = _group_references(readers.read_tsv(files[0])) if len(files) == 1 else _read_parallel(*files)
-    require(len(examples) > 0, subject, "is empty")
     return examples
 
 
-def _read_parallel(source_file: str, target_file: str) -> Examples:
-    sources, targets = readers.read_lines(source_file), readers.read_lines(target_file)
+def _check_not_empty(examples: Examples, subject: str) -> None:
+    reason = "is empty, because every row is bad" if examples.dropped else "is empty"
+    require(len(examples) > 0, subject, "; ".join([reason, *map(str, examples.dropped)]))
+
+
+def _split_names(config: DataConfig) -> Iterable[str]:
+    """The names of the splits of a task ``tfds`` or ``hf``."""
+    if config.task == "hf":
+        return hf.open_splits(config.hf)
+    from flaxformer_lite.data import tfds  # here, because TFDS takes a second to import
+
+    return tfds.open_builder(config.tfds.name, config.tfds.data_dir).info.splits
+
+
+def _read_hf(config: DataConfig, split: Split) -> Examples:
+    subject, splits = f"config.data.hf.name_or_path={config.hf.name_or_path!r}", hf.open_splits(config.hf)
     require(
-        len(sources) == len(targets),
-        f"{source_file}, {target_file}",
-        f"have {len(sources)} and {len(targets)} lines",
-        "line i of one must be the translation of line i of the other",
+        split in splits,
+        subject,
+        f"it has no split {split!r}; its splits are {', '.join(splits)}",
+        _FRACTION_REMEDY if split == "validation" else "",
     )
-    return Examples(sources, [(target,) for target in targets])
-
-
-def _group_references(pairs: Iterable[tuple[str, str]]) -> Examples:
-    """Makes pairs with the same source references of one example, at the place of the first of them."""
-    references: dict[str, list[str]] = {}
-    for source, target in pairs:
-        references.setdefault(source, []).append(target)
-    return Examples(list(references), [tuple(these) for these in references.values()])
+    examples = hf.read(config.hf, split, BadRows(config.on_bad_row), with_targets=config.objective == "supervised")
+    _check_not_empty(examples, f"{subject}, split {split!r}")
+    return examples
 
 
 def _read_tfds(config: TfdsConfig, split: Split) -> Examples:

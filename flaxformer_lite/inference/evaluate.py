@@ -17,12 +17,15 @@ from flaxformer_lite.data.buckets import batch_rows
 from flaxformer_lite.data.dataset import Dataset, Vocabularies, for_evaluation, make_dataset
 from flaxformer_lite.data.pipeline import eval_batches
 from flaxformer_lite.data.tasks import Examples, Split
+from flaxformer_lite.errors import require
 from flaxformer_lite.inference.predict import Predictor
 from flaxformer_lite.metrics.compute import compute_metrics
 from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.train_step.objective import Sums, label_objective
 from flaxformer_lite.train_step.step import evaluation_step
+
+_MAX_GROUPS = 200  # of eval.group_by: each metric of each group is a line of every report and a curve in TensorBoard
 
 
 class TeacherForcedMetrics:
@@ -54,11 +57,31 @@ class DecodedExamples(NamedTuple):
 
 
 def decode_examples(predictor: Predictor, examples: Examples, decode: DecodeConfig) -> DecodedExamples:
-    """Decodes sources and computes the metrics of ``config.eval``."""
+    """Decodes sources and computes the metrics of ``config.eval``.
+
+    Where the examples have the meta column ``group_by``, also those of each of its values, as ``bleu/VALUE``.
+    """
     hypotheses = predictor.decode(examples.sources, decode)
     config = predictor.config.eval
     metrics = compute_metrics(config.metrics, config.metric_options, hypotheses, examples.references)
+    for group, indices in (examples.groups(config.group_by) if config.group_by in examples.meta else {}).items():
+        part = [hypotheses[i] for i in indices], [examples.references[i] for i in indices]
+        of_group = compute_metrics(config.metrics, config.metric_options, *part)
+        metrics |= {f"{name}/{group}": value for name, value in of_group.items()}
     return DecodedExamples(metrics, hypotheses)
+
+
+def check_group_by(name: str, examples: Examples) -> None:
+    """Raises ``InputError`` where ``eval.group_by`` names no meta column of examples, or one of too many values."""
+    if not name:
+        return
+    subject = f"config.eval.group_by={name!r}"
+    known = ", ".join(examples.meta) or "none"
+    remedy = "name one of config.data.text.meta_columns"
+    require(name in examples.meta, subject, f"the examples have no such column; their meta columns: {known}", remedy)
+    count = len(examples.groups(name))
+    reason = f"has {count:,} values among {len(examples):,} examples, each of which would have its own metrics"
+    require(count <= _MAX_GROUPS, subject, reason, f"name a column of at most {_MAX_GROUPS} values")
 
 
 class EvaluationResult(NamedTuple):
@@ -84,6 +107,8 @@ def evaluate_split(
     config = predictor.config
     data = _with_files(config.data, split, files) if files else config.data
     examples = tasks.load(data, split, config.seed).sample(max_examples)
+    if not files:  # which may lack the column
+        check_group_by(config.eval.group_by, examples)
     dataset, _ = make_dataset(examples, Vocabularies(*predictor.vocabularies), for_evaluation(data))
     forced = TeacherForcedMetrics(predictor.module_of(decode), config.train, predictor.layout)
     metrics = forced(predictor.params, dataset)

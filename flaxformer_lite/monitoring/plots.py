@@ -45,12 +45,15 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _panels(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """The points (step, value) of each panel and split: the loss, then evaluation metrics, then the others."""
+    """The points (step, value) of each panel and split: the loss, then evaluation metrics, then the others.
+
+    Metrics of groups, such as ``eval/bleu/news``, are left out: there may be a hundred.
+    """
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for line in lines:
         for name, value in line.items():
             split, slash, metric = name.partition("/")
-            if slash and value is not None:
+            if slash and "/" not in metric and value is not None:
                 panels.setdefault(metric, {}).setdefault(split, []).append((line["step"], value))
     return dict(sorted(panels.items(), key=lambda panel: (panel[0] != "loss", "eval" not in panel[1])))
 

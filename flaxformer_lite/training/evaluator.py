@@ -38,7 +38,7 @@ class Evaluator:
         self._writer.write(step, {f"eval/{name}": value for name, value in metrics.items()})
         self._writer.draw_plots()
         logger.info(f"evaluation at step {step:,} ({format_duration(time.monotonic() - start)}): "
-            + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))  # fmt: skip
+            + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name))  # fmt: skip
         return metrics[self._config.eval.best_metric]
 
     def _decode(self, step: int) -> dict[str, float]:

@@ -17,6 +17,7 @@ from flaxformer_lite.checkpoints.checkpoint_manager import Checkpoints
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.dataset import TrainingData, load_training
+from flaxformer_lite.inference.evaluate import check_group_by
 from flaxformer_lite.inference.search_from_config import make_search
 from flaxformer_lite.metrics.compute import make_metrics
 from flaxformer_lite.models.encoder_decoder import make_model
@@ -92,6 +93,7 @@ def prepare(config: Config, folder: WorkDir, reference: WorkDir) -> Setup:
     # The errors of these should not wait for the first evaluation.
     make_search(config.decode, data.target_vocabulary)
     make_metrics(config.eval.metrics, config.eval.metric_options)
+    check_group_by(config.eval.group_by, data.validation_examples)
     teachers = load_teachers(config, vocabularies, reference.teachers(), layout.mesh_layout)
     model = make_model(config, *(vocabulary.size for vocabulary in vocabularies))
     training = make_training(config, model, [teacher.model for teacher in teachers])
@@ -152,5 +154,8 @@ def log_run_summary(setup: Setup) -> None:
             logger.info(
                 f"{split}: {counts.dropped:,} examples dropped and {counts.truncated:,} truncated for their length"
             )
+    for split, dropped in (("training", data.train_dropped), ("validation", data.validation_examples.dropped)):
+        for rows in dropped:
+            logger.info(f"{split}: {rows}")
     for teacher in setup.teachers:
         logger.info(f"distilling from {teacher.folder}, step {teacher.step:,}")

@@ -21,6 +21,8 @@ def test_a_config_of_0_1_0_equals_the_current_one_with_the_same_overrides(old):
         **{"train.steps": 60, "train.eval_every": 20, "train.save_every": 10, "train.log_every": 5},
         **{"train.keep_latest": 3, "data.reverse.examples": 2000, "optim.warmup_steps": 20, "eval.max_examples": 50},
         **{"model.encoder.width": 32, "model.encoder.mlp_dim": 64},
+        # what version 0.1.0 did with rows of text
+        **{"data.text.group_references": True, "data.on_bad_row": "keep_empty"},
     }
     today = loading.load("tiny", [f"--config.{key}={value}" for key, value in changes.items()])
     assert parsing.from_dict(migrations.migrate(old)) == today

@@ -71,14 +71,3 @@ def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     _write(tmp_path, "text", b"here\n")
     assert readers.read_lines("~/text") == ["here"]
-
-
-def test_tsv(tmp_path):
-    assert readers.read_tsv(_write(tmp_path, "t.tsv.gz", b"a b\tx\r\n\ty\n")) == [("a b", "x"), ("", "y")]
-
-
-@pytest.mark.parametrize(("line", "columns"), [("only", 1), ("", 1), ("a\tb\tc", 3)])
-def test_tsv_with_another_number_of_columns(tmp_path, line, columns):
-    name = _write(tmp_path, "t.tsv", f"a\tb\n{line}\na\tb\n".encode())
-    with pytest.raises(InputError, match=rf"{name}:2: {columns} tab-separated columns instead of 2"):
-        readers.read_tsv(name)

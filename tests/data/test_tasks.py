@@ -1,5 +1,6 @@
 """Sources and references of each task, held-out validation splits, and errors."""
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -51,17 +52,39 @@ def test_parallel_files(files):
     assert tasks.load(config, "train", 0) == Examples(["eins", "zwei"], [("one",), ("two",)])
 
 
-def test_repeated_sources_of_a_tsv_are_one_example(files):
-    config = _config("text", test=files("g2p.tsv"))
-    assert tasks.load(config, "test", 0) == Examples(["lead", "read"], [("L IY D", "L EH D"), ("R IY D",)])
+@pytest.mark.parametrize("group_references", [False, True])
+def test_a_tsv_is_scored_as_two_files_of_the_same_pairs_are(files, group_references):
+    options = {"group_references": group_references}
+    tsv = tasks.load(_config("text", test=files("g2p.tsv"), **options), "test", 0)
+    parallel = tasks.load(_config("text", test=files("g2p.words", "g2p.phones"), **options), "test", 0)
+    assert parallel == Examples(["lead", "read", "lead"], [("L IY D",), ("R IY D",), ("L EH D",)])
+    if group_references:
+        assert tsv == Examples(["lead", "read"], [("L IY D", "L EH D"), ("R IY D",)])
+    else:
+        assert tsv == parallel
 
 
-def test_a_tsv_and_parallel_files_of_the_same_pairs_differ_in_references_only(files):
-    # Lines of parallel files are examples of their own, as test sets of translation are scored.
-    tsv = tasks.load(_config("text", train=files("g2p.tsv")), "train", 0)
-    parallel = tasks.load(_config("text", train=files("g2p.words", "g2p.phones")), "train", 0)
-    assert (len(tsv), len(parallel)) == (2, 3)
-    assert sorted(zip(*tsv.pairs(), strict=True)) == sorted(zip(*parallel.pairs(), strict=True))
+def test_plain_text_has_no_targets(files):
+    with pytest.raises(InputError, match=r"test=\(.*train\.de.* is plain text without targets .*; give \('source"):
+        tasks.load(_config("text", test=files("train.de")), "test", 0)
+
+
+def test_dropped_rows_belong_to_the_split_that_held_out_the_other(files, tmp_path):
+    (tmp_path / "ten.tsv").write_text("".join(f"{i}\t{i}\n" for i in range(10)) + "bad\n")
+    config = dataclasses.replace(_config("text", 0.3, train=files("ten.tsv")), on_bad_row="drop")
+    train, validation = tasks.load_training_splits(config, 0)
+    assert (len(train), len(validation), validation.dropped) == (7, 3, ())
+    assert [str(rows) for rows in train.dropped] == [
+        f"1 row dropped, wrong number of columns; the first is {tmp_path}/ten.tsv:11: 1 tab-separated columns instead "
+        "of 2: 'bad'"
+    ]
+
+
+def test_a_split_of_bad_rows_only_is_an_error(files, tmp_path):
+    (tmp_path / "ten.tsv").write_text("a\t\n" * 3)
+    config = dataclasses.replace(_config("text", test=files("ten.tsv")), on_bad_row="drop")
+    with pytest.raises(InputError, match=r"is empty, because every row is bad; 3 rows dropped, empty target; .*tsv:1"):
+        tasks.load(config, "test", 0)
 
 
 def test_unequal_line_counts_are_both_named(files):
