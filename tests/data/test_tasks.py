@@ -69,6 +69,12 @@ def test_plain_text_has_no_targets(files):
         tasks.load(_config("text", test=files("train.de")), "test", 0)
 
 
+def test_an_objective_needs_no_targets(files):
+    for names in (["train.de"], ["train.de", "train.en"]):
+        config = dataclasses.replace(_config("text", train=files(*names)), objective="span_corruption")
+        assert tasks.load(config, "train", 0).sources == ["eins", "zwei"]
+
+
 def test_dropped_rows_belong_to_the_split_that_held_out_the_other(files, tmp_path):
     (tmp_path / "ten.tsv").write_text("".join(f"{i}\t{i}\n" for i in range(10)) + "bad\n")
     config = dataclasses.replace(_config("text", 0.3, train=files("ten.tsv")), on_bad_row="drop")
