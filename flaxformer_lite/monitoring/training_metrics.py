@@ -13,7 +13,7 @@ import numpy as np
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.monitoring.metric_writer import MetricWriter
-from flaxformer_lite.monitoring.utilization import StepTiming, peak_memory
+from flaxformer_lite.monitoring.utilization import BatchStats, peak_memory
 from flaxformer_lite.system.console import format_duration
 from flaxformer_lite.train_step.objective import Sums
 from flaxformer_lite.train_step.step import UpdateStats
@@ -56,7 +56,7 @@ class Progress:
         self._writer = writer
         self._skipped = skipped
         self._compile_seconds = compile_seconds
-        self._pending: tuple[int, Sums, UpdateStats, StepTiming] | None = None
+        self._pending: tuple[int, Sums, UpdateStats, BatchStats] | None = None
         self._sums = np.array(sums)  # since the last interval
         self.reset_clock()
 
@@ -65,30 +65,30 @@ class Progress:
         """The sums of the updates that were read since the last interval."""
         return self._sums.tolist()
 
-    def add(self, step: int, sums: Sums, stats: UpdateStats, timing: StepTiming) -> None:
+    def add(self, step: int, sums: Sums, stats: UpdateStats, batch: BatchStats) -> None:
         """Takes the results of update number ``step``, which may be still under way, and reads those before it."""
         self.catch_up()
-        self._pending = step, sums, stats, timing
+        self._pending = step, sums, stats, batch
 
     def catch_up(self) -> None:
         """Waits for the last update and reads its results."""
         if self._pending is None:
             return
-        (step, *results, timing), self._pending = self._pending, None
+        (step, *results, batch), self._pending = self._pending, None
         sums, stats = jax.device_get(results)
         self._check_finite(step, sums, stats)
         if stats.applied:
             self._sums += np.array(sums)
         self._steps += 1
         self._tokens += float(sums.weight)
-        self._timing = StepTiming(*(a + b for a, b in zip(self._timing, timing, strict=True)))
+        self._batches = BatchStats(*(a + b for a, b in zip(self._batches, batch, strict=True)))
         if step % self._train.log_every == 0 or step == self._train.steps:
             self._write(step, stats)
 
     def reset_clock(self) -> None:
         """Starts a new interval of time, so that evaluating and saving do not count as training."""
         self._clock, self._compiled = time.monotonic(), self._compile_seconds()
-        self._steps, self._tokens, self._timing = 0, 0.0, StepTiming()
+        self._steps, self._tokens, self._batches = 0, 0.0, BatchStats()
 
     def _check_finite(self, step: int, sums: Sums, stats: UpdateStats) -> None:
         if stats.applied:
@@ -121,10 +121,11 @@ class Progress:
             "train/gradient_norm": float(stats.gradient_norm),
             "train/tokens_per_second": speed,
             "train/tokens_per_second_per_device": speed / jax.device_count(),
-            "train/data_wait": self._timing.data_wait / max(self._steps, 1),
+            "train/data_wait": self._batches.data_wait / max(self._steps, 1),
+            "train/padding": 100 * (1 - self._batches.tokens / max(self._batches.positions, 1)),
         }
-        if self._timing.at_peak:
-            values["train/mfu"] = 100 * self._timing.at_peak / seconds
+        if self._batches.at_peak:
+            values["train/mfu"] = 100 * self._batches.at_peak / seconds
         if memory := peak_memory():
             values["train/peak_memory"] = memory
         if objective != loss:  # training minimizes more than the label loss

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.buckets import batch_rows
@@ -17,16 +18,25 @@ from flaxformer_lite.train_step.objective import Objective
 from flaxformer_lite.types import Batch
 
 
-class StepTiming(NamedTuple):
-    """Times of one update, or their sums over several.
+class BatchStats(NamedTuple):
+    """Measurements of the batch of one update, or their sums over several.
 
     Attributes:
-      data_wait: seconds that the host waited for data.
+      data_wait: seconds that the host waited for it.
       at_peak: seconds that model and gradient take with all devices at peak performance; 0 where that is unknown.
+      tokens: source and target tokens of this process's rows.
+      positions: the same with padding.
     """
 
     data_wait: float = 0.0
     at_peak: float = 0.0
+    tokens: int = 0
+    positions: int = 0
+
+    @classmethod
+    def of(cls, batch: Batch, data_wait: float, at_peak: float) -> BatchStats:
+        sides = batch.source.segments, batch.target_in.segments
+        return cls(data_wait, at_peak, sum(np.count_nonzero(side) for side in sides), sum(side.size for side in sides))
 
 
 class PeakTime:

@@ -20,12 +20,11 @@ from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.monitoring.metric_writer import open_writer
 from flaxformer_lite.monitoring.profiler import Profiler
 from flaxformer_lite.monitoring.training_metrics import Progress
-from flaxformer_lite.monitoring.utilization import PeakTime, StepTiming
+from flaxformer_lite.monitoring.utilization import BatchStats
 from flaxformer_lite.system import malloc, multihost
-from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.training.evaluator import Evaluator
 from flaxformer_lite.training.run_state import RunState
-from flaxformer_lite.training.setup import log_run_summary, prepare, restore_or_init
+from flaxformer_lite.training.setup import compile_update, log_run_summary, prepare, restore_or_init
 from flaxformer_lite.training.stop_signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ def train(
         reference_dir = WorkDir(reference or workdir)
         setup = prepare(config, folder, reference_dir)
         log_run_summary(setup)
-        layout, training = setup.layout, setup.training
+        layout = setup.layout
 
         stack.enter_context(folder.alone())
         stack.enter_context(silence_orbax())
@@ -88,14 +87,11 @@ def train(
         state = restore_or_init(config, setup, checkpoints, run)
         run_provenance.note_start(folder, reference_dir, config, run.step)
 
-        teacher_params = layout.to_layout([teacher.params for teacher in setup.teachers])
-        setup.teachers.clear()  # under pmap their parameters would be on the devices twice
-        step = layout.compile(training.step, jax.random.key(config.seed + 1), setup.shapes)
-        update = LoggedJit(partial(step, teacher_params), "training step", config.train.max_compiles)
+        update, peak_time = compile_update(config, setup)
         writer = stack.enter_context(open_writer(folder.path, run.step))
         evaluate = Evaluator(config, setup.data, layout.mesh_layout, writer)
-        progress = Progress(config, training.schedule, writer, run.skipped, run.sums, lambda: update.compile_seconds)
-        peak_time = PeakTime(training.step.objective, setup.shapes.params, teacher_params, config)
+        schedule = setup.training.schedule
+        progress = Progress(config, schedule, writer, run.skipped, run.sums, lambda: update.compile_seconds)
         profiler = Profiler(*(profile_steps if multihost.is_primary() else (0, 0)), folder.path / "profile")
         profiler.check(run.step, config.train.steps)
         stack.callback(profiler.close)
@@ -107,10 +103,10 @@ def train(
             profiler.before(run.step + 1, progress.catch_up)
             start = time.monotonic()
             batch = next(run.batches)
-            timing = StepTiming(time.monotonic() - start, peak_time(batch))
+            batch_stats = BatchStats.of(batch, time.monotonic() - start, peak_time(batch))
             state, (sums, stats) = update(state, layout.shard_batch(batch))
             run.step += 1
-            progress.add(run.step, sums, stats, timing)
+            progress.add(run.step, sums, stats, batch_stats)
             profiler.after(run.step, progress.catch_up)
 
             is_eval_step = run.step % config.train.eval_every == 0 or run.step == config.train.steps

@@ -21,8 +21,10 @@ from flaxformer_lite.inference.evaluate import check_group_by
 from flaxformer_lite.inference.search_from_config import make_search
 from flaxformer_lite.metrics.compute import make_metrics
 from flaxformer_lite.models.encoder_decoder import make_model
+from flaxformer_lite.monitoring.utilization import PeakTime
 from flaxformer_lite.sharding.layout import Layout, make_layout
 from flaxformer_lite.system import multihost
+from flaxformer_lite.system.compile_log import LoggedJit
 from flaxformer_lite.train_step import optimizers
 from flaxformer_lite.train_step.objective import make_objective
 from flaxformer_lite.train_step.state import TrainState, init_params, init_state, with_ema
@@ -123,6 +125,19 @@ def make_training(config: Config, model: nn.Module, teachers: Sequence[nn.Module
     return Training(model, step, schedule, config.seed, config.precision.param_dtype)
 
 
+def compile_update(config: Config, setup: Setup) -> tuple[LoggedJit, PeakTime]:
+    """The training step, which is compiled at the first batch of each shape, and the time of a batch at peak FLOPs.
+
+    Moves the parameters of the teachers to the devices.
+    """
+    layout, training = setup.layout, setup.training
+    teacher_params = layout.to_layout([teacher.params for teacher in setup.teachers])
+    setup.teachers.clear()  # under pmap their parameters would be on the devices twice
+    step = layout.compile(training.step, jax.random.key(config.seed + 1), setup.shapes)
+    update = LoggedJit(partial(step, teacher_params), "training step", config.train.max_compiles)
+    return update, PeakTime(training.step.objective, setup.shapes.params, teacher_params, config)
+
+
 def restore_or_init(config: Config, setup: Setup, checkpoints: Checkpoints, run: RunState) -> TrainState:
     """The state of the newest checkpoint, with ``run`` as it was there; otherwise the first state."""
     layout, training = setup.layout, setup.training
@@ -149,6 +164,10 @@ def log_run_summary(setup: Setup) -> None:
         f"{len(data.validation_examples):,} validation examples; vocabularies of {data.source_vocabulary.size:,} and "
         f"{data.target_vocabulary.size:,}"
     )
+    buckets = data.train.buckets
+    kind = "packed rows" if any((rows.lengths > 1).any() for rows in buckets.rows) else "length buckets"
+    shapes = ", ".join(f"{source} + {target}" for source, target in buckets.shapes)
+    logger.info(f"{kind} of {shapes} source and target tokens; {100 * data.train.padding:.1f} % padding")
     for split, counts in (("training", data.train_counts), ("validation", data.validation_counts)):
         if counts.dropped or counts.truncated:
             logger.info(
