@@ -30,13 +30,14 @@ class BatchStats(NamedTuple):
 
     data_wait: float = 0.0
     at_peak: float = 0.0
-    tokens: int = 0
-    positions: int = 0
+    tokens: float = 0.0
+    positions: float = 0.0
 
     @classmethod
     def of(cls, batch: Batch, data_wait: float, at_peak: float) -> BatchStats:
         sides = batch.source.segments, batch.target_in.segments
-        return cls(data_wait, at_peak, sum(np.count_nonzero(side) for side in sides), sum(side.size for side in sides))
+        tokens = sum(int(np.count_nonzero(side)) for side in sides)
+        return cls(data_wait, at_peak, tokens, sum(side.size for side in sides))
 
 
 class PeakTime:

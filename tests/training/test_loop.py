@@ -18,7 +18,7 @@ from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.sharding.mesh_layout import MeshLayout
 from flaxformer_lite.train_step.optimizers import make_schedule
-from flaxformer_lite.training import loop
+from flaxformer_lite.training import loop, setup
 from tests.micro_config import flags, micro, use_devices
 from tests.training_runs import EVALUATE, MEASURED, SAVE, UPDATE, PlainEvaluator, Runs, assert_equal_records, number_of
 
@@ -275,13 +275,13 @@ def test_a_distilled_run_resumes_with_the_same_teacher(runs, monkeypatch, capsys
 
 def test_metrics_are_read_one_step_late(runs, monkeypatch):
     events = []
-    check, compiled = loop.Progress._check_finite, loop.LoggedJit.__call__
+    check, compiled = loop.Progress._check_finite, setup.LoggedJit.__call__
 
     def call(self, state, batch):
         events.append(("begin", len([kind for kind, _ in events if kind == "begin"]) + 1))
         return compiled(self, state, batch)
 
-    monkeypatch.setattr(loop.LoggedJit, "__call__", call)
+    monkeypatch.setattr(setup.LoggedJit, "__call__", call)
 
     def read(self, step, *results):
         events.append(("read", step))
