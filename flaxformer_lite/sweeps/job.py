@@ -63,7 +63,7 @@ class Job:
 
     def _run(self, num_processes: int) -> int:
         trial_dir = TrialDir(self.path)
-        trial_dir.forget_failure()
+        trial_dir.failure.remove()
         with trial_dir.log.open("a", encoding="utf-8") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
@@ -81,7 +81,7 @@ class Job:
             logger.exception(message)
             code = 1
         with suppress(InputError):  # a full disk
-            trial_dir.save_failure(JobFailure(code, message))
+            trial_dir.failure.save(JobFailure(code, message))
         return multihost.exit_process(code)
 
     def _train(self, num_processes: int) -> int:

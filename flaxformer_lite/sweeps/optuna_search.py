@@ -99,13 +99,13 @@ class OptunaSuggester:
     def should_prune(self, trial: Trial) -> bool:
         """Whether the pruner stops the trial at any evaluation but the last; the decision is stored."""
         trial_dir = self._sweep_dir.trial_dir(trial)
-        if trial_dir.pruned():
+        if trial_dir.pruned.read():
             return True
         with _storage_errors_named(self._sweep_dir):
             for theirs in self._unfinished.get(trial.name, [])[:1]:
                 for step, value in self._report_evaluations(trial, theirs):
                     if step < trial.config.train.steps and theirs.should_prune():
-                        trial_dir.save_pruned(MetricValue(step, value))
+                        trial_dir.pruned.save(MetricValue(step, value))
                         return True
         return False
 

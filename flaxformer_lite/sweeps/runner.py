@@ -45,7 +45,7 @@ class JobManager:
         status = read_status(trial, trial_dir, self._launcher)
         if status.state.is_active or trial.name not in self._attempted:
             return status
-        trial_dir.forget_submission()
+        trial_dir.submission.remove()
         unfinished = status.state in (TrialState.NEW, TrialState.INTERRUPTED)
         if unfinished and trial.name not in self._stop_requests:
             return TrialStatus(TrialState.FAILED, status.progress, _NO_MESSAGE)
@@ -62,14 +62,14 @@ class JobManager:
     def start(self, trial: Trial, slot: int) -> None:
         """Starts a job in one of the launcher's slots."""
         trial_dir = self._sweep_dir.trial_dir(trial)
-        trial_dir.forget_failure()
+        trial_dir.failure.remove()
         job = Job(trial_dir.path.absolute(), parsing.to_dict(trial.config), self._launcher.slots[slot], sys.argv)
-        trial_dir.save_submission(Submission(self._launcher.name, self._launcher.submit(job), slot))
+        trial_dir.submission.save(Submission(self._launcher.name, self._launcher.submit(job), slot))
         self._attempted.add(trial.name)
 
     def free_slots(self, active: Sequence[Trial]) -> list[int]:
         """The slots that no active trial occupies."""
-        submissions = [found for trial in active if (found := self._sweep_dir.trial_dir(trial).submission())]
+        submissions = [found for trial in active if (found := self._sweep_dir.trial_dir(trial).submission.read())]
         taken = {found.slot for found in submissions if found.launcher == self._launcher.name}
         free = [i for i in range(len(self._launcher.slots)) if i not in taken]
         return free[: max(len(self._launcher.slots) - len(active), 0)]
@@ -78,7 +78,7 @@ class JobManager:
         """Makes a trial's job save and exit; the second request makes it exit at once, the third one kills it."""
         trial_dir = self._sweep_dir.trial_dir(trial)
         if self._stop_requests.get(trial.name, 0) < requests and self._launcher.stop(
-            trial_dir, trial_dir.submission(), kill=requests > 2
+            trial_dir, trial_dir.submission.read(), kill=requests > 2
         ):
             self._stop_requests[trial.name] = requests
 

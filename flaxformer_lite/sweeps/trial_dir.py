@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from flaxformer_lite.errors import write_errors_named
 from flaxformer_lite.system import file_lock
@@ -56,16 +56,49 @@ class TrialProgress(NamedTuple):
     value: float | None
 
 
+class Record(Generic[T]):
+    """A JSON file with the fields of one named tuple."""
+
+    def __init__(self, path: Path, of_type: type[T]):
+        self._path = path
+        self._of_type = of_type
+
+    def read(self) -> T | None:
+        """The stored tuple; None where there is none, or one that a version with other fields wrote."""
+        try:
+            return self._of_type(**json.loads(self._path.read_text("utf-8")))
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+            return None
+
+    def save(self, values: Any) -> None:
+        with write_errors_named(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self._path) as draft:
+            draft.write_text(json.dumps(values._asdict()) + "\n", "utf-8")
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
 class TrialDir:
-    """Directory of a trial."""
+    """Directory of a trial.
+
+    Attributes:
+      path: of the directory.
+      log: standard output and error of its jobs.
+      job_lock: held by the job, from before it imports jax.
+      submission: the last submitted job, unless it has ended without a result.
+      failure: why the last job failed; none where it did not fail or could not write it.
+      pruned: the evaluation after which the search pruned the run; no further job is started.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self.log = path / "log.txt"
-        self.job_lock = path / ".job"  # held by the job, from before it imports jax
-        self._submission = path / "job.json"
-        self._failure = path / "failed.json"
-        self._pruned = path / "pruned.json"
+        self.job_lock = path / ".job"
+        self.submission = Record(path / "job.json", Submission)
+        self.failure = Record(path / "failed.json", JobFailure)
+        self.pruned = Record(path / "pruned.json", MetricValue)
 
     @property
     def has_run(self) -> bool:
@@ -81,34 +114,6 @@ class TrialDir:
     def job_process(self) -> file_lock.Holder | None:
         """The process that trains here now."""
         return file_lock.holder(self.job_lock)
-
-    def submission(self) -> Submission | None:
-        """The last submitted job, unless ``forget_submission`` was called."""
-        return _read(self._submission, Submission)
-
-    def save_submission(self, submission: Submission) -> None:
-        _write(self._submission, submission)
-
-    def forget_submission(self) -> None:
-        self._submission.unlink(missing_ok=True)
-
-    def failure(self) -> JobFailure | None:
-        """Why the last job failed; None where it did not fail or could not write it."""
-        return _read(self._failure, JobFailure)
-
-    def save_failure(self, failure: JobFailure) -> None:
-        _write(self._failure, failure)
-
-    def forget_failure(self) -> None:
-        self._failure.unlink(missing_ok=True)
-
-    def pruned(self) -> MetricValue | None:
-        """The evaluation after which the search pruned the run; None where it did not."""
-        return _read(self._pruned, MetricValue)
-
-    def save_pruned(self, last: MetricValue) -> None:
-        """Marks the trial as pruned; no further job is started."""
-        _write(self._pruned, last)
 
     def evaluations(self, metric: str) -> list[MetricValue]:
         """The latest recorded values of a metric, such as ``eval/wer``, oldest first."""
@@ -138,17 +143,3 @@ def _last_lines(path: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError, RecursionError):  # the first may be cut, the last incomplete
             lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
-
-
-def _read(path: Path, of_type: type[T]) -> T | None:
-    try:
-        return of_type(**json.loads(path.read_text("utf-8")))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
-        return None  # TypeError: written by a version with other fields
-
-
-def _write(path: Path, values: Any) -> None:
-    with write_errors_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as draft:
-        draft.write_text(json.dumps(values._asdict()) + "\n", "utf-8")

@@ -60,13 +60,13 @@ def read_status(trial: Trial, trial_dir: TrialDir, launcher: Launcher) -> TrialS
     progress = trial_dir.progress(metric)
     if trial_dir.job_process():
         return TrialStatus(TrialState.RUNNING, progress)
-    submission = trial_dir.submission()
+    submission = trial_dir.submission.read()
     if submission and submission.launcher == launcher.name and not launcher.is_over(submission):
         return TrialStatus(TrialState.QUEUED, progress)
     if result := trial_dir.result():  # the run may have finished since the first check
         return TrialStatus(TrialState.DONE, TrialProgress(result.step, metric, result.best_value))
-    if trial_dir.pruned():
+    if trial_dir.pruned.read():
         return TrialStatus(TrialState.PRUNED, progress)
-    if failure := trial_dir.failure():
+    if failure := trial_dir.failure.read():
         return TrialStatus(TrialState.FAILED, progress, failure.message)
     return TrialStatus(TrialState.INTERRUPTED if trial_dir.has_run else TrialState.NEW, progress)

@@ -68,7 +68,7 @@ def test_a_job_applies_its_resources_and_saves_when_stopped(tmp_path, folder):
     wait_for(lambda: launcher.is_over(submission))
     assert (folder.path / "saved").exists()
     assert folder.job_process() is None
-    assert folder.failure() is None
+    assert folder.failure.read() is None
     assert not second_call.stop(folder, submission, kill=False)
     assert len(started(folder)) == 1
 
@@ -78,10 +78,10 @@ def test_a_failed_job_keeps_its_log_and_message(tmp_path, folder):
     other = TrialDir(tmp_path / "other")
     ids = [launcher.submit(failing(folder.path, "no such file")), launcher.submit(crashing(other.path, "by nothing"))]
     wait_for(lambda: all(launcher.is_over(Submission("local", id, 0)) for id in ids))
-    assert folder.failure() == (2, "no such file")
+    assert folder.failure.read() == (2, "no such file")
     assert "flaxformer-lite: error: no such file\n" in folder.log.read_text()
     assert "Traceback" not in folder.log.read_text()
-    assert other.failure() == (1, "ZeroDivisionError: by nothing")
+    assert other.failure.read() == (1, "ZeroDivisionError: by nothing")
     assert "Traceback" in other.log.read_text()
 
 

@@ -57,7 +57,7 @@ class Training:
             path, value = job.path / "metrics.jsonl", self.quality(job.config)
             done = len(path.read_text().splitlines()) if path.exists() else 0
             if value is None:
-                TrialDir(job.path).save_failure(JobFailure(1, "out of memory"))
+                TrialDir(job.path).failure.save(JobFailure(1, "out of memory"))
                 self.end(name)
                 continue
             with path.open("a") as file:

@@ -105,7 +105,7 @@ def test_a_failed_trial_is_retried_by_the_next_call(sweep, tmp_path, trials):
     def ends(seed, folder):
         if seed == 1:
             begins(seed, folder)
-            TrialDir(folder).save_failure(JobFailure(2, "the loss is no number"))
+            TrialDir(folder).failure.save(JobFailure(2, "the loss is no number"))
         elif seed != 3:  # which is killed before it writes anything
             finishes(seed, folder)
 
@@ -129,7 +129,7 @@ def test_a_killed_job_has_failed_and_resumes_in_the_next_call(sweep):
 def test_a_running_job_of_an_earlier_call_is_awaited(sweep, tmp_path, trials):
     folder = SweepDir(tmp_path).trial_dir(trials[0])
     begins(0, folder.path)
-    folder.save_submission(Submission("fake", "of an earlier call", 1))
+    folder.submission.save(Submission("fake", "of an earlier call", 1))
     polls = 0
     with contextlib.ExitStack() as stack:
         assert stack.enter_context(file_lock.hold(folder.job_lock)) is None
