@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.monitoring import metric_writer
 from flaxformer_lite.system.console import format_duration, format_size, table
+from flaxformer_lite.system.json_text import finite
 
 if TYPE_CHECKING:
     from flaxformer_lite.checkpoints.listing import Evaluations
@@ -69,11 +70,7 @@ def _ls(arguments: argparse.Namespace) -> None:
 
     rows = list_checkpoints(_evaluations(arguments.workdir))
     if arguments.json:
-        values = [
-            row._asdict() | {"path": str(row.path), "metrics": metric_writer.finite_or_none(row.metrics)}
-            for row in rows
-        ]
-        print(json.dumps(values, indent=1))
+        print(json.dumps(finite([row._asdict() | {"path": str(row.path)} for row in rows]), indent=1))
         return
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     cells = [
@@ -111,14 +108,9 @@ def _diff(arguments: argparse.Namespace) -> None:
     before, after = _two_checkpoints(arguments.workdir, arguments.steps)
     found = diff_checkpoints(before, after)
     if arguments.json:
-        changes = [
-            change._asdict() | metric_writer.finite_or_none({"relative": change.relative}) for change in found.changes
-        ]
-        values = metric_writer.finite_or_none({"relative": found.relative}) | {
-            "changes": changes,
-            "unmatched": found.unmatched,
-        }
-        print(json.dumps(values, indent=1))
+        changes = [change._asdict() for change in found.changes]
+        values = {"relative": found.relative, "changes": changes, "unmatched": found.unmatched}
+        print(json.dumps(finite(values), indent=1))
         return
     print(f"{before[0] / str(before[1])} → {after[0] / str(after[1])}:")
     print(f"‖change‖ / ‖before‖ = {found.relative:.3g} over {len(found.changes)} parameters\n")

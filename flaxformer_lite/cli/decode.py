@@ -23,6 +23,7 @@ from flaxformer_lite.cli import decode_flags, multihost_flags, output
 from flaxformer_lite.cli.score import scored_values
 from flaxformer_lite.data import readers
 from flaxformer_lite.errors import InputError, require
+from flaxformer_lite.system.json_text import to_json
 
 if TYPE_CHECKING:
     from flaxformer_lite.data.vocabularies.base import Vocabulary
@@ -86,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
                     records = [_json_values(*these, model) for these in numbered]
                     if scorer:
                         _add_attention(records, found, scorer)
-                    yield "".join(output.to_json(record) + "\n" for record in records)
+                    yield "".join(to_json(record) + "\n" for record in records)
                 case "tsv":
                     yield "".join(_tsv_rows(number, these) for number, these in enumerate(found, start=start + 1))
                 case "text":

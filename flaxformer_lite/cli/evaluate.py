@@ -15,10 +15,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxformer_lite.cli import decode_flags, multihost_flags, output
+from flaxformer_lite.cli import decode_flags, multihost_flags
 from flaxformer_lite.compare.decode_records import DecodeRecords, check_name, decodes_path, save_decodes
 from flaxformer_lite.config.dataclasses import DecodeConfig
 from flaxformer_lite.errors import InputError, require
+from flaxformer_lite.system.json_text import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         save_decodes(records, decodes_file)
         logger.info(f"saved the decodes in {decodes_file}")
     if arguments.json:
-        print(output.to_json(settings, indent=2))
+        print(to_json(settings, indent=2))
     else:
         print(f"{arguments.text or arguments.split}, step {step}, {_description(decode)}\n")
         width = max(map(len, found.metrics), default=0)

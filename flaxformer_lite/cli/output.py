@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from flaxformer_lite.errors import require, write_errors_named
 from flaxformer_lite.system import multihost
@@ -51,16 +48,3 @@ def write(path: str, texts: Iterable[str]) -> None:
 def _is_special(place: Path) -> bool:
     """Whether this is a pipe, /dev/null or the like, which must not be replaced by a file."""
     return place.exists() and not place.is_file()
-
-
-def to_json(values: Any, indent: int | None = None) -> str:
-    """JSON text of plain values; NaN and infinities, which JSON does not have, become null."""
-    return json.dumps(_finite(values), ensure_ascii=False, allow_nan=False, indent=indent)
-
-
-def _finite(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {key: _finite(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [_finite(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values

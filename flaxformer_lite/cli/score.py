@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flaxformer_lite.cli import decode_flags, multihost_flags, output
 from flaxformer_lite.data import readers
 from flaxformer_lite.errors import require
+from flaxformer_lite.system.json_text import to_json
 
 if TYPE_CHECKING:
     from flaxformer_lite.inference.scoring import ScoredTarget
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _line(form: str, source: str, target: str, scored: ScoredTarget) -> str:
     if form == "jsonl":
-        return output.to_json({"source": source, "target": target, **scored_values(scored)}) + "\n"
+        return to_json({"source": source, "target": target, **scored_values(scored)}) + "\n"
     if form == "tsv":
         return f"{scored.log_prob:.4f}\t{len(scored.tokens)}\t{source}\t{target}\n"
     return f"{scored.log_prob:.4f}\n"

@@ -14,8 +14,9 @@ import argparse
 import dataclasses
 import logging
 
-from flaxformer_lite.cli import decode_flags, output
+from flaxformer_lite.cli import decode_flags
 from flaxformer_lite.errors import require
+from flaxformer_lite.system.json_text import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
              "exact_log_prob": c.exact.log_prob, "proven": c.exact.proven}
             for c in found if c.is_error
         ]  # fmt: skip
-        print(output.to_json({"examples": len(found), **values, "misses": misses}))
+        print(to_json({"examples": len(found), **values, "misses": misses}))
         return 0
     print(f"{len(found)} sources of {arguments.split}, beam {decode.beam_size}")
     print(f"  search errors     {values['search_errors']:6.2f} %   a more likely target than beam search's exists")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from flaxformer_lite.compare.comparison import (
     final_point,
     lower_is_better,
 )
+from flaxformer_lite.system import json_text
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -47,7 +47,7 @@ def to_json(comparison: Comparison, significance: Sequence[Any] = ()) -> str:
         "groups": [_group(group, comparison) for group in comparison.groups],
         "significance": significance,
     }
-    return json.dumps(_finite(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text.to_json(values, indent=1) + "\n"
 
 
 def _run(run: RunRecord, comparison: Comparison) -> dict[str, Any]:
@@ -78,15 +78,6 @@ def _group(group: SeedGroup, comparison: Comparison) -> dict[str, Any]:
 
 def _statistics(statistics: MeanStd) -> dict[str, float]:
     return {"mean": statistics.mean, "deviation": statistics.std}
-
-
-def _finite(value: Any) -> Any:
-    """Replaces numbers that JSON does not have (RFC 8259), wherever they are, by None."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _metric_cells(run: RunRecord, metric: str) -> tuple[Any, Any, Any]:

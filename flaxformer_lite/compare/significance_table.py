@@ -12,7 +12,7 @@ from flaxformer_lite.compare.decode_records import DecodeRecords, decodes_path, 
 from flaxformer_lite.compare.text_table import Column, decimals, layout_columns
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.metrics.compute import METRICS
-from flaxformer_lite.monitoring import metric_writer
+from flaxformer_lite.system.json_text import finite
 
 _SPLITS = ("train", "validation", "test")
 
@@ -55,7 +55,7 @@ class SignificanceTable:
         return [
             {"run": system.run.name, "folder": str(system.run.path), "decodes": system.name}
             | {"settings": system.decodes.settings, "sources": len(system.decodes.sources)}
-            | {"metrics": {metric: _to_json(results, i) for metric, results in self.results.items()}}
+            | {"metrics": {metric: _plain_values(results, i) for metric, results in self.results.items()}}
             for i, system in enumerate(self.systems)
         ]
 
@@ -128,6 +128,5 @@ def _command(run: RunRecord, name: str) -> str:
     return f"flaxformer-lite evaluate --workdir={run.path} --split={split} --save_decodes{suffix}"
 
 
-def _to_json(results: Sequence[BootstrapResult], i: int) -> dict[str, float | None]:
-    values = results[i]._asdict() | {"difference": results[i].score - results[0].score}
-    return metric_writer.finite_or_none(values)
+def _plain_values(results: Sequence[BootstrapResult], i: int) -> dict[str, float | None]:
+    return finite(results[i]._asdict() | {"difference": results[i].score - results[0].score})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, SupportsFloat
 from flaxformer_lite.errors import write_errors_named
 from flaxformer_lite.system import multihost
 from flaxformer_lite.system.atomic import atomic_write
+from flaxformer_lite.system.json_text import finite
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class MetricWriter:
     def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Writes metrics of one step."""
         values = {name: float(value) for name, value in metrics.items()}  # NumPy scalars too
-        line = {"step": step} | finite_or_none(values)
+        line = {"step": step} | finite(values)
         with write_errors_named(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         with write_errors_named(self._tensorboard):
@@ -130,11 +130,6 @@ def open_writer(folder: Path, step: int) -> Iterator[MetricWriter]:
         yield writer
     finally:
         writer.close()
-
-
-def finite_or_none(values: Mapping[str, float]) -> dict[str, float | None]:
-    """The same values with None, JSON's null, for those that are not finite."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
