@@ -19,7 +19,8 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.metrics import compute as metrics
 
 SEED = "seed"  # the config key that may differ within a group
-_LOWER_IS_BETTER = ("objective", "gradient_norm", "data_wait", "padding", "peak_memory", "skipped")  # besides those of metrics/
+# Besides those of metrics/.
+_LOWER_IS_BETTER = ("objective", "gradient_norm", "data_wait", "padding", "peak_memory", "skipped")
 
 
 class Curve(NamedTuple):

@@ -122,6 +122,7 @@ def _make_folder(folder):
             (folder / f"{split}.{language}").write_text("".join(f"{line}\n" for line in text[part]), "utf-8")
         pairs = zip(lines["en"][part], lines["de"][part], strict=True)
         (folder / f"{split}.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs), "utf-8")
+    (folder / "text.txt").write_text("".join(f"{line}\n" for text in lines.values() for line in text), "utf-8")
     (folder / "words.txt").write_text("abc\ndeadbeef\nfeed\n", "utf-8")
     (folder / "reversed.txt").write_text("cba\nfeebdaed\ndeef\n", "utf-8")
 
