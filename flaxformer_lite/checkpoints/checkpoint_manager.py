@@ -101,7 +101,7 @@ class Checkpoints:
         """
         with open_reader(self._folder) as manager:
             steps = checkpoint_steps(self._folder)
-            found = first_intact(steps, partial(read, manager, _parts(like)), self._set_aside)
+            found = first_intact(steps, partial(read, manager, _parts(like)), self._rename_damaged)
         if not found:
             require(not steps, str(self._folder), "all checkpoints are damaged", "remove the work directory to restart")
             return None
@@ -137,7 +137,7 @@ class Checkpoints:
         reason = f"was removed or moved during the run{detail}"
         require(self._folder.is_dir(), str(self._folder), reason, "put it back and run the same command again")
 
-    def _set_aside(self, step: int, reason: str) -> None:
+    def _rename_damaged(self, step: int, reason: str) -> None:
         with multihost.primary_first():
             if multihost.is_primary():
                 names = (f"damaged.{step}" + ".again" * times for times in itertools.count())

@@ -26,12 +26,12 @@ class CheckpointInfo(NamedTuple):
     """One checkpoint in a listing.
 
     Attributes:
-      name: its step, ``average``, or the name under which it was set aside.
+      name: its step, ``average``, or its name where it was renamed because it is damaged.
       path: its directory.
       metrics: the metrics of its evaluation by name (``wer``); empty where it was not evaluated.
       size: bytes on disk.
       saved: time of writing, in seconds since the epoch.
-      notes: ``best``, ``latest``, ``moving average``, ``damaged``, ``of steps 10, 20``, ``set aside``.
+      notes: ``best``, ``latest``, ``moving average``, ``damaged``, ``of steps 10, 20``, ``not restored``.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Evaluations:
 
 
 def list_checkpoints(evaluations: Evaluations) -> list[CheckpointInfo]:
-    """All checkpoints in a directory, the oldest first; after them their average and those that were set aside.
+    """All checkpoints in a directory, the oldest first; after them their average and the damaged ones that were renamed.
 
     A checkpoint that a running training removes meanwhile is left out.
     """
@@ -91,7 +91,7 @@ def list_checkpoints(evaluations: Evaluations) -> list[CheckpointInfo]:
         for number in steps_in(folder / AVERAGE)[:1]:
             infos += _info(AVERAGE, folder / AVERAGE / str(number), {}, _notes(folder / AVERAGE, number))
     for path in sorted(folder.glob("damaged.*")):
-        infos += _info(path.name, path, {}, ["set aside"])
+        infos += _info(path.name, path, {}, ["not restored"])
     return infos
 
 

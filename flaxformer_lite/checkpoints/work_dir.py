@@ -232,11 +232,11 @@ class WorkDir:
         return self._read(self._teachers) if self._teachers.exists() else {}
 
     def save_finish(self, finish: RunResult) -> None:
-        """Records that the run has ended as its config says, by its steps or its patience, and everything is saved."""
+        """Records that the run has ended by ``train.steps`` or ``train.patience``, with everything saved."""
         self._write(self._finish, finish._asdict())
 
     def finish(self) -> RunResult | None:
-        """The result that ``save_finish`` saved; None: the run has not ended, or not as its config says.
+        """The result that ``save_finish`` saved; None: the run has not ended, or was stopped before.
 
         Raises:
           InputError: the file is damaged.

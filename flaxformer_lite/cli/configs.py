@@ -1,6 +1,6 @@
 """List the run cards: configs of this package, each of one experiment.
 
-`--config=NAME` selects one; its file tells the expected result, the time and the exact command. A config file of your
+`--config=NAME` selects one; its file states the expected result, the time and the exact command. A config file of your
 own may start from one: `from flaxformer_lite.run_cards import tiny`.
 """
 

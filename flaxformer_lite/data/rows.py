@@ -69,7 +69,7 @@ class BadRows:
 
     def _report(self, problem: Problem, name: str, line: int) -> None:
         if self.policy != "drop":
-            remedy = "mend it, or set config.data.on_bad_row='drop' to leave such rows out"
+            remedy = "fix it, or set config.data.on_bad_row='drop' to leave such rows out"
             raise InputError(f"{name}:{line}", problem.detail, remedy)
         self._details.setdefault(problem.reason, problem.detail)
         self._lines.setdefault(problem.reason, {}).setdefault(name, array("q")).append(line)

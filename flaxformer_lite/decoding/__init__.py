@@ -1,1 +1,1 @@
-"""Searches for the target of a source. They know a model only by its step and its cache."""
+"""Searches for the target of a source, which use only the step and the cache of a model."""

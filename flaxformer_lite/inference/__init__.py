@@ -1,1 +1,1 @@
-"""What a trained model is asked: hypotheses, scores, metrics."""
+"""Inference with trained models: hypotheses, scores, metrics."""

@@ -57,7 +57,7 @@ def read_generation_config(
       target: the target vocabulary.
 
     Raises:
-      InputError: the file asks for what is not supported; the message lists all of it.
+      InputError: the file has settings that are not supported; the message lists all of them.
     """
     given = {key: value for key, value in generation.items() if value is not None}
     _check_types(given, target.size)
@@ -83,7 +83,7 @@ def read_generation_config(
     suppressed, refused = _read_suppressed(given, special, target)
     if unsupported := unsupported + problems + refused:
         raise InputError(
-            _FILE, f"asks for what is not supported: {', '.join(unsupported)}", "remove the keys that do not matter"
+            _FILE, f"has settings that are not supported: {', '.join(unsupported)}", "remove the keys that do not matter"
         )
     decode |= {"forced_eos": "forced_eos_token_id" in given, "suppress_tokens": suppressed}
     decode |= {"no_repeat_ngram_size": given.get("no_repeat_ngram_size", 0), "min_length": _min_length(given)}

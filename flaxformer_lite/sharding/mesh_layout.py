@@ -1,4 +1,4 @@
-"""Device mesh: the only module that knows the names of its axes."""
+"""Device mesh; no other module uses the names of its axes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class MeshLayout:
         )
 
     def init(self, make_state: Callable[[], Any]) -> Any:
-        """Creates each array where its sharding says; no device ever holds the whole state."""
+        """Creates each array with its sharding; no device ever holds the whole state."""
         shardings = jax.tree.map(lambda array: array.sharding, self.shapes(make_state))
         return jax.jit(lambda: nn.meta.unbox(make_state()), out_shardings=shardings)()
 

@@ -60,7 +60,7 @@ def join(place: ProcessPlace | None, join_timeout: int, heartbeat_timeout: int) 
 
     Raises:
       InputError: the number of processes and the index of this one are unknown. Where they do not all join, jax ends
-        the process; its last line tells so.
+        the process; its last line states that.
     """
     import jax
 

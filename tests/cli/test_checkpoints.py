@@ -49,7 +49,7 @@ def test_ls_lists_averages_and_damaged_checkpoints(tmp_path, monkeypatch, capsys
         ("5", ["best"]),
         ("10", ["latest", "damaged"]),
         ("average", ["of steps 5, 10"]),
-        ("damaged.3", ["set aside"]),
+        ("damaged.3", ["not restored"]),
     ]
     assert rows[0]["size"] == sum(
         path.stat().st_size for path in (tmp_path / "checkpoints/5").rglob("*") if path.is_file()

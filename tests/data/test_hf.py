@@ -50,7 +50,7 @@ def test_a_split_of_a_saved_dataset(folder):
 
 
 def test_bad_rows(folder):
-    with pytest.raises(InputError, match=r"both/test:2: has no value in field 'translation/de'; mend it, or set "):
+    with pytest.raises(InputError, match=r"both/test:2: has no value in field 'translation/de'; fix it, or set "):
         tasks.load(_config(folder), "test", 0)
     found = tasks.load(_config(folder, on_bad_row="drop"), "test", 0)
     assert found.sources == ["eins"]

@@ -288,7 +288,7 @@ def test_bad_rows_of_tables(write, good, cases, name):
     for reason, (bad, message) in cases.items():
         lines = [*(good.format(i).encode() for i in range(4)), bad, good.format(4).encode()]
         (file,) = write(**{name: b"\n".join(lines) + b"\n"})
-        with pytest.raises(InputError, match=rf"^{file}:5: {message}.*; mend it, or set config\.data\.on_bad_row='dro"):
+        with pytest.raises(InputError, match=rf"^{file}:5: {message}.*; fix it, or set config\.data\.on_bad_row='dro"):
             _read(file)
         found = _read(file, policy="drop")
         assert found.sources == list("01234")

@@ -148,7 +148,7 @@ def check_keys(config: Mapping[str, Any], known: Collection[str], fixed: Mapping
         if key not in {*known, *fixed, *IGNORED_KEYS} and value is not None
     ]
     if wrong:
-        raise InputError("config.json", f"asks for what is not supported: {', '.join(wrong)}")
+        raise InputError("config.json", f"has settings that are not supported: {', '.join(wrong)}")
 
 
 def architecture(model: ModelConfig) -> Values:

@@ -49,5 +49,5 @@ class UntiedLmHead(TiedLmHead):
 
 
 def make_lm_head(config: ModelConfig, size: int) -> nn.Module:
-    """The projection that ``model.share_embeddings`` asks for."""
+    """Returns the projection that ``model.share_embeddings`` selects."""
     return (TiedLmHead if config.share_embeddings in ("all", "target") else UntiedLmHead)(config, size)

@@ -16,5 +16,5 @@ _POLICIES = {
 
 
 def rematerialize(function: Callable[..., Any], policy: str) -> Callable[..., Any]:
-    """The function of (module, arrays), which stores for the gradient only what ``policy`` (``model.remat``) says."""
+    """The function of (module, arrays), which stores for the gradient only what ``policy`` (``model.remat``) allows."""
     return function if policy == "none" else nn.remat(function, policy=_POLICIES[policy])
