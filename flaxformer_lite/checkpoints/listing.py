@@ -77,7 +77,7 @@ class Evaluations:
 
 
 def list_checkpoints(evaluations: Evaluations) -> list[CheckpointInfo]:
-    """All checkpoints in a directory, the oldest first; after them their average and the damaged ones that were renamed.
+    """All checkpoints in a directory, the oldest first; after them their average and damaged ones.
 
     A checkpoint that a running training removes meanwhile is left out.
     """

@@ -82,9 +82,8 @@ def read_generation_config(
         problems.append(f"forced_eos_token_id={given['forced_eos_token_id']} beside eos_token_id={special.eos}")
     suppressed, refused = _read_suppressed(given, special, target)
     if unsupported := unsupported + problems + refused:
-        raise InputError(
-            _FILE, f"has settings that are not supported: {', '.join(unsupported)}", "remove the keys that do not matter"
-        )
+        reason = f"has settings that are not supported: {', '.join(unsupported)}"
+        raise InputError(_FILE, reason, "remove the keys that do not matter")
     decode |= {"forced_eos": "forced_eos_token_id" in given, "suppress_tokens": suppressed}
     decode |= {"no_repeat_ngram_size": given.get("no_repeat_ngram_size", 0), "min_length": _min_length(given)}
     return decode | _max_length(given)
