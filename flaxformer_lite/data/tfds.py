@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 from tensorflow_datasets.proto import tf_example_pb2
 
+from flaxformer_lite.data import tfds_folders
 from flaxformer_lite.errors import InputError, require
 
 logger = logging.getLogger(__name__)
@@ -27,20 +28,22 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
       data_dir: the directory of prepared data sets; "": TFDS's default.
 
     Raises:
-      InputError: the data set is not prepared and cannot be.
+      InputError: the data set is not prepared and cannot be; see also ``tfds_folders``.
     """
     subject = f"config.data.tfds.name={name!r}"
     require(bool(name), subject, "is not set", "give a name such as 'wmt14_translate/de-en'")
+    root = data_dir or str(tfds.core.constants.DATA_DIR)
+    tfds_folders.check_folder(name, root)
     try:
         builder = tfds.builder(name, data_dir=data_dir or None, file_format=_FILE_FORMAT)
         prepare(builder)
     except Exception as error:  # each data set's own code runs here and raises errors of any kind
-        where = data_dir or "TFDS's default directory"
+        tfds_folders.check_version(name, root)
         option = f" --data_dir={data_dir}" if data_dir else ""
         reason = str(error).strip().splitlines()
         raise InputError(
             subject,
-            f"it is not prepared as ArrayRecord in {where}, and preparing it failed: {type(error).__name__}: "
+            f"it is not prepared as ArrayRecord in {root}, and preparing it failed: {type(error).__name__}: "
             f"{reason[0] if reason else 'no reason given'}",
             "prepare it on a machine with a network and TensorFlow (tfds build "
             f"{name} --file_format={_FILE_FORMAT}{option}) and set config.data.tfds.data_dir to its directory",

@@ -1,5 +1,8 @@
 """TFDS data sets are read from their files, without the code that created them, TensorFlow or a network."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -114,6 +117,32 @@ def test_an_unprepared_data_set_is_an_error_with_instructions(data_dir, name):
         _load(data_dir, name=name)
     for part in (f"name='{name}'", data_dir, f"tfds build {name} --file_format=array_record --data_dir={data_dir}"):
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize("inside", ["tiny_translate", "tiny_translate/de-en", "tiny_translate/de-en/1.0.0"])
+def test_a_folder_of_one_data_set_or_version_is_named(data_dir, inside):
+    message = rf"data_dir='{data_dir}/{inside}': is the folder of one data set or .*; set it to '{data_dir}'"
+    with pytest.raises(InputError, match=message):
+        _load(f"{data_dir}/{inside}")
+
+
+def test_a_missing_version_is_named_with_those_that_are_there(data_dir):
+    assert len(_load(data_dir, name="tiny_translate/de-en:1.0.0")) == 5
+    with pytest.raises(InputError, match=rf"version 2\.1\.0 is not prepared in {data_dir}; there are 1\.0\.0$"):
+        _load(data_dir, name="tiny_translate/de-en:2.1.0")
+
+
+@pytest.mark.parametrize("name", ["tiny_translate/de-en", "tiny_translate/de-en:1.0.0"])
+def test_records_of_tensorflow_are_to_be_converted(data_dir, tmp_path, name):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "tiny_translate/de-en/1.0.0"
+    info = json.loads((folder / "dataset_info.json").read_text())
+    (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
+    for shard in folder.glob("*array_record*"):
+        shard.rename(str(shard).replace("array_record", "tfrecord"))
+    command = f"tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record"
+    with pytest.raises(InputError, match=rf"it is prepared as tfrecord in .*convert it: {command}$"):
+        _load(str(tmp_path), name=name)
 
 
 def test_a_name_is_needed(data_dir):
