@@ -1,4 +1,4 @@
-"""Training on your own text: two parallel files, or one file of two tab-separated columns; UTF-8, plain or .gz.
+"""Training on your own text: two parallel files, or a table; UTF-8, plain, .gz or .zst.
 
 Model    the Transformer of Vaswani et al. (2017), 7.6 M parameters with two vocabularies of 8,000 SentencePieces
 Expect   that depends on your text; watch eval/chrf and eval/bleu
