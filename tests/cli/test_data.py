@@ -72,3 +72,15 @@ def test_packed_rows_are_shown_with_their_segments(flags, capsys):
 def test_invalid_numbers_of_examples(flags, capsys, examples):
     assert cli.main([*flags, f"--examples={examples}"]) == 2
     assert "--examples" in capsys.readouterr().err
+
+
+def test_rows_that_were_dropped_are_counted_with_the_first(capsys, tmp_path):
+    (tmp_path / "train.tsv").write_text("a\tb\nc\nb\ta\n\tx\n\n", "utf-8")
+    (tmp_path / "validation.tsv").write_text("a\t\nb\ta\n", "utf-8")
+    flags = [f"--config.data.text.{split}={tmp_path / split}.tsv" for split in ("train", "validation")]
+    flags += ["--config=wikipron", "--config.data.on_bad_row=drop", "--examples=0"]
+    shown = "\n".join(_lines(capsys, ["data", *flags]))
+    columns = "2 rows dropped, wrong number of columns; the first is"
+    assert f"  Train: {columns} {tmp_path}/train.tsv:2: 1 tab-separated columns instead of 2: 'c'" in shown
+    assert f"  Train: 1 row dropped, empty source; the first is {tmp_path}/train.tsv:4: has an empty source" in shown
+    assert f"  Validation: 1 row dropped, empty target; the first is {tmp_path}/validation.tsv:1: has an" in shown

@@ -61,6 +61,8 @@ def test_a_learning_rate_has_no_direction():
     assert known_direction("train/learning_rate") is None
     assert known_direction("train/gradient_norm") is True
     assert known_direction("eval/exact_match") is False
+    assert known_direction("eval/wer/of_a_group") is True
+    assert known_direction("eval/bleu/of_a_group") is False
 
 
 def test_differing_keys_end_with_the_seed():

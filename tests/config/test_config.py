@@ -285,3 +285,16 @@ def test_short_names_are_distinct():
     known = ["seed", "optim.rate", "data.source.size", "data.target.size", "size"]
     short = [parsing.short_name(key, known) for key in known]
     assert short == ["seed", "rate", "source.size", "target.size", "size"]
+
+
+def test_metrics_are_grouped_by_a_meta_column():
+    message = (
+        r"config\.eval\.group_by='2': must be one of config\.data\.text\.meta_columns=\('3',\), with .*'text', got "
+    )
+    for task in ("reverse", "text"):
+        config = defaults.get_config()
+        config.data.task, config.data.text.meta_columns, config.eval.group_by = task, ("3",), "2"
+        with pytest.raises(InputError, match=message):
+            parsing.from_dict(config.to_dict())
+    config.data.text.meta_columns = ("2", "3")
+    assert parsing.from_dict(config.to_dict()).eval.group_by == "2"

@@ -115,7 +115,7 @@ def test_plots_of_few_and_of_many_points(tmp_path):
 def test_panels_combine_train_and_eval():
     lines = [
         {"step": 1, "train/rate": 0.1, "train/loss": 2.0},
-        {"step": 2, "train/rate": None, "eval/wer": 9.0, "eval/loss": 3.0},
+        {"step": 2, "train/rate": None, "eval/wer": 9.0, "eval/loss": 3.0, "eval/wer/of_a_group": 7.0},
     ]
     assert list(plots._panels(lines).items()) == [
         ("loss", {"train": [(1, 2.0)], "eval": [(2, 3.0)]}),
