@@ -69,7 +69,7 @@ def _build(config: Config) -> list[_Side]:
 
     examples = tasks.load(config.data, "train", config.seed)
     source, target = dataset.build_vocabularies(config.data, examples)
-    sources, targets = examples.pairs()
+    sources, targets = dataset.vocabulary_texts(config.data, examples)
     if source is target:
         return [_Side("shared", source, sources + targets)]
     return [_Side("source", source, sources), _Side("target", target, targets)]

@@ -107,6 +107,8 @@ class DataConfig:
     source_vocabulary: VocabularyConfig
     target_vocabulary: VocabularyConfig
     share_vocabulary: bool
+    source_subword_sampling: Fraction
+    target_subword_sampling: Fraction
     max_source_length: Annotated[PositiveInt, Bounds(at_least=2)]
     max_target_length: Annotated[PositiveInt, Bounds(at_least=2)]
     overlength: Literal["drop", "truncate", "split"]

@@ -120,6 +120,9 @@ def _data() -> ConfigDict:
     data.source_vocabulary = ConfigDict(vocabulary)
     data.target_vocabulary = ConfigDict(vocabulary)
     data.share_vocabulary = False  # one vocabulary built from source and target text together
+    data.source_subword_sampling = 0.0  # of training with SentencePiece, each epoch anew; unigram: exponent of
+    # probabilities, such as 0.2 (smaller: more uniform); bpe: dropout of merges, such as 0.1; 0: none
+    data.target_subword_sampling = 0.0  # the same of targets
     data.max_source_length = 64  # tokens, the end token included
     data.max_target_length = 64  # tokens, the end token included
     data.overlength = "drop"  # drop | truncate | split: what happens to longer training examples (counted and printed);

@@ -68,6 +68,8 @@ _ADDED_2: dict[str, Any] = {
             **{"special_tokens": (), "num_sentinels": 0},
         }.items()
     },
+    "data.source_subword_sampling": 0.0,
+    "data.target_subword_sampling": 0.0,
     "data.text.format": "auto",
     "data.text.source_columns": (),
     "data.text.target_columns": (),

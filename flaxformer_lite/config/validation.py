@@ -110,6 +110,9 @@ def _check_objective(config: Config) -> None:
         require(
             not config.eval.metrics, subject, reason, "set config.eval.metrics=() and config.eval.best_metric='loss'"
         )
+    for key in ("source_subword_sampling", "target_subword_sampling"):
+        reason = f"{subject} makes pairs of texts that are tokenized once"
+        require(is_supervised or not getattr(data, key), f"config.data.{key}={getattr(data, key)}", reason, "use 0")
     require(
         data.overlength != "split" or not is_supervised,
         "config.data.overlength='split'",

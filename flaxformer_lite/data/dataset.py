@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int64
 
 from flaxformer_lite.config.dataclasses import DataConfig
 from flaxformer_lite.data import tasks
@@ -18,9 +19,17 @@ from flaxformer_lite.data.objectives.build import build_objective
 from flaxformer_lite.data.objectives.special_tokens import ends_sentence
 from flaxformer_lite.data.packing import pack_into_rows
 from flaxformer_lite.data.ragged import Ragged
-from flaxformer_lite.data.tokenized import Affixes, Tokenized, TokenizedPairs, TokenizedTexts
+from flaxformer_lite.data.tokenized import (
+    Affixes,
+    SampledPairs,
+    SampledTexts,
+    Tokenized,
+    TokenizedPairs,
+    TokenizedTexts,
+)
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.data.vocabularies.build import build_vocabulary
+from flaxformer_lite.data.vocabularies.subword_sampling import make_sampler
 from flaxformer_lite.data.windows import split_windows
 from flaxformer_lite.errors import require
 from flaxformer_lite.types import SpecialIds
@@ -102,8 +111,7 @@ def build_vocabularies(config: DataConfig, examples: tasks.Examples) -> Vocabula
     Raises:
       InputError: see ``build_vocabulary``; or saved vocabularies that should be shared have different sizes.
     """
-    # Plain text has no references.
-    sources, targets = examples.pairs() if config.objective == "supervised" else (examples.sources, [])
+    sources, targets = vocabulary_texts(config, examples)
     keys = ("config.data.source_vocabulary", "config.data.target_vocabulary")
     if config.share_vocabulary and config.source_vocabulary == config.target_vocabulary:
         shared = build_vocabulary(config.source_vocabulary, sources + targets, keys[0])
@@ -117,6 +125,11 @@ def build_vocabularies(config: DataConfig, examples: tasks.Examples) -> Vocabula
         f"{keys[1]}.model={config.target_vocabulary.model!r} {target.size:,}",
     )
     return Vocabularies(source, target)
+
+
+def vocabulary_texts(config: DataConfig, examples: tasks.Examples) -> tuple[list[str], list[str]]:
+    """The sources and the targets that vocabularies are built from; plain text for an objective has no targets."""
+    return examples.pairs() if config.objective == "supervised" else (examples.sources, [])
 
 
 def make_dataset(
@@ -148,14 +161,34 @@ def tokenize_examples(
     if config.objective == "supervised":
         sources, targets = examples.pairs()
         sides = tokenize(vocabularies.source, sources), tokenize(vocabularies.target, targets)
-        *pair, _, counts = limit_lengths(*sides, *limits, truncate=config.overlength == "truncate")
-        return TokenizedPairs(*pair), counts
+        *pair, kept, counts = limit_lengths(*sides, *limits, truncate=config.overlength == "truncate")
+        return _with_sampling(TokenizedPairs(*pair), (sources, targets), kept, vocabularies, config), counts
     objective = build_objective(config, vocabularies.source)
     source, target = (Affixes(side.prefix_ids, side.suffix_ids) for side in vocabularies)
     longest = longest_text(objective, limits[0] - source.size, limits[1] - target.size)
     texts = tokenize(vocabularies.source, examples.sources, affixes=False)
     texts, counts = _limit_texts(texts, longest, vocabularies.source, config)
     return TokenizedTexts(texts, objective, source, target), counts
+
+
+def _with_sampling(
+    pairs: TokenizedPairs,
+    texts: tuple[list[str], list[str]],
+    kept: Int64[np.ndarray, " kept"],
+    vocabularies: Vocabularies,
+    config: DataConfig,
+) -> Tokenized:
+    """Adds subword sampling of the sides for which it is configured."""
+    strengths = config.source_subword_sampling, config.target_subword_sampling
+    limits = config.max_source_length, config.max_target_length
+    sides = []
+    for name, vocabulary, side, strength, limit in zip(
+        ("source", "target"), vocabularies, texts, strengths, limits, strict=True
+    ):
+        sampler = make_sampler(vocabulary, strength, f"config.data.{name}_subword_sampling") if strength else None
+        affixes = Affixes(vocabulary.prefix_ids, vocabulary.suffix_ids)
+        sides.append(SampledTexts([side[i] for i in kept], affixes, sampler, limit) if sampler else None)
+    return SampledPairs(pairs, *sides) if any(sides) else pairs
 
 
 def _limit_texts(
@@ -185,5 +218,6 @@ def _limit_texts(
 
 
 def for_evaluation(config: DataConfig) -> DataConfig:
-    """The same data settings, except that no example is dropped for its length."""
+    """The same data settings, except that no example is dropped for its length, and that no segmentation is sampled."""
+    config = dataclasses.replace(config, source_subword_sampling=0.0, target_subword_sampling=0.0)
     return dataclasses.replace(config, overlength="truncate") if config.overlength == "drop" else config

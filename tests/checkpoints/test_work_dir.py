@@ -45,6 +45,7 @@ _SMALLEST = micro()
 _VOCABULARY_KEYS = ("model_type", "tag_pattern", "tag_separator", "special_tokens", "num_sentinels")
 _CHANGE_THE_RUN = (
     *(f"data.{side}_vocabulary.{key}" for side in ("source", "target") for key in _VOCABULARY_KEYS),
+    *("data.source_subword_sampling", "data.target_subword_sampling"),
     *("seed", "data.task", "data.cmudict.keep_stress", "data.tfds.name", "data.tfds.source_feature"),
     *("data.tfds.target_feature", "data.reverse.alphabet", "data.reverse.min_length", "data.reverse.max_length"),
     *("data.reverse.examples", "data.source_vocabulary.kind", "data.source_vocabulary.size"),

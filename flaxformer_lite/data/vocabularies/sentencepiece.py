@@ -70,6 +70,23 @@ class SentencePieceVocabulary(Vocabulary):
         pieces = zip(self._processor.encode(text, out_type=str), self._processor.encode(text), strict=True)
         return [piece.strip(_UNDERLINE) or piece for piece, i in pieces if self._ids[i] == SPECIAL.unknown]
 
+    def encode_word(self, word: str) -> list[int]:
+        """Returns the ids of a space and what follows it up to the next one."""
+        # Models that remove spaces at the ends of texts remove one that is alone.
+        pieces = self._processor.encode(word[1:]) if len(word) > 1 else self._continuation_processor.encode(word)
+        return [self._ids[piece] for piece in pieces]
+
+    def nbest_of_word(self, word: str, count: int) -> list[tuple[int, ...]]:
+        """Returns the ids of the likeliest segmentations of such a word under a unigram model."""
+        found = self._processor.nbest_encode_as_ids(word[1:], nbest_size=count)
+        return [tuple(self._ids[piece] for piece in pieces) for pieces in found]
+
+    def bytes_of(self, text: str) -> list[int]:
+        """Returns the ids of the bytes of a text; the unknown id for a model without pieces of bytes."""
+        if not self._has_bytes:
+            return [SPECIAL.unknown]
+        return [self._ids[self._processor.piece_to_id(f"<0x{byte:02X}>")] for byte in text.encode()]
+
     @functools.cached_property
     def is_bpe(self) -> bool:
         """Whether this is a model of byte-pair encoding, whose scores are negated ranks, not log-probabilities."""
