@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text",
         metavar="FILES",
         default="",
-        help="evaluate on SOURCE,TARGET or FILE.tsv instead of the split of the run's config, which an imported model "
-        "does not have",
+        help="evaluate on SOURCE,TARGET or a table such as FILE.tsv, read as config.data.text says, instead of the "
+        "split of the run's config, which an imported model does not have",
     )
     parser.add_argument(
         "--max_examples", type=int, default=0, metavar="N", help="N examples, spread over the split (default: all)"

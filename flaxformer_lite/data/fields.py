@@ -122,7 +122,7 @@ def _column(table: pa.Table, field: str) -> pa.ChunkedArray:
     name, *inner = field.split("/")
     column = table.column(name)
     for key in inner:
-        column = pc.struct_field(column, key)
+        column = pc.struct_field(column, key)  # pyright: ignore[reportAttributeAccessIssue]  (created at run time)
     return column
 
 

@@ -43,7 +43,7 @@ def open_splits(config: HfConfig) -> Mapping[str, Any]:
         raise InputError(subject, reason, "save it with save_to_disk on a machine that has it") from error
     if isinstance(found, datasets.Dataset):
         return {str(found.split or "train"): found}
-    return found
+    return {str(split): dataset for split, dataset in found.items()}
 
 
 def read(config: HfConfig, split: str, bad: BadRows, with_targets: bool = True) -> Examples:

@@ -118,13 +118,12 @@ def _blocks(found: TextFiles) -> Iterator[RowBlock]:
 
 def _detect_format(found: list[list[str]], subject: str) -> Format:
     extensions = sorted({files.extension(name) for these in found for name in these})
-    formats = {_BY_EXTENSION.get(extension) for extension in extensions}
-    if formats != {None}:
-        (format, *others) = formats
+    formats: set[Format] = {_BY_EXTENSION[extension] for extension in extensions if extension in _BY_EXTENSION}
+    if formats:
         reason = f"has files of different kinds: {', '.join(map(repr, extensions))}"
-        require(not others, subject, reason, "name files of one kind, or set config.data.text.format")
-        assert format is not None
-        return format
+        is_one = len(formats) == 1 and all(extension in _BY_EXTENSION for extension in extensions)
+        require(is_one, subject, reason, "name files of one kind, or set config.data.text.format")
+        return formats.pop()
     require(
         len(found) <= 2,
         subject,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import constants
 from tensorflow_datasets.core.download import downloader
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -32,7 +33,7 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """
     subject = f"config.data.tfds.name={name!r}"
     require(bool(name), subject, "is not set", "give a name such as 'wmt14_translate/de-en'")
-    root = data_dir or str(tfds.core.constants.DATA_DIR)
+    root = data_dir or str(constants.DATA_DIR)
     tfds_folders.check_folder(name, root)
     try:
         builder = tfds.builder(name, data_dir=data_dir or None, file_format=_FILE_FORMAT)
