@@ -9,14 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flaxformer_lite.config.dataclasses import (
-    Config,
-    DataConfig,
-    DecodeConfig,
-    ModelConfig,
-    OptimConfig,
-    StackConfig,
-)
+from flaxformer_lite.config.dataclasses import Config, DataConfig, DecodeConfig, OptimConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig, StackConfig
 from flaxformer_lite.config.value_types import LIST_OPTIONS_KEYS, OPTIONS_KEYS, is_import_path
 from flaxformer_lite.errors import InputError, require
 

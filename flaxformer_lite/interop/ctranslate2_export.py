@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_lite.config.dataclasses import ModelConfig, StackConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig, StackConfig
 from flaxformer_lite.data.vocabularies.base import Vocabulary
 from flaxformer_lite.errors import InputError, require
 from flaxformer_lite.inference.search_from_config import suppressed_ids

@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from flaxformer_lite.config import import_path
-from flaxformer_lite.config.dataclasses import Config, ModelConfig, StackConfig
+from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.config.model_dataclasses import ModelConfig, StackConfig
 from flaxformer_lite.decoding_types import Cache
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.interface import Encoded, EncoderOutput, SearchableDecoder

@@ -13,7 +13,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from flaxformer_lite.config.dataclasses import Config, MeshConfig, ModelConfig
+from flaxformer_lite.config.dataclasses import Config, MeshConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.monitoring.chips import Chip
 from flaxformer_lite.plan.collectives import Collective

@@ -7,7 +7,7 @@ import pytest
 
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.config import defaults, parsing
-from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig
 from flaxformer_lite.config.python_files import run_card
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop import exporting

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.models.interface import EncoderOutput
 from flaxformer_lite.models.layers.dropout import Dropout
 from flaxformer_lite.types import Tokens

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 
 Parts = Mapping[str, Any]
 State = tuple[np.ndarray, ...]

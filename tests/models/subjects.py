@@ -5,7 +5,8 @@ from functools import cache
 from typing import Any
 
 from flaxformer_lite.config import defaults, parsing
-from flaxformer_lite.config.dataclasses import Config, ModelConfig, StackConfig
+from flaxformer_lite.config.dataclasses import Config
+from flaxformer_lite.config.model_dataclasses import ModelConfig, StackConfig
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from tests.models import contract
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig
 from flaxformer_lite.config.value_types import Options
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder

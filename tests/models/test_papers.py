@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig
 from tests.models import contract, rnn_reference, transformer_reference
 from tests.models.subjects import MODELS, USER_DEFINED, subject
 

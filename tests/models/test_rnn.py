@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.models.layers.dropout import Dropout
 from flaxformer_lite.models.rnn.cells import RecurrentLayer, scan_time
 from tests.micro_config import micro

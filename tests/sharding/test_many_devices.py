@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from flaxformer_lite.config import defaults
-from flaxformer_lite.config.dataclasses import MeshConfig, ModelConfig
+from flaxformer_lite.config.dataclasses import MeshConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig
 from flaxformer_lite.config.parsing import from_dict
 from flaxformer_lite.models.encoder_decoder import EncoderDecoder
 from flaxformer_lite.models.transformer.scan import stack_layers, unstack_layers

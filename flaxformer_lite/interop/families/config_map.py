@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict
 
-from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop.families.name_map import NameMap
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.interop.families.config_map import (
     Family,

@@ -7,7 +7,7 @@ from functools import partial
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.models.layers.dropout import Dropout
 from flaxformer_lite.models.layers.initializers import kernel_init
 from flaxformer_lite.models.layers.linear import Dense

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flaxformer_lite.config.dataclasses import ModelConfig
+from flaxformer_lite.config.model_dataclasses import ModelConfig
 from flaxformer_lite.models.layers.embedding import Embedding
 from flaxformer_lite.models.layers.initializers import kernel_init
 from flaxformer_lite.models.layers.linear import add_bias, bias_param, constrain_activations, matmul_last, soft_cap

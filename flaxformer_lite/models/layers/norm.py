@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from flaxformer_lite.config.dataclasses import NormConfig
+from flaxformer_lite.config.model_dataclasses import NormConfig
 
 
 class LayerNorm(nn.Module):

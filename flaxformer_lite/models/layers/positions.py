@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.config.dataclasses import PositionsConfig, StackConfig
+from flaxformer_lite.config.model_dataclasses import PositionsConfig, StackConfig
 from flaxformer_lite.decoding_types import AnyArray
 from flaxformer_lite.models.layers.embedding import Embedding
 from flaxformer_lite.models.layers.initializers import embedding_stddev

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.models.layers.dropout import Dropout
 from flaxformer_lite.models.layers.linear import constrain_activations
 from flaxformer_lite.models.layers.norm import make_norm

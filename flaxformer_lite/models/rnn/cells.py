@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.models.layers.dropout import Dropout
 from flaxformer_lite.models.layers.linear import matmul_last
 from flaxformer_lite.models.layers.remat import rematerialize

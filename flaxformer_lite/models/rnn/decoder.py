@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.models.interface import EncoderOutput
 from flaxformer_lite.models.layers.dropout import Dropout
 from flaxformer_lite.models.layers.linear import Dense

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.models.interface import EncoderOutput
 from flaxformer_lite.models.rnn.cells import Carry, RecurrentLayer, is_residual, make_recurrent_layer, scan_time
 from flaxformer_lite.types import Tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.models.layers.attention import AttentionContext, KeyValue, MultiHeadAttention
 from flaxformer_lite.models.layers.dropout import LayerDrop
 from flaxformer_lite.models.layers.feed_forward import make_feed_forward

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from flaxformer_lite.config.dataclasses import StackConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.decoding_types import AnyArray
 from flaxformer_lite.models.interface import EncoderOutput
 from flaxformer_lite.models.layers.attention import (
