@@ -6,10 +6,12 @@ Metrics  exact match, percent; of generalization also by type (``exact_match/cp_
 Paper    sizes of Kim & Linzen (2020); learning rate and relative positions after Csordás et al. (2021), with T5's
          biases instead of Transformer-XL's
 Expect   not measured here. Published, Transformer: test 96, generalization 35 (Kim & Linzen 2020), 81 (Csordás et al.)
+Time     not measured here
 Train    flaxformer-lite train --config=configs/cogs.py --workdir=runs/cogs --config.data.text.train=cogs/train.tsv.gz \
              --config.data.text.validation=cogs/dev.tsv.gz --config.data.text.test=cogs/test.tsv.gz
 Measure  flaxformer-lite evaluate --workdir=runs/cogs --split=test
          flaxformer-lite evaluate --workdir=runs/cogs --text=cogs/gen.tsv.gz
+Vary     absolute positions, as in Kim & Linzen (2020): --config.model.encoder.positions.kind=sinusoidal
 """
 
 from ml_collections import ConfigDict

@@ -6,11 +6,13 @@ Metrics  word accuracy (exact match), percent; chrF
 Paper    the Transformer of Wu, Cotterell & Hulden (2021), "Applying the Transformer to Character-level Transduction"
 Expect   not measured here. Published (Bollmann 2019, table 6): with 10,000 words Swedish 84.4 to 88.6, with 25,000
          Icelandic 77.6 to 81.8
+Time     not measured here
 Train    flaxformer-lite train --config=configs/histnorm.py --workdir=runs/swedish \
              --config.data.text.train=histnorm/swedish-gaw.train.txt.gz \
              --config.data.text.validation=histnorm/swedish-gaw.dev.txt.gz \
              --config.data.text.test=histnorm/swedish-gaw.test.txt.gz
 Measure  flaxformer-lite evaluate --workdir=runs/swedish --split=test
+Vary     Icelandic: icelandic-icepahc instead of swedish-gaw
 """
 
 from ml_collections import ConfigDict

@@ -6,6 +6,7 @@ Metrics  exact match, percent
 Paper    the Transformer of Csordás et al. (2021), "The Devil is in the Detail", with T5's relative position biases
          instead of relative positions after Transformer-XL
 Expect   not measured here. Published: LSTM 99.8 simple, 20.8 length, 1.2 addprim_jump (Lake & Baroni 2018)
+Time     not measured here
 Train    flaxformer-lite train --config=configs/scan.py --workdir=runs/scan \
              --config.data.text.train=scan/train_simple.tsv.gz --config.data.text.test=scan/test_simple.tsv.gz
 Measure  flaxformer-lite evaluate --workdir=runs/scan --split=test
