@@ -109,8 +109,8 @@ def _data() -> ConfigDict:
         "model": "",  # sentencepiece: a .model file; "": train one on the training split; tokenizer: a tokenizer.json;
         # saved: a .vocabulary.json
         "model_type": "unigram",  # unigram | bpe: what SentencePiece trains
-        "sample_size": 2_000_000,  # evenly spaced lines that SentencePiece is trained on, of 200 million characters at
-        # most; 0: all lines, with 20 bytes of memory per character
+        "sample_size": 2_000_000,  # evenly spaced lines that SentencePiece is trained on, of 150 million characters at
+        # most; 0: all lines, with 22 bytes of memory per character
         "tag_pattern": "",  # of tags: regular expression of a bundle; "": words that contain the separator
         "tag_separator": ";",  # of tags: what separates the tags of a bundle
         "special_tokens": (),  # tokens of objectives that follow all others, such as ("<mask>",) or the modes of UL2

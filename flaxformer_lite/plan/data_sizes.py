@@ -49,8 +49,8 @@ def sizes_from_config(config: Config, source_vocabulary: int = 0, target_vocabul
       InputError: the size of a vocabulary is unknown.
     """
     data = config.data
-    source = source_vocabulary or known_size(data.source_vocabulary)
-    target = target_vocabulary or known_size(data.target_vocabulary)
+    source = source_vocabulary or known_size(data.source_vocabulary, "config.data.source_vocabulary")
+    target = target_vocabulary or known_size(data.target_vocabulary, "config.data.target_vocabulary")
     for side, size in (("source_vocabulary", source), ("target_vocabulary", target)):
         require(bool(size), side, "its size depends on the data", "give its size, such as 32000")
     require(

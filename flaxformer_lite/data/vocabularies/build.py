@@ -48,12 +48,15 @@ def build_vocabulary(config: VocabularyConfig, texts: Iterable[str], key: str) -
     return extend_vocabulary(base, config, key)
 
 
-def known_size(config: VocabularyConfig) -> int:
-    """The number of ids of a vocabulary, as far as its config limits it; 0 where it depends on the training text."""
+def known_size(config: VocabularyConfig, key: str) -> int:
+    """The number of ids of a vocabulary, as far as its config limits it; 0 where it depends on the training text.
+
+    ``key`` is the config key of ``config``, for error messages.
+    """
     match config.kind:
         case "saved":
             base = read_saved(Path(config.model).expanduser())
-            return extend_vocabulary(base, config, "config.data.source_vocabulary").size
+            return extend_vocabulary(base, config, key).size
         case "byte":
             size = ByteVocabulary().size
         case _:

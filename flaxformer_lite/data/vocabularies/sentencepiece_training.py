@@ -13,7 +13,7 @@ import sentencepiece
 logger = logging.getLogger(__name__)
 
 _MAX_LINE_BYTES = 1_000_000  # the trainer skips longer lines
-_MAX_CHARACTERS = 200_000_000  # of a sample: the trainer of unigram models needs 20 bytes of memory for each
+_MAX_CHARACTERS = 150_000_000  # of a sample: the trainer of unigram models needs 22 bytes of memory for each
 
 
 def train_model(

@@ -24,6 +24,7 @@ from flaxformer_lite.data.vocabularies.sentencepiece import SentencePieceVocabul
 from flaxformer_lite.errors import InputError
 
 _NUM_CANDIDATES = 16  # segmentations of a word
+_MAX_WORD = 200  # characters; longer words, such as texts without spaces, are not sampled
 _CACHED_WORDS = 50_000
 _WORD = re.compile(" [^ ]*")
 
@@ -81,11 +82,12 @@ class SubwordSampler:
 
     def _find_candidates(self, word: str) -> _Candidates:
         best = tuple(self._vocabulary.encode_word(word))
-        if len(word) <= 1:
+        if not 1 < len(word) <= _MAX_WORD:
             return _Candidates((best,), (1.0,))
         if self._vocabulary.is_bpe:
-            keys = make_keys(zlib.crc32(word.encode()), np.arange(_NUM_CANDIDATES))
-            drawn = [self._merge(word, key) for key in keys]
+            keys, count = make_keys(zlib.crc32(word.encode()), np.arange(_NUM_CANDIDATES)), len(word) ** 2
+            draws = uniform(np.repeat(keys, count), np.tile(np.arange(count), _NUM_CANDIDATES))
+            drawn = [self._merge(word, row) for row in draws.reshape(_NUM_CANDIDATES, count).tolist()]
             return _Candidates((best, *drawn), (0.0, *(i / _NUM_CANDIDATES for i in range(1, _NUM_CANDIDATES + 1))))
         others = [ids for ids in self._vocabulary.nbest_of_word(word, _NUM_CANDIDATES) if ids != best]
         segmentations = (best, *others[: _NUM_CANDIDATES - 1])
@@ -93,10 +95,12 @@ class SubwordSampler:
         weights = [math.exp(score - max(scores)) for score in scores]
         return _Candidates(segmentations, [sum_ / sum(weights) for sum_ in itertools.accumulate(weights)])
 
-    def _merge(self, word: str, key: np.uint64) -> tuple[int, ...]:
-        """Merges the characters of a word, in the order of the pieces' ranks, with dropout."""
-        symbols = list("▁" + word[1:])
-        keep = iter(uniform(np.full(len(word) ** 2, key), np.arange(len(word) ** 2)).tolist())
+    def _merge(self, word: str, draws: Sequence[float]) -> tuple[int, ...]:
+        """Merges the characters of a word, in the order of the pieces' ranks, with dropout.
+
+        Each of at most n merges looks at fewer than n pairs of n characters, and needs a draw for each.
+        """
+        symbols, keep = list("▁" + word[1:]), iter(draws)
         while True:
             pairs = (left + right for left, right in itertools.pairwise(symbols))
             merges = [(self._ranks[pair], place) for place, pair in enumerate(pairs) if pair in self._ranks]

@@ -94,14 +94,14 @@ def test_saved_with_its_special_tokens(kind, plain, extended, tmp_path):
         assert _build("saved", model=str(path), **changes).to_json() == saved
     more = _build("saved", model=str(path), special_tokens=("<new>",))
     assert more.special_tokens == {**extended[kind].special_tokens, "<new>": extended[kind].size}
-    assert known_size(vocabulary_config("saved", model=str(path), special_tokens=("<new>",))) == more.size
+    assert known_size(vocabulary_config("saved", model=str(path), special_tokens=("<new>",)), _KEY) == more.size
 
 
 def test_size_does_not_count_special_tokens():
     config = vocabulary_config("character", size=7, special_tokens=("<mask>",), num_sentinels=3)
-    assert build_vocabulary(config, _TEXTS, _KEY).size == known_size(config) == 11
-    assert known_size(vocabulary_config("byte", num_sentinels=2)) == 262
-    assert known_size(vocabulary_config("word", num_sentinels=2)) == 0  # it depends on the text
+    assert build_vocabulary(config, _TEXTS, _KEY).size == known_size(config, _KEY) == 11
+    assert known_size(vocabulary_config("byte", num_sentinels=2), _KEY) == 262
+    assert known_size(vocabulary_config("word", num_sentinels=2), _KEY) == 0  # it depends on the text
 
 
 @pytest.mark.parametrize("kind", ["character", "word", "tags", "sentencepiece"])

@@ -30,7 +30,7 @@ def vocabularies():
 def test_texts_stay_the_same_and_segmentations_are_a_function_of_the_key(vocabularies, kind):
     vocabulary = vocabularies[kind]
     one, other = (make_sampler(vocabulary, 0.3, _KEY) for _ in range(2))
-    texts = [*_TEXTS[:40], "", " ", "  a  b ", "é 🎉x", "a▁b", "see <extra_id_0> there"]
+    texts = [*_TEXTS[:40], "a" * 300, "", " ", "  a  b ", "é 🎉x", "a▁b", "see <extra_id_0> there"]
     keys = make_keys(3, np.arange(len(texts)))
     sampled = [one.sample(text, key, _ROOM) for text, key in zip(texts, keys, strict=True)]
     assert [vocabulary.decode(ids) for ids in sampled] == texts
