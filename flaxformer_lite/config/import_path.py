@@ -21,11 +21,7 @@ __all__ = ["build", "is_import_path", "load_target"]
 
 
 def load_target(path: str, key: str) -> Any:
-    """Imports the module of ``module:name`` and returns the class or function ``name``.
-
-    Args:
-      path: the import path.
-      key: the dotted config key that names it, such as ``data.task``, for error messages.
+    """Imports the module of ``module:name``, the value of a dotted config key, and returns the class or function.
 
     Raises:
       InputError: the module or the name does not exist, or the module raises while it is imported.
@@ -56,13 +52,7 @@ def build(path: str, options: Mapping[str, Any], key: str, **provided: Any) -> A
 
     A dataclass (a Linen module is one) is instantiated: the framework fills those of its fields that ``provided``
     names; all other fields are its options, typed, bounded and checked as config keys are. A function has no options
-    and is returned as it is.
-
-    Args:
-      path: the import path.
-      options: values of the target's own fields; fields without a default must be among them.
-      key: the dotted config key that names the path, such as ``data.task``.
-      provided: values that the framework offers; a target declares only the fields that it needs.
+    and is returned as it is. ``key`` is the dotted config key that names the path, such as ``data.task``.
 
     Raises:
       InputError: the target does not exist or is neither dataclass nor function; an option is unknown, missing or

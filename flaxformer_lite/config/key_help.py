@@ -14,10 +14,7 @@ _CHOICES = re.compile(r"\S+( \([^)]*\))?( \| \S+( \([^)]*\))?)+: ")  # such as "
 def key_comments(group: str) -> dict[str, str]:
     """The comment of each key of a group, without the choices that it begins with: ``{"beam_size": "number of …"}``.
 
-    A comment may continue on comment lines after the key.
-
-    Args:
-      group: the group's name in ``defaults.py``, such as ``decode``.
+    A comment may continue on comment lines after the key. ``group`` is its name in ``defaults.py``.
     """
     comments: dict[str, str] = {}
     key, line = "", ""

@@ -145,19 +145,13 @@ def key_of(override: str) -> str:
 
 
 def _check_key(key: str, known: Sequence[str], present: Iterable[str], file: str) -> None:
-    inside = [name for name in known if name.startswith(f"{key}.")]
-    require(
-        not inside,
-        f"config.{key}",
-        "is a group of keys",
-        f"override one of them, such as config.{inside[0] if inside else ''}",
-    )
+    if inside := [name for name in known if name.startswith(f"{key}.")]:
+        raise InputError(f"config.{key}", "is a group of keys", f"override one of them, such as config.{inside[0]}")
     if parsing.options_key(key):
         return
     if parsing.key_type(key) is Options:
-        raise InputError(
-            f"config.{key}", "is a group of options", f"override one of them, as in config.{key}.NAME=VALUE"
-        )
+        remedy = f"override one of them, as in config.{key}.NAME=VALUE"
+        raise InputError(f"config.{key}", "is a group of options", remedy)
     if key not in known:
         raise parsing.unknown_key(key)
     remedy = "start from flaxformer_lite.config.defaults, which has every key"

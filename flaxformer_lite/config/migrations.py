@@ -109,10 +109,7 @@ def with_version(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Reads the config.json of a work directory of any version.
-
-    Returns:
-      Nested plain values with today's keys, not yet checked.
+    """The nested plain values, with today's keys and not yet checked, of the config.json of a work directory.
 
     Raises:
       InputError: the file cannot be read, or holds no config that can be migrated.
@@ -134,13 +131,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def migrate(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Upgrades the content of a config.json to today's keys.
+    """Upgrades the content of a config.json to today's keys, without ``version``.
 
-    Args:
-      values: with their ``version``; values without one are those of flaxformer-lite 0.1.0, which wrote none.
-
-    Returns:
-      The nested values of a config, without ``version``.
+    Values without a version are those of flaxformer-lite 0.1.0, which wrote none.
 
     Raises:
       InputError: a key that is renamed is missing, or the version is a later one.

@@ -56,12 +56,7 @@ def run_card(name: str) -> Any:
 
 
 def function(path: Path, name: str, example: str) -> Callable[[], Any]:
-    """Runs a file and returns a function of it.
-
-    Args:
-      path: the file.
-      name: of the function.
-      example: a file of this project that has such a function, for the error message.
+    """Runs a file and returns its function ``name``; ``example`` is a file of this project that has one.
 
     Raises:
       InputError: there is no such file or function, or the file raises.

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flaxformer_lite.config.dataclasses import Config, DataConfig, DecodeConfig, OptimConfig
-from flaxformer_lite.config.model_dataclasses import ModelConfig, StackConfig
+from flaxformer_lite.config.dataclasses import Config, DataConfig
+from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.config.value_types import LIST_OPTIONS_KEYS, OPTIONS_KEYS, is_import_path
 from flaxformer_lite.errors import InputError, require
 
@@ -20,10 +20,10 @@ def check(config: Config) -> None:
     _check_options(config)
     _check_data(config.data)
     _check_objective(config)
-    _check_model(config.model, config.data.share_vocabulary)
+    _check_model(config)
     _check_training(config)
-    _check_optim(config.optim, config.train.steps)
-    _check_decoding(config.decode)
+    _check_optim(config)
+    _check_decoding(config)
     _check_devices(config)
 
 
@@ -122,106 +122,103 @@ def _check_objective(config: Config) -> None:
     )
 
 
-def _check_model(model: ModelConfig, shared_vocabulary: bool) -> None:
+def _require(config: Config, condition: bool, key: str, reason: str, remedy: str = "") -> None:
+    """Raises ``InputError`` about a dotted key, which the message has with its value, unless the condition holds."""
+    require(condition, f"config.{key}={_get(config, key)!r}", reason, remedy)
+
+
+def _check_model(config: Config) -> None:
+    model, ensure = config.model, functools.partial(_require, config)
     encoder, decoder = model.encoder, model.decoder
     if model.share_embeddings in ("all", "inputs"):
-        subject = f"config.model.share_embeddings={model.share_embeddings!r}"
-        reason = "one embedding table cannot serve two vocabularies"
-        require(shared_vocabulary, subject, reason, "set config.data.share_vocabulary=True")
+        reason, remedy = "one embedding table cannot serve two vocabularies", "set config.data.share_vocabulary=True"
+        ensure(config.data.share_vocabulary, "model.share_embeddings", reason, remedy)
         dims = encoder.embedding_dim, decoder.embedding_dim
         reason = f"source and target embeddings have different widths, {dims[0]} and {dims[1]}"
-        require(
-            dims[0] == dims[1], subject, reason, "make the widths of both stacks, or their rnn.embedding_dim, equal"
-        )
-    require(
+        remedy = "make the widths of both stacks, or their rnn.embedding_dim, equal"
+        ensure(dims[0] == dims[1], "model.share_embeddings", reason, remedy)
+    ensure(
         not model.scan_layers or "transformer" in (encoder.kind, decoder.kind),
-        "config.model.scan_layers=True",
+        "model.scan_layers",
         f"only the layers of a Transformer can be scanned, but config.model.encoder.kind={encoder.kind!r} and "
         f"config.model.decoder.kind={decoder.kind!r}",
     )
-    for key, stack in (("config.model.encoder", encoder), ("config.model.decoder", decoder)):
+    for key, stack in (("model.encoder", encoder), ("model.decoder", decoder)):
         if stack.kind == "transformer":
-            _check_transformer(key, stack)
+            _check_transformer(config, key, stack)
         elif stack.kind == "rnn":
-            subject, reason = f"{key}.rnn.residual_from=1", "input and output of the lowest layer have different widths"
-            require(stack.rnn.residual_from != 1, subject, reason, "use 2 or more")
+            reason = "input and output of the lowest layer have different widths"
+            ensure(stack.rnn.residual_from != 1, f"{key}.rnn.residual_from", reason, "use 2 or more")
     if decoder.kind == "rnn":
-        _check_rnn_decoder(encoder, decoder, model.share_embeddings)
+        _check_rnn_decoder(config)
 
 
-def _check_transformer(key: str, stack: StackConfig) -> None:
+def _check_transformer(config: Config, key: str, stack: StackConfig) -> None:
     """Checks one stack; ``key`` is its dotted key."""
-    width, heads, norm, attention = stack.width, stack.num_heads, stack.norm, stack.attention
-    reason, remedy = f"must divide {key}.width={width}", f"or set {key}.head_dim"
-    require(stack.head_dim > 0 or width % heads == 0, f"{key}.num_heads={heads}", reason, remedy)
-    subject = f"{key}.num_kv_heads={stack.num_kv_heads}"
-    require(heads % stack.kv_heads == 0, subject, f"must divide {key}.num_heads={heads}")
-    _check_positions(key, stack)
-    subject, reason = f"{key}.norm.unit_offset=True", f"belongs to norm.kind='rms', not to {norm.kind!r}"
-    require(not norm.unit_offset or norm.kind == "rms", subject, reason)
-    subject, reason = f"{key}.attention.layer_pattern=()", "must have at least one layer, such as ('global',)"
-    require(bool(attention.layer_pattern), subject, reason)
-    require(
-        ("local" in attention.layer_pattern) == (attention.sliding_window > 0),
-        f"{key}.attention.sliding_window={attention.sliding_window}",
-        f"'local' layers need a window, and only they have one, got layer_pattern={attention.layer_pattern}",
-        "set both or neither",
-    )
+    ensure, heads, norm, attention = functools.partial(_require, config), stack.num_heads, stack.norm, stack.attention
+    reason, remedy = f"must divide config.{key}.width={stack.width}", f"or set config.{key}.head_dim"
+    ensure(stack.head_dim > 0 or stack.width % heads == 0, f"{key}.num_heads", reason, remedy)
+    ensure(heads % stack.kv_heads == 0, f"{key}.num_kv_heads", f"must divide config.{key}.num_heads={heads}")
+    _check_positions(config, key, stack)
+    reason = f"belongs to norm.kind='rms', not to {norm.kind!r}"
+    ensure(not norm.unit_offset or norm.kind == "rms", f"{key}.norm.unit_offset", reason)
+    reason = "must have at least one layer, such as ('global',)"
+    ensure(bool(attention.layer_pattern), f"{key}.attention.layer_pattern", reason)
+    reason = f"'local' layers need a window, and only they have one, got layer_pattern={attention.layer_pattern}"
+    consistent = ("local" in attention.layer_pattern) == (attention.sliding_window > 0)
+    ensure(consistent, f"{key}.attention.sliding_window", reason, "set both or neither")
 
 
-def _check_positions(key: str, stack: StackConfig) -> None:
+def _check_positions(config: Config, key: str, stack: StackConfig) -> None:
     """Checks the positions of a Transformer stack; ``key`` is its dotted key."""
-    width, positions, kind = stack.width, stack.positions, f"{key}.positions.kind={stack.positions.kind!r}"
+    ensure, width, positions = functools.partial(_require, config), stack.width, stack.positions
+    kind = f"config.{key}.positions.kind={positions.kind!r}"
     is_even = not positions.kind.startswith("sinusoidal") or width % 2 == 0
-    require(is_even, f"{key}.width={width}", f"must be even for {kind}")
-    is_wide = positions.kind != "sinusoidal_fairseq" or width > 2
-    require(is_wide, f"{key}.width={width}", f"must be above 2 for {kind}")
+    ensure(is_even, f"{key}.width", f"must be even for {kind}")
+    ensure(positions.kind != "sinusoidal_fairseq" or width > 2, f"{key}.width", f"must be above 2 for {kind}")
     is_even = positions.kind != "rotary" or stack.head_size % 2 == 0
-    subject = f"{key}.head_dim={stack.head_size}" + ("" if stack.head_dim else " (width / num_heads)")
+    subject = f"config.{key}.head_dim={stack.head_size}" + ("" if stack.head_dim else " (width / num_heads)")
     require(is_even, subject, f"must be even for {kind}")
     has_tables = not positions.per_layer or positions.kind == "relative_bias"
-    subject, reason = f"{key}.positions.per_layer=True", f"belongs to positions.kind='relative_bias', not to {kind}"
-    require(has_tables, subject, reason)
-    require(
+    ensure(has_tables, f"{key}.positions.per_layer", f"belongs to positions.kind='relative_bias', not to {kind}")
+    ensure(
         positions.max_distance > positions.num_buckets // 2,
-        f"{key}.positions.max_distance={positions.max_distance}",
-        f"must be above half of {key}.positions.num_buckets={positions.num_buckets}, because each distance below that "
-        f"has a bucket of its own",
+        f"{key}.positions.max_distance",
+        f"must be above half of config.{key}.positions.num_buckets={positions.num_buckets}, because each distance "
+        "below that has a bucket of its own",
     )
 
 
-def _check_rnn_decoder(encoder: StackConfig, decoder: StackConfig, share_embeddings: str) -> None:
-    key, rnn, attends = "config.model.decoder.rnn", decoder.rnn, decoder.rnn.design in ("bahdanau", "luong")
-    require(
-        share_embeddings in ("inputs", "none") or decoder.embedding_dim == decoder.readout_dim,
-        f"config.model.share_embeddings={share_embeddings!r}",
-        f"outputs of width {key}.readout_dim={decoder.readout_dim} are compared with embeddings of width "
-        f"{key}.embedding_dim={decoder.embedding_dim}",
+def _check_rnn_decoder(config: Config) -> None:
+    ensure, encoder, decoder = functools.partial(_require, config), config.model.encoder, config.model.decoder
+    key, rnn = "model.decoder.rnn", decoder.rnn
+    ensure(
+        config.model.share_embeddings in ("inputs", "none") or decoder.embedding_dim == decoder.readout_dim,
+        "model.share_embeddings",
+        f"outputs of width config.{key}.readout_dim={decoder.readout_dim} are compared with embeddings of width "
+        f"config.{key}.embedding_dim={decoder.embedding_dim}",
         "make them equal or set share_embeddings='none'",
     )
-    require(
+    ensure(
         rnn.design != "sutskever" or decoder.readout_dim == decoder.width,
-        f"{key}.readout_dim={rnn.readout_dim}",
-        f"{key}.design='sutskever' has no readout, its output is the top layer's state of width {decoder.width}",
+        f"{key}.readout_dim",
+        f"config.{key}.design='sutskever' has no readout, its output is the top layer's state of width {decoder.width}",
         "set it to 0",
     )
-    require(
-        not rnn.input_feeding or rnn.design == "luong",
-        f"{key}.input_feeding=True",
-        f"feeds back the output of attention after a step, which {key}.design={rnn.design!r} does not have",
-        "use design='luong'",
-    )
-    require(
+    reason = f"feeds back the output of attention after a step, which config.{key}.design={rnn.design!r} does not have"
+    ensure(not rnn.input_feeding or rnn.design == "luong", f"{key}.input_feeding", reason, "use design='luong'")
+    attends = rnn.design in ("bahdanau", "luong")
+    ensure(
         not attends or rnn.attention != "dot" or encoder.output_dim == decoder.width,
-        f"{key}.attention='dot'",
+        f"{key}.attention",
         f"multiplies states of the decoder, of width {decoder.width}, with those of the encoder, of width "
         f"{encoder.output_dim} (both directions together)",
         "use attention='general'",
     )
     states = [(stack.num_layers, stack.width, stack.rnn.cell) for stack in (encoder, decoder)]
-    require(
+    ensure(
         rnn.bridge != "copy" or (encoder.kind == "rnn" and encoder.rnn.direction != "both" and states[0] == states[1]),
-        f"{key}.bridge='copy'",
+        f"{key}.bridge",
         f"needs a recurrent encoder of one direction with the num_layers, width and rnn.cell of the decoder, got "
         f"config.model.encoder.kind={encoder.kind!r}, rnn.direction={encoder.rnn.direction!r}, {states[0]} and "
         f"{states[1]}",
@@ -230,56 +227,31 @@ def _check_rnn_decoder(encoder: StackConfig, decoder: StackConfig, share_embeddi
 
 
 def _check_training(config: Config) -> None:
-    train = config.train
-    require(
-        train.r_drop == 0 or config.model.encoder.dropout > 0 or config.model.decoder.dropout > 0,
-        f"config.train.r_drop={train.r_drop}",
-        "compares two passes with different dropout masks",
-        "set config.model.encoder.dropout above 0",
-    )
-    require(
-        config.eval.best_metric in ("loss", "token_accuracy", *config.eval.metrics),
-        f"config.eval.best_metric={config.eval.best_metric!r}",
-        "is not computed",
-        f"add it to config.eval.metrics={config.eval.metrics}",
-    )
-
-    columns = config.data.text.meta_columns if config.data.task == "text" else ()
-    require(
-        config.eval.group_by in ("", *columns) or is_import_path(config.data.task),
-        f"config.eval.group_by={config.eval.group_by!r}",
-        f"must be one of config.data.text.meta_columns={config.data.text.meta_columns}, with config.data.task='text', "
-        f"got config.data.task={config.data.task!r}",
-    )
+    ensure, metrics = functools.partial(_require, config), config.eval.metrics
+    has_dropout = config.model.encoder.dropout > 0 or config.model.decoder.dropout > 0
+    reason, remedy = "compares two passes with different dropout masks", "set config.model.encoder.dropout above 0"
+    ensure(config.train.r_drop == 0 or has_dropout, "train.r_drop", reason, remedy)
+    is_computed = config.eval.best_metric in ("loss", "token_accuracy", *metrics)
+    ensure(is_computed, "eval.best_metric", "is not computed", f"add it to config.eval.metrics={metrics}")
 
 
-def _check_optim(optim: OptimConfig, steps: int) -> None:
-    warmup, decay = (f"config.optim.{key}={getattr(optim, key)}" for key in ("warmup_steps", "decay_steps"))
-    require(
-        optim.schedule not in ("cosine", "linear") or optim.warmup_steps < steps,
-        warmup,
-        f"must be below config.train.steps={steps}, or the learning rate never falls",
-        "lower it, or make more steps",
-    )
-    require(
-        optim.schedule == "wsd" or optim.decay_steps == 0,
-        decay,
-        f"belongs to config.optim.schedule='wsd', not to {optim.schedule!r}",
-    )
-    require(
+def _check_optim(config: Config) -> None:
+    ensure, optim, steps = functools.partial(_require, config), config.optim, config.train.steps
+    reason = f"must be below config.train.steps={steps}, or the learning rate never falls"
+    falls = optim.schedule not in ("cosine", "linear") or optim.warmup_steps < steps
+    ensure(falls, "optim.warmup_steps", reason, "lower it, or make more steps")
+    reason = f"belongs to config.optim.schedule='wsd', not to {optim.schedule!r}"
+    ensure(optim.schedule == "wsd" or optim.decay_steps == 0, "optim.decay_steps", reason)
+    ensure(
         optim.schedule != "wsd" or 0 < optim.decay_steps <= steps - optim.warmup_steps,
-        decay,
-        f"must be at least 1 for config.optim.schedule='wsd' and, with {warmup}, at most config.train.steps={steps}",
+        "optim.decay_steps",
+        "must be at least 1 for config.optim.schedule='wsd' and, with "
+        f"config.optim.warmup_steps={optim.warmup_steps}, at most config.train.steps={steps}",
     )
-    weight_decay = f"config.optim.weight_decay={optim.weight_decay}"
     has_weight_decay = optim.weight_decay == 0 or optim.optimizer != "adam"
-    require(has_weight_decay, weight_decay, "config.optim.optimizer='adam' has none", "use 'adamw'")
+    ensure(has_weight_decay, "optim.weight_decay", "config.optim.optimizer='adam' has none", "use 'adamw'")
     has_effect = optim.weight_decay > 0 or not optim.no_decay
-    require(
-        has_effect,
-        f"config.optim.no_decay={optim.no_decay}",
-        "has no effect without config.optim.weight_decay, which is 0",
-    )
+    ensure(has_effect, "optim.no_decay", "has no effect without config.optim.weight_decay, which is 0")
     for rule in optim.lr_multipliers:
         require(
             _is_positive(rule.rpartition("=")[2]),
@@ -303,37 +275,26 @@ def _is_positive(number: str) -> bool:
         return False
 
 
-def _check_decoding(decode: DecodeConfig) -> None:
+def _check_decoding(config: Config) -> None:
+    ensure, decode = functools.partial(_require, config), config.decode
     most = {"greedy": 1, "beam": decode.beam_size}.get(decode.method, decode.num_samples)
-    require(
+    ensure(
         decode.n_best <= most or is_import_path(decode.method),
-        f"config.decode.n_best={decode.n_best}",
+        "decode.n_best",
         f"greedy search gives one hypothesis, beam search beam_size={decode.beam_size}, sampling "
         f"num_samples={decode.num_samples}; method={decode.method!r}",
     )
-    require(
-        decode.beam_size % decode.num_beam_groups == 0,
-        f"config.decode.num_beam_groups={decode.num_beam_groups}",
-        f"must divide beam_size={decode.beam_size}",
-    )
-    require(
-        decode.early_stopping == "false" or decode.beam_variant == "hf",
-        f"config.decode.early_stopping={decode.early_stopping!r}",
-        f"belongs to beam_variant='hf', not to {decode.beam_variant!r}",
-    )
+    divides = decode.beam_size % decode.num_beam_groups == 0
+    ensure(divides, "decode.num_beam_groups", f"must divide beam_size={decode.beam_size}")
+    reason = f"belongs to beam_variant='hf', not to {decode.beam_variant!r}"
+    ensure(decode.early_stopping == "false" or decode.beam_variant == "hf", "decode.early_stopping", reason)
 
 
 def _check_devices(config: Config) -> None:
-    sizes = dataclasses.astuple(config.mesh)
-    require(
-        all(size == -1 or size > 0 for size in sizes) and sizes.count(-1) <= 1,
-        f"config.mesh={sizes}",
-        "sizes must be positive, and at most one -1 (all remaining devices)",
-    )
-    require(
-        config.parallel.mode == "jit" or (config.mesh.fsdp == 1 and config.mesh.tensor == 1),
-        "config.parallel.mode='pmap'",
-        f"supports data parallelism only, but config.mesh.fsdp={config.mesh.fsdp} and "
-        f"config.mesh.tensor={config.mesh.tensor}",
-        "set both to 1, or use parallel.mode='jit'",
-    )
+    mesh, sizes = config.mesh, dataclasses.astuple(config.mesh)
+    reason = "sizes must be positive, and at most one -1 (all remaining devices)"
+    valid = all(size == -1 or size > 0 for size in sizes) and sizes.count(-1) <= 1
+    require(valid, f"config.mesh={sizes}", reason)
+    reason = f"supports data parallelism only, but config.mesh.fsdp={mesh.fsdp} and config.mesh.tensor={mesh.tensor}"
+    is_data_parallel = config.parallel.mode == "jit" or (mesh.fsdp == 1 and mesh.tensor == 1)
+    _require(config, is_data_parallel, "parallel.mode", reason, "set both to 1, or use parallel.mode='jit'")
