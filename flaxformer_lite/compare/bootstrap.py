@@ -39,11 +39,7 @@ def paired_bootstrap(
 ) -> list[BootstrapResult]:
     """Tests each system against the first; BLEU and chrF use sacreBLEU's implementation.
 
-    Args:
-      metric: one that ``compute_metrics`` supports.
-      systems: hypotheses of each system, one per source.
-      references: one or more per source.
-      resamples: number of samples of the sources with replacement, the same for all systems.
+    Each system has one hypothesis per source. Samples of the sources, with replacement, are the same for all systems.
     """
     test = _sacrebleu_test if metric in ("bleu", "chrf") else _counts_test
     results = test(metric, systems, references, resamples)

@@ -140,14 +140,9 @@ def _pack(curves: Sequence[Curve]) -> _PackedCurves:
     values: dict[bytes, int] = {}
     indices = []
     for curve in curves:
-        differences = np.diff(curve.steps, prepend=0).astype(">i4")
-        rounded = _rounded(curve.values)
-        indices.append(
-            (
-                steps.setdefault(differences.tobytes(), len(steps)),
-                values.setdefault(rounded.tobytes(), len(values)),
-            )
-        )
+        differences = np.diff(curve.steps, prepend=0).astype(">i4").tobytes()
+        rounded = _rounded(curve.values).tobytes()
+        indices.append((steps.setdefault(differences, len(steps)), values.setdefault(rounded, len(values))))
     planes = _planes(b"".join(steps)) + _planes(b"".join(values))[:3]
     text = base64.b64encode(zlib.compress(b"".join(plane.tobytes() for plane in planes), 6)).decode()
     return _PackedCurves(text, [len(key) // 4 for key in steps], [len(key) // 4 for key in values], indices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flaxformer_lite.compare.comparison import SEED, Comparison, MeanStd, RunRecord, SeedGroup
@@ -92,18 +92,13 @@ def _group_columns(comparison: Comparison) -> list[Column]:
     keys = tuple(key for key in comparison.keys if key != SEED)
     columns = [
         _row_numbers(len(groups)),
-        *(Column(name, [_format_mean(of(group), places) for group in groups], right=True) for name, of in _STATISTICS),
+        Column("best", [_format_mean(group.best, places) for group in groups], right=True),
+        Column("final", [_format_mean(group.final, places) for group in groups], right=True),
         Column("runs", [_format_count(group, comparison) for group in groups], right=True),
     ]
     if not all(run.done for run in comparison.runs):
         columns.append(Column("done", [f"{sum(run.done for run in group.runs)}" for group in groups], right=True))
     return columns + _setting_columns(comparison, keys, [group.runs[0] for group in groups])
-
-
-_STATISTICS: tuple[tuple[str, Callable[[SeedGroup], MeanStd]], ...] = (
-    ("best", lambda group: group.best),
-    ("final", lambda group: group.final),
-)
 
 
 def _setting_columns(comparison: Comparison, keys: Sequence[str], runs: Sequence[RunRecord]) -> list[Column]:

@@ -97,12 +97,7 @@ def evaluate_split(
 ) -> EvaluationResult:
     """Computes all metrics of a trained model on one split of its data; without decoding where an objective made pairs.
 
-    Args:
-      predictor: the model.
-      split: the split of ``config.data``.
-      decode: settings of the search.
-      max_examples: the number of examples, spread evenly over the split; 0: all.
-      files: text files that replace the split, as in ``config.data.text``.
+    ``max_examples`` are spread evenly over the split (0: all); ``files`` replace it, as in ``config.data.text``.
     """
     config = predictor.config
     data = _with_files(config.data, split, files) if files else config.data

@@ -106,11 +106,8 @@ class LoadedModel(Predictor):
     ) -> dict[str, float]:
         """Loss, token accuracy and the metrics of ``config.eval`` on a split of the run's data.
 
-        Args:
-          split: train, validation or test.
-          max_examples: the number of examples, spread evenly over the split; 0: all.
-          files: text files that replace the split: one TSV file, or a source and a target file.
-          decode: settings of the search; ``config.decode`` by default.
+        ``max_examples`` are spread evenly over the split (0: all). ``files`` replace the split: one TSV file, or a
+        source and a target file. The search is that of ``decode``, by default ``config.decode``.
         """
         from flaxformer_lite.inference.evaluate import evaluate_split  # here, because it imports grain, which is slow
 

@@ -54,15 +54,11 @@ class Predictor:
     """A trained model with its vocabularies, or several as an ensemble.
 
     Args:
-      config: config of the run.
-      vocabularies: the source and the target vocabulary.
-      params: the parameter tree; of an ensemble, the members' trees under ``members_0``, ``members_1``, …
-      step: step of the checkpoint.
-      layout: devices of its arrays.
-      others: configs of the other members of an ensemble.
+      others: configs of the other members of an ensemble; ``config`` and ``step`` are those of its first member.
 
     Attributes:
-      params, config, step, vocabularies, layout: as above; config and step are those of an ensemble's first member.
+      params: the parameter tree; of an ensemble, the members' trees under ``members_0``, ``members_1``, …
+      vocabularies: the source and the target vocabulary.
       max_supported_length: the largest number of tokens of a source or target.
       seed: seed of sampling, which also depends on the line; the run's own by default.
     """
@@ -103,10 +99,8 @@ class Predictor:
         The hypotheses depend on the line and its prefix alone, not on the other lines: shapes and maximum lengths
         follow from the line's length, and samples from its tokens.
 
-        Args:
-          lines: the sources.
-          decode: settings of the search; ``config.decode`` by default.
-          prefixes: for each line the text that its outputs begin with, which counts in length and score.
+        ``prefixes`` has for each line the text that its outputs begin with, which counts in length and score. The
+        search is that of ``decode``, by default ``config.decode``.
 
         Raises:
           InputError: a prefix has unknown tokens or is too long, or there is not one for each line.
@@ -149,11 +143,9 @@ class Predictor:
         return sources.truncate(most)
 
     def tokenize_prefixes(self, prefixes: Sequence[str], forced_bos: bool = True) -> Ragged:
-        """The token ids of prefixes, without an end token.
+        """The token ids of texts that the outputs begin with, without an end token.
 
-        Args:
-          prefixes: texts that the outputs begin with.
-          forced_bos: whether outputs without a prefix also begin with ``Vocabulary.prefix_ids``.
+        With ``forced_bos``, outputs without a prefix also begin with ``Vocabulary.prefix_ids``.
 
         Raises:
           InputError: a prefix has unknown tokens or is too long.
@@ -238,14 +230,7 @@ def batches_by_shape(
 ) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
     """Batches of at most ``rows`` examples of one padded shape, sorted by length so that they finish together.
 
-    Args:
-      indices: the examples.
-      shapes: the padded shape of each example, [n, k].
-      lengths: the length of each example.
-      rows: the size of a batch.
-
-    Yields:
-      The indices of a batch, and its shape.
+    Yields the indices of a batch and its shape; ``shapes`` [n, k] and ``lengths`` [n] are those of all examples.
     """
     for shape in np.unique(shapes[indices], axis=0):
         members = indices[(shapes[indices] == shape).all(axis=1)]

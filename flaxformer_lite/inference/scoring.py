@@ -51,7 +51,6 @@ class Scorer:
     """Scores targets with a trained model; its compiled programs serve all calls.
 
     Args:
-      predictor: the model.
       decode: how the members of an ensemble are averaged, and the number of rows of a batch.
     """
 

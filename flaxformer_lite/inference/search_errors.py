@@ -55,13 +55,9 @@ class SearchComparison(NamedTuple):
 def compare_searches(
     predictor: Predictor, lines: Sequence[str], decode: DecodeConfig, budget: int
 ) -> Iterator[SearchComparison]:
-    """Beam search and exact search of each line, by log P(Y|X) without a length penalty.
+    """Beam search and exact search of each line, none of them blank, by log P(Y|X) without a length penalty.
 
-    Args:
-      predictor: the model.
-      lines: sources, none of them blank.
-      decode: beam size, maximum lengths, and how the members of an ensemble are averaged.
-      budget: the largest number of partial targets to score for one line; beyond it the result is not proven.
+    ``budget`` is the largest number of partial targets to score for one line; beyond it the result is not proven.
     """
     source, target = predictor.vocabularies
     run = LoggedJit(jax.jit(partial(_last_log_probs, predictor.module_of(decode), target.special)), "exact search")

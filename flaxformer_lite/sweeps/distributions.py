@@ -104,12 +104,8 @@ def zipped(space: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 def random_draws(space: Mapping[str, Distribution | Any], count: int, seed: int) -> Iterator[dict[str, Any]]:
     """Yields ``count`` random samples of a space.
 
-    A value is a function of (seed, sample number, key): a larger ``count`` or another key does not change it.
-
-    Args:
-      space: for each key a distribution or a constant.
-      count: number of samples.
-      seed: another seed gives other samples.
+    A value is a function of (seed, sample number, key): a larger ``count`` or another key does not change it. The space
+    has for each key a distribution or a constant.
     """
     for i in range(count):
         yield {

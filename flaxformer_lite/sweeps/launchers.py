@@ -34,7 +34,6 @@ class Launcher(Protocol):
     """Starts and stops jobs.
 
     Attributes:
-      name: of the launcher.
       slots: resources of each concurrent job.
       poll_seconds: interval between two checks of all jobs.
     """
@@ -54,8 +53,7 @@ class Launcher(Protocol):
     def stop(self, trial_dir: TrialDir, submission: Submission | None, kill: bool) -> bool:
         """Makes the job of a directory save and exit, or exit at once (``kill``); a queued job never starts.
 
-        Returns:
-          Whether there was a job to stop.
+        Returns whether there was a job to stop.
         """
         ...
 

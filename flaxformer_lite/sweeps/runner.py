@@ -86,8 +86,7 @@ class JobManager:
 def run_trials(suggester: Suggester, jobs: JobManager, display: Display) -> tuple[Statuses, int]:
     """Runs all trials that are not done, each in a job, until all are over or a signal arrives.
 
-    Returns:
-      The final status of each trial, and the signal that stopped the sweep, or 0.
+    Returns the final status of each trial, and the signal that stopped the sweep, or 0.
 
     Raises:
       InputError: a job cannot be started, or the study cannot be written. The other jobs are stopped first.

@@ -56,14 +56,9 @@ class SearchSpace:
 
 
 def load_search_space(file: str, base: Any, fixed: Iterable[str]) -> SearchSpace:
-    """Runs a sweep file and validates its search space.
+    """Runs a Python file with a function ``space()`` and validates its search space over ``base``.
 
     Both bounds of each range and each choice are tried in a config whose other values are the lowest or first.
-
-    Args:
-      file: path of a Python file with a function ``space()``.
-      base: the ConfigDict that trials change.
-      fixed: keys that no trial may change, because the caller set them for all trials.
 
     Raises:
       InputError: the file raises, its search space is invalid, or a config of it is.

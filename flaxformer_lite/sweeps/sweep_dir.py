@@ -20,7 +20,6 @@ class SweepDir:
     """Directory of a sweep.
 
     Attributes:
-      path: of the directory.
       jobs: submitit's own files.
       study: optuna's database, where a search suggests the trials.
     """

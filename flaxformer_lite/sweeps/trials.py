@@ -31,8 +31,7 @@ class Trial:
     """One run of a sweep.
 
     Attributes:
-      overrides: values by dotted config keys.
-      config: the base config with the overrides.
+      overrides: values by dotted config keys; ``config`` has them.
       label: the overrides in short form, as a valid file name.
       name: of its directory: the label and a hash.
     """
@@ -44,12 +43,9 @@ class Trial:
 
 
 def load_trials(file: str, base: Any, fixed: Collection[str]) -> list[Trial]:
-    """Runs a sweep file and validates all of its trials.
+    """Runs a Python file with a function ``sweep()``, and validates all of its trials.
 
-    Args:
-      file: path of a Python file with a function ``sweep()``.
-      base: the ConfigDict that the trials change.
-      fixed: keys that no trial may change, because the caller set them for all trials.
+    They change the ConfigDict ``base``, but none of the keys ``fixed``, which the caller set for all trials.
 
     Raises:
       InputError: the file raises, yields nothing, an invalid trial or one trial twice.
