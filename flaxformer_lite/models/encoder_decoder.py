@@ -43,9 +43,7 @@ class EncoderDecoder(nn.Module):
     """Any encoder with any decoder; implements ``Seq2Seq``.
 
     Attributes:
-      config: of the model.
-      source_size: number of entries of the source vocabulary.
-      target_size: number of entries of the target vocabulary.
+      source_size, target_size: number of entries of each vocabulary.
       max_length: number of learned positions of stacks whose ``positions.max_length`` is 0.
       dtype: that layers compute in, except for norms, softmax and logits, which are float32.
     """

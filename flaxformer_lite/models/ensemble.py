@@ -41,7 +41,6 @@ class Ensemble(nn.Module):
     Its parameters are those of the members, under ``members_0``, ``members_1``, …
 
     Attributes:
-      members: the models.
       mean: of their logits, one of the functions above.
     """
 

@@ -53,7 +53,6 @@ class MultiHeadAttention(nn.Module):
     hypothesis one token per step. Groups of query heads share a key and value head if there are fewer of these.
 
     Attributes:
-      config: of the stack.
       weight_init: ``model.init``.
       kv_dim: width of what is attended to.
     """

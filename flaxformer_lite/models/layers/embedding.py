@@ -23,11 +23,8 @@ class Embedding(nn.Module):
     whose ``attend`` computes logits in its own dtype instead of float32.
 
     Attributes:
-      size: number of vectors.
-      width: of each vector.
-      axis: logical axis of the number: ``vocab``, or ``length`` for position embeddings.
+      axis: logical axis of the number of vectors: ``vocab``, or ``length`` for position embeddings.
       dtype: of the result of a lookup.
-      scaled: whether lookups are multiplied by ``√d``.
       stddev: standard deviation of new elements; 0: such that lookups have a standard deviation of 1.
     """
 

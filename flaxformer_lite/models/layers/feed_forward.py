@@ -21,27 +21,20 @@ _ACTIVATIONS = {
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with an activation between them (Vaswani et al. 2017, equation 2).
-
-    Attributes:
-      config: of the stack.
-      weight_init: ``model.init``.
-    """
+    """Two linear maps with an activation between them (Vaswani et al. 2017, equation 2)."""
 
     config: StackConfig
     weight_init: str
 
     def setup(self):
-        self.up = self.dense(self.config.mlp_dim, ("embed", "mlp"))
-        self.down = self.dense(self.config.width, ("mlp", "embed"))
+        self.up = self._dense(self.config.mlp_dim, ("embed", "mlp"))
+        self.down = self._dense(self.config.width, ("mlp", "embed"))
         self.drop = Dropout(self.config.feed_forward.dropout)
 
-    def dense(self, features: int, axes: tuple[str, str]) -> Dense:
-        """One of the linear maps."""
+    def _dense(self, features: int, axes: tuple[str, str]) -> Dense:
         return Dense(features, axes, self.config.feed_forward.bias, kernel_init(self.weight_init))
 
     def activate(self, x: Float[Array, "*b f"]) -> Float[Array, "*b f"]:
-        """The activation function."""
         return _ACTIVATIONS[self.config.feed_forward.activation](x)
 
     def hidden(self, x: Float[Array, "*b d"]) -> Float[Array, "*b f"]:
@@ -57,7 +50,7 @@ class GatedFeedForward(FeedForward):
 
     def setup(self):
         super().setup()
-        self.gate = self.dense(self.config.mlp_dim, ("embed", "mlp"))
+        self.gate = self._dense(self.config.mlp_dim, ("embed", "mlp"))
 
     def hidden(self, x: Float[Array, "*b d"]) -> Float[Array, "*b f"]:
         return self.activate(self.gate(x)) * self.up(x)

@@ -14,13 +14,7 @@ def kernel_init(name: str, in_axis: Axes = -2, out_axis: Axes = -1, factor: floa
     """The initializer of a kernel.
 
     ``glorot``: Glorot & Bengio (2010). ``fan_in``: normal with variance 1 / (input width), as in T5 (Raffel et al. 2020
-    and its code). ``normal_0.02``: normal with standard deviation 0.02.
-
-    Args:
-      name: ``model.init``.
-      in_axis: axes that are summed over.
-      out_axis: axes of the result.
-      factor: multiplies the standard deviation.
+    and its code). ``normal_0.02``: normal with standard deviation 0.02. ``factor`` multiplies the standard deviation.
     """
     if name == "normal_0.02":
         return nn.initializers.normal(_STDDEV * factor)

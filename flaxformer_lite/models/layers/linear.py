@@ -62,10 +62,7 @@ class Dense(nn.Module):
     """``nn.Dense`` in the dtype of its input, with logical axes.
 
     Attributes:
-      features: width of the result.
-      axes: logical axes of W, such as ``("embed", "mlp")``.
-      use_bias: whether there is a b.
-      kernel_init: initializer of W.
+      axes: logical axes of the kernel, such as ``("embed", "mlp")``.
     """
 
     features: int

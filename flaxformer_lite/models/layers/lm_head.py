@@ -18,7 +18,6 @@ class TiedLmHead(nn.Module):
     """Logits by the target embeddings (Press & Wolf 2017).
 
     Attributes:
-      config: of the model.
       size: of the vocabulary; logits of further rows of the table, which pad it, are cut off.
     """
 

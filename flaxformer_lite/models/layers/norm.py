@@ -37,7 +37,6 @@ class RMSNorm(nn.Module):
     """Division by the root mean square and a gain (Zhang & Sennrich 2019).
 
     Attributes:
-      epsilon: added to the mean square.
       unit_offset: the gain is ``1 + scale``, which weight decay pulls towards 1 (Gemma 2024 and its code).
     """
 

@@ -26,7 +26,6 @@ class Positions(nn.Module):
     """No position information; subclasses override one of the three methods.
 
     Attributes:
-      config: of the stack.
       causal: whether the stack is a decoder.
       max_length: number of learned positions; other kinds have no limit.
       weight_init: ``model.init``.

@@ -30,13 +30,7 @@ _KERNEL_INIT: Any = nn.with_logical_partitioning(_GLOROT, ("embed", "gates", "ml
 
 
 class _Gates(nn.Module):
-    """``x W + b`` for each gate.
-
-    Attributes:
-      count: number of gates.
-      width: of each.
-      bias: initial value of each gate's bias; (): no bias.
-    """
+    """``x W + b`` for each of ``count`` gates; ``bias`` has the initial value of each b, or is empty: no b."""
 
     count: int
     width: int
@@ -53,12 +47,7 @@ class _Gates(nn.Module):
 
 
 class Cell(nn.Module):
-    """Base of all cells, which define ``input``, the projection of x to the gates, in ``setup``.
-
-    Attributes:
-      width: of h.
-      num_state_arrays: number of arrays in the state.
-    """
+    """Base of all cells, which define ``input``, the projection of x to the gates, in ``setup``; h has ``width``."""
 
     width: int
     num_state_arrays = 1
@@ -147,8 +136,6 @@ class RecurrentLayer(nn.Module):
 
     Attributes:
       cell: its name in ``CELLS``.
-      width: of h.
-      dropout: rate.
       variational: whether h is dropped too on its way to the next position, and x of all positions by one mask.
     """
 

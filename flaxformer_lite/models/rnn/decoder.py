@@ -100,11 +100,7 @@ class RnnDecoder(nn.Module):
     """Base of the recurrent decoders, which implement ``SearchableDecoder``.
 
     Training scans over ``cell_step``, which a search calls once per token; ``outputs``, which no step waits for, is
-    computed for all positions at once.
-
-    Attributes:
-      config: of the stack.
-      remat: ``model.remat``.
+    computed for all positions at once. By default it is the first array of a step, which reads nothing of the source.
     """
 
     config: StackConfig
@@ -118,7 +114,7 @@ class RnnDecoder(nn.Module):
 
     def project_states(self, encoder_output: EncoderOutput) -> Any:
         """What each step reads of the source."""
-        raise NotImplementedError
+        return ()
 
     def cell_step(
         self, x: Float[Array, "b m i"], cache: RnnCache, source: Any, train: bool
@@ -128,7 +124,7 @@ class RnnDecoder(nn.Module):
 
     def outputs(self, x: Float[Array, "b l i"], *step_outputs: Float[Array, "b l _"]) -> Float[Array, "b l r"]:
         """The decoder's outputs, from the embeddings and the arrays of ``cell_step``."""
-        raise NotImplementedError
+        return step_outputs[0]
 
     def project_source(self, encoder_output: EncoderOutput) -> RnnEncoded:
         return RnnEncoded(self.bridge(encoder_output.summaries), self.project_states(encoder_output))
@@ -171,15 +167,9 @@ class RnnDecoder(nn.Module):
 class SutskeverDecoder(RnnDecoder):
     """The source is read through the initial state only; outputs are the top layer's (Sutskever et al. 2014)."""
 
-    def project_states(self, encoder_output):
-        return ()
-
     def cell_step(self, x, cache, source, train):
         carries, h = self.stack(cache.carries, x, train)
         return (h,), cache._replace(carries=carries), h[..., :0]
-
-    def outputs(self, x, *step_outputs):
-        return step_outputs[0]
 
 
 class _ContextDecoder(RnnDecoder):
@@ -257,11 +247,8 @@ class LuongDecoder(RnnDecoder):
     def cell_step(self, x, cache, source, train):
         carries, h = self.stack(cache.carries, jnp.concatenate([x, cache.output], axis=-1), train)
         c, weights = self.attend(h, source)
-        output = jnp.tanh(self.readout(jnp.concatenate([c, h], axis=-1)))
+        output = jnp.tanh(self.readout(jnp.concatenate([c, h], axis=-1)))  # here, because input feeding reads it
         return (output,), RnnCache(carries, output[..., : self._feedback_dim()]), weights
-
-    def outputs(self, x, *step_outputs):
-        return step_outputs[0]  # computed in the step, because input feeding reads it
 
     def _feedback_dim(self) -> int:
         return self.config.readout_dim if self.config.rnn.input_feeding else 0

@@ -21,10 +21,6 @@ class RnnEncoder(nn.Module):
     ``backward`` reads from the last token to the first, like the reversed source of Sutskever et al. (2014). With
     ``both``, states of the two directions are concatenated (Bahdanau et al. 2015, section 3.2), and so are their last
     states, the summaries. Padding changes no state, wherever it is.
-
-    Attributes:
-      config: of the stack.
-      remat: ``model.remat``.
     """
 
     config: StackConfig

@@ -15,12 +15,7 @@ from flaxformer_lite.models.transformer.kv_cache import KVCache
 
 
 class _TransformerLayer(nn.Module):
-    """The sublayers that encoder and decoder layers share.
-
-    Attributes:
-      config: of the stack.
-      weight_init: ``model.init``.
-    """
+    """The sublayers that encoder and decoder layers share; ``weight_init`` is ``model.init``."""
 
     config: StackConfig
     weight_init: str

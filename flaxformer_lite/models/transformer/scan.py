@@ -20,79 +20,73 @@ from flaxformer_lite.errors import InputError
 from flaxformer_lite.models.interface import EncoderOutput
 from flaxformer_lite.models.layers.attention import AttentionContext, within_span
 from flaxformer_lite.models.layers.remat import rematerialize
-from flaxformer_lite.models.transformer.layers import DecoderLayer, EncoderLayer
+from flaxformer_lite.models.transformer.layers import DecoderLayer
 from flaxformer_lite.models.transformer.stack import (
     TrainableTransformerDecoder,
     TransformerEncoded,
     TransformerEncoder,
+    TransformerStack,
 )
 
 
-class ScannedEncoder(TransformerEncoder):
-    """Transformer encoder whose parameters are those of one layer with a leading axis of layers."""
+class _ScannedStack(TransformerStack):
+    """A stack whose parameters are those of one layer with a leading axis of layers."""
 
     def make_layers(self) -> nn.Module:
         return self.make_layer()
 
-    def apply_layers(self, x: Float[Array, "b s d"], context: AttentionContext, train: bool) -> Float[Array, "b s d"]:
-        def apply(layer: EncoderLayer, x: Array, span: Array) -> tuple[Array, None]:
-            return layer(x, within_span(self.config, context, span), train), None
+    def scan(
+        self, apply: Callable[..., Array], x: Float[Array, "b l d"], context: AttentionContext
+    ) -> Float[Array, "b l d"]:
+        """``apply(layer, x, own context of the layer)`` of each layer, lowest first."""
 
-        scan = _scan_layers(rematerialize(apply, self.remat), self.config.num_layers)
+        def step(layer: nn.Module, x: Array, span: Array) -> tuple[Array, None]:
+            return apply(layer, x, within_span(self.config, context, span)), None
+
+        scan = nn.scan(
+            rematerialize(step, self.remat),
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=self.config.num_layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
         return scan(self.layers, x, jnp.array(self.spans))[0]
 
 
-class ScannedDecoder(TrainableTransformerDecoder):
-    """Transformer decoder for training only; implements ``TrainableDecoder``.
+class ScannedEncoder(_ScannedStack, TransformerEncoder):
+    """Scanned Transformer encoder; implements ``Encoder``."""
+
+    def apply_layers(self, x, context, train):
+        return self.scan(lambda layer, x, own: layer(x, own, train), x, context)
+
+
+class ScannedDecoder(_ScannedStack, TrainableTransformerDecoder):
+    """Scanned Transformer decoder, for training only; implements ``TrainableDecoder``.
 
     Each layer projects the source itself, so that one loop is enough.
     """
 
-    def make_layers(self) -> nn.Module:
-        return self.make_layer()
-
     def project_source(self, encoder_output: EncoderOutput) -> TransformerEncoded:
         return TransformerEncoded(encoder_output.states, encoder_output.segments)
 
-    def apply_layers(
-        self,
-        x: Float[Array, "b t d"],
-        context: AttentionContext,
-        encoded: TransformerEncoded,
-        source_context: AttentionContext,
-        train: bool,
-    ) -> Float[Array, "b t d"]:
-        def apply(layer: DecoderLayer, x: Array, span: Array) -> tuple[Array, None]:
-            own = within_span(self.config, context, span)
-            return layer(x, own, layer.project_source(encoded.layers), source_context, train), None
+    def apply_layers(self, x, context, encoded, source_context, train):
+        def apply(layer: DecoderLayer, x: Array, own: AttentionContext) -> Array:
+            return layer(x, own, layer.project_source(encoded.layers), source_context, train)
 
-        scan = _scan_layers(rematerialize(apply, self.remat), self.config.num_layers)
-        return scan(self.layers, x, jnp.array(self.spans))[0]
-
-
-def _scan_layers(function: Callable[..., Any], count: int) -> Callable[..., Any]:
-    return nn.scan(
-        function,
-        variable_axes={"params": 0},
-        split_rngs={"params": True, "dropout": True},
-        length=count,
-        metadata_params={nn.PARTITION_NAME: "layers"},
-    )
+        return self.scan(apply, x, context)
 
 
 def unstack_layers(tree: Any, take: Callable[[Any, int], Any] = operator.getitem) -> Any:
-    """``layers`` of a tree → ``layers_0``, ``layers_1``, …; a tree without stacked layers stays as it is.
+    """``layers`` of parameters, or of optimizer state → ``layers_0``, ``layers_1``, …; other trees stay as they are.
 
-    Args:
-      tree: parameters, or a tree that contains parameters, such as optimizer state.
-      take: maps an array of all layers and the number of a layer to the array of that layer.
+    ``take`` maps an array of all layers and the number of a layer to the array of that layer.
 
     Raises:
       InputError: a group of layers has no arrays, so that their number is unknown.
     """
 
     def unstack(node: Any) -> Any:
-        if not isinstance(node, dict):
+        if not _is_dict(node):
             return node
         node = {name: unstack_layers(inner, take) for name, inner in node.items()}
         if layers := node.pop("layers", None):
@@ -111,15 +105,10 @@ def unstack_layers(tree: Any, take: Callable[[Any, int], Any] = operator.getitem
 
 
 def stack_layers(tree: Any, stack: Callable[[list[Any]], Any] = jnp.stack) -> Any:
-    """The inverse of ``unstack_layers``.
-
-    Args:
-      tree: parameters, or a tree that contains parameters.
-      stack: maps the arrays of all layers, lowest first, to one array.
-    """
+    """The inverse of ``unstack_layers``; ``stack`` maps the arrays of all layers, lowest first, to one array."""
 
     def stacked(node: Any) -> Any:
-        if not isinstance(node, dict):
+        if not _is_dict(node):
             return node
         node = {name: stack_layers(inner, stack) for name, inner in node.items()}
         numbers = range(sum(re.fullmatch(r"layers_\d+", name) is not None for name in node))

@@ -40,11 +40,10 @@ class TransformerEncoded(NamedTuple):
     segments: Int[AnyArray, "b s"]
 
 
-class _TransformerStack(nn.Module):
+class TransformerStack(nn.Module):
     """Embedding of positions, layers and final norm of both stacks.
 
     Attributes:
-      config: of the stack.
       max_length: number of learned positions; other kinds have no limit.
       weight_init: ``model.init``.
       remat: ``model.remat``.
@@ -89,7 +88,7 @@ class _TransformerStack(nn.Module):
         return AttentionContext(mask, distances, self.positions.bias(distances), self.positions.rope(tokens.positions))
 
 
-class TransformerEncoder(_TransformerStack):
+class TransformerEncoder(TransformerStack):
     """Transformer encoder; implements ``Encoder``. Its summary of a source is the mean of the states."""
 
     def make_layer(self) -> nn.Module:
@@ -110,7 +109,7 @@ class TransformerEncoder(_TransformerStack):
         return x
 
 
-class TrainableTransformerDecoder(_TransformerStack):
+class TrainableTransformerDecoder(TransformerStack):
     """The part of a Transformer decoder that training needs; implements ``TrainableDecoder``.
 
     Attributes:
@@ -138,17 +137,13 @@ class TrainableTransformerDecoder(_TransformerStack):
         self, x: Float[Array, "b t d"], target_in: Tokens, encoded: TransformerEncoded, train: bool
     ) -> Float[Array, "b t d"]:
         x = self.pre(x, target_in.positions, train)
-        contexts = self.self_context(target_in), self.source_context(target_in, encoded)
-        return self.post(self.apply_layers(x, contexts[0], encoded, contexts[1], train), train)
+        context, source_context = self.contexts(target_in, encoded)
+        return self.post(self.apply_layers(x, context, encoded, source_context, train), train)
 
-    def self_context(self, target_in: Tokens) -> AttentionContext:
-        """The context of causal self-attention."""
+    def contexts(self, target_in: Tokens, encoded: TransformerEncoded) -> tuple[AttentionContext, AttentionContext]:
+        """The contexts of causal self-attention and of cross-attention."""
         mask = segment_mask(target_in.segments, target_in.segments) & causal_mask(target_in.ids.shape[1])
-        return self.context(target_in, mask)
-
-    def source_context(self, target_in: Tokens, encoded: TransformerEncoded) -> AttentionContext:
-        """The context of cross-attention."""
-        return AttentionContext(segment_mask(target_in.segments, encoded.segments))
+        return self.context(target_in, mask), AttentionContext(segment_mask(target_in.segments, encoded.segments))
 
 
 class TransformerDecoder(TrainableTransformerDecoder):
@@ -158,14 +153,7 @@ class TransformerDecoder(TrainableTransformerDecoder):
         layers = tuple(layer.project_source(encoder_output.states) for layer in self.layers)
         return TransformerEncoded(layers, encoder_output.segments)
 
-    def apply_layers(
-        self,
-        x: Float[Array, "b t d"],
-        context: AttentionContext,
-        encoded: TransformerEncoded,
-        source_context: AttentionContext,
-        train: bool,
-    ) -> Float[Array, "b t d"]:
+    def apply_layers(self, x, context, encoded, source_context, train):
         for layer, source, span in zip(self.layers, encoded.layers, self.spans, strict=True):
             own = within_span(self.config, context, span)
 
@@ -179,7 +167,7 @@ class TransformerDecoder(TrainableTransformerDecoder):
         self, x: Float[Array, "b t d"], target_in: Tokens, encoded: TransformerEncoded
     ) -> Float[Array, "b t s"]:
         """Cross-attention weights of the highest layer, averaged over heads."""
-        context, source_context = self.self_context(target_in), self.source_context(target_in, encoded)
+        context, source_context = self.contexts(target_in, encoded)
         x = self.pre(x, target_in.positions, False)
         contexts = [within_span(self.config, context, span) for span in self.spans]
         for layer, own, source in zip(self.layers[:-1], contexts[:-1], encoded.layers[:-1], strict=True):
