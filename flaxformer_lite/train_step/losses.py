@@ -68,12 +68,7 @@ def distillation(
 
     Both distributions are at the temperature. Its gradients shrink with the square of the temperature; the factor
     compensates for that (Hinton et al. 2015, section 2), so the weight of the label loss means the same at each.
-
-    Args:
-      logits: the student's.
-      teacher: log-probabilities of the teacher at this temperature; they are constants for differentiation.
-      weights: of the tokens.
-      temperature: divides the logits.
+    ``teacher`` has log-probabilities at this temperature, which are constants for differentiation.
     """
     teacher = jax.lax.stop_gradient(teacher)
     student = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -67,14 +68,8 @@ def make_optimizer(
     dataclass whose instance is one. It replaces optimizer, weight decay and learning rate; clipping, frozen parameters
     and multipliers apply as for the others.
 
-    Args:
-      config: the settings.
-      schedule: the result of ``make_schedule``.
-      params: the parameters as ``jax.ShapeDtypeStruct``, boxed with the names of their logical axes.
-      moments: dtype of the first moments; Adafactor has none.
-
-    Returns:
-      A transformation whose ``update`` takes the training loss as ``value``.
+    ``params`` are ``jax.ShapeDtypeStruct``, boxed with the names of their logical axes; ``moments`` is the dtype of the
+    first moments, which Adafactor does not have. ``update`` of the transformation takes the training loss as ``value``.
 
     Raises:
       InputError: a pattern matches no parameter's path, or all parameters are frozen.
@@ -211,14 +206,12 @@ def _weight_decay(config: OptimConfig, params: Any) -> optax.GradientTransformat
 def _lr_multipliers(config: OptimConfig, params: Any) -> optax.GradientTransformation:
     rules = [rule.rpartition("=") for rule in config.lr_multipliers]
     numbers = _first_match("lr_multipliers", [pattern for pattern, *_ in rules], params)
-    factors = [float(factor) for *_, factor in rules] + [
-        1.0
-    ]  # the last one, index -1, for parameters that match no rule
-    return optax.stateless(
-        lambda updates, _: jax.tree.map(
-            lambda number, update: factors[number] * update if number >= 0 else update, numbers, updates
-        )
-    )
+    factors = [float(factor) for *_, factor in rules]
+
+    def multiply(number: int, update: Any) -> Any:
+        return factors[number] * update if number >= 0 else update
+
+    return optax.stateless(lambda updates, _: jax.tree.map(multiply, numbers, updates))
 
 
 def _plateau(config: OptimConfig) -> optax.GradientTransformation:
@@ -234,11 +227,8 @@ def _is_plateau(part: Any) -> bool:
 
 def _first_match(key: str, patterns: Sequence[str], params: Any) -> Any:
     """For each parameter the index of the first pattern that matches in its path; -1 where none does."""
-
-    def path_of(path: Any, _: Any) -> str:
-        return jax.tree_util.keystr(path, simple=True, separator="/")
-
-    paths = jax.tree.map_with_path(path_of, params, is_leaf=_is_box)
+    path_of = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+    paths = jax.tree.map_with_path(lambda path, _: path_of(path), params, is_leaf=_is_box)
     for pattern in patterns:
         if not any(re.search(pattern, path) for path in jax.tree.leaves(paths)):
             near = ", ".join(_nearest(pattern, jax.tree.leaves(paths)))
