@@ -23,16 +23,9 @@ def save_average(folder: Path, last: int, config: TrainConfig, like: Any) -> lis
     """Saves the mean of the parameters of the last checkpoints beside them, and removes an earlier mean.
 
     Sums are in float64 and rounded once. The parameters themselves are averaged, also where the run keeps a moving
-    average of them. Training in the same directory ignores the mean.
-
-    Args:
-      folder: the checkpoints of a run.
-      last: number of checkpoints. An old best checkpoint after which others were saved and removed does not count.
-      config: the run's intervals of saving.
-      like: parameters as ``jax.ShapeDtypeStruct`` with shardings, to which one checkpoint at a time is restored.
-
-    Returns:
-      The steps of the averaged checkpoints.
+    average of them. Training in the same directory ignores the mean. Returns the steps of the averaged checkpoints; an
+    old best checkpoint after which others were saved and removed does not count. ``like`` has the parameters as
+    ``jax.ShapeDtypeStruct`` with shardings, to which one checkpoint at a time is restored.
 
     Raises:
       InputError: there are fewer consecutive checkpoints, or one of them is damaged.

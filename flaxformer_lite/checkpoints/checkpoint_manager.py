@@ -93,8 +93,7 @@ class Checkpoints:
     def restore(self, like: TrainState) -> Checkpoint | None:
         """The newest intact checkpoint; None if there is none. Damaged ones are renamed, with a message.
 
-        Args:
-          like: the state as ``jax.ShapeDtypeStruct`` with shardings.
+        ``like`` is the state as ``jax.ShapeDtypeStruct`` with shardings.
 
         Raises:
           InputError: there are checkpoints, but all are damaged.

@@ -110,13 +110,9 @@ class _Parameters:
 
 
 def diff_checkpoints(before: tuple[Path, int], after: tuple[Path, int]) -> CheckpointDiff:
-    """The difference of two checkpoints, each with stacked or separate layers.
+    """The difference of two checkpoints (directory and step), each with stacked or separate layers.
 
     It compares the parameters themselves, also where a run keeps a moving average of them.
-
-    Args:
-      before: directory of checkpoints and step of the first one.
-      after: those of the second one.
 
     Raises:
       InputError: one is damaged, or they have no parameter in common.

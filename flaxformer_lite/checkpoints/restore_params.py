@@ -46,23 +46,26 @@ def restore_params(folder: Path, which: str | int, metric: str, like: Any) -> tu
     Raises:
       InputError: there is no such checkpoint, or no intact one.
     """
-    if which == "average":
-        return _restore_average(folder, like)
+    path = _average_in(folder) if which == "average" else folder
     largest = max(4 * leaf.size for leaf in jax.tree.leaves(like))  # moving averages are float32
-    with open_reader(folder, largest) as manager:
+    with open_reader(path, largest) as manager:
 
         def skip(step: int, reason: str) -> None:
-            if step == which:
-                raise_damaged(folder, step, reason)
-            logger.warning(f"checkpoint {folder / str(step)} is damaged ({reason}) and skipped")
+            if which in (step, "average"):
+                raise_damaged(path, step, reason)
+            logger.warning(f"checkpoint {path / str(step)} is damaged ({reason}) and skipped")
 
-        steps = _candidates(folder, which, metric)
+        steps = _candidates(path, "latest" if which == "average" else which, metric)
         found = first_intact(steps, partial(_read_eval_params, manager, like), skip)
-    require(bool(steps), str(folder), "there are no checkpoints yet")
+    require(bool(steps), str(path), "there are no checkpoints yet")
     if not found:
-        raise InputError(str(folder), f"all checkpoints (steps {sorted(steps)}) are damaged")
+        raise InputError(str(path), f"all checkpoints (steps {sorted(steps)}) are damaged")
     step, stored = found
     (params,) = stored.parts.values()
+    if which == "average":
+        averaged = stored.record["steps"]
+        logger.info(f"using the average of the checkpoints of steps {', '.join(map(str, averaged))}")
+        return averaged[-1], params
     return step, params
 
 
@@ -71,26 +74,11 @@ def raise_damaged(folder: Path, step: int, reason: str) -> NoReturn:
     raise InputError(f"checkpoint {folder / str(step)}", f"is damaged ({reason})")
 
 
-def _restore_average(folder: Path, like: Any) -> tuple[int, Any]:
-    path = _average_in(folder)
-    with open_reader(path) as manager:
-        read_step = partial(read, manager, {"params": like})
-        found = first_intact(checkpoint_steps(path), read_step, partial(raise_damaged, path))
-    if not found:
-        _raise_no_average(folder)
-    parts, record, *_ = found[1]
-    logger.info(f"using the average of the checkpoints of steps {', '.join(map(str, record['steps']))}")
-    return record["steps"][-1], parts["params"]
-
-
 def _average_in(folder: Path) -> Path:
-    if not (folder / AVERAGE).is_dir():
-        _raise_no_average(folder)
-    return folder / AVERAGE
-
-
-def _raise_no_average(folder: Path) -> NoReturn:
-    raise InputError(str(folder), "there is no average of checkpoints", "the command `average` makes one")
+    path = folder / AVERAGE
+    exists = path.is_dir() and bool(checkpoint_steps(path))
+    require(exists, str(folder), "there is no average of checkpoints", "the command `average` makes one")
+    return path
 
 
 def _read_eval_params(manager: ocp.CheckpointManager, like: Any, step: int) -> StoredCheckpoint:

@@ -53,11 +53,7 @@ def fingerprint(data: TrainingData) -> dict[str, Any]:
 def note_start(folder: WorkDir, reference: WorkDir, config: Config, step: int) -> None:
     """Records this start in the work directory and logs its differences from earlier starts; primary process only.
 
-    Args:
-      folder: the work directory of the run.
-      reference: the work directory of the run that this one must equal, itself or another.
-      config: of this start.
-      step: the step that training starts from.
+    ``reference`` is the run that this one must equal, itself or another; training starts from ``step``.
     """
     if not multihost.is_primary():
         return
@@ -91,9 +87,8 @@ def describe_start(config: Config) -> dict[str, Any]:
 
 def describe_code(folder: Path) -> dict[str, Any]:
     """Git commit of the checkout and whether its files are unmodified; empty outside a checkout."""
-    inside = _git(
-        folder, "ls-files", "--error-unmatch", "__init__.py"
-    )  # the directory may be inside a checkout of another project
+    # The directory may be inside a checkout of another project.
+    inside = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
     described = _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty") if inside else ""
     commit, _, dirty = described.partition("-")
     return {"commit": commit, "clean": not dirty} if commit else {}

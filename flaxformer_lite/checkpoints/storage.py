@@ -93,9 +93,7 @@ def read(manager: ocp.CheckpointManager, like: dict[str, Any], step: int) -> Sto
 def open_reader(folder: Path, largest: int = 10**10) -> Iterator[ocp.CheckpointManager]:
     """Orbax's manager of a directory of checkpoints, for reading; each process has its own.
 
-    Args:
-      folder: of the checkpoints.
-      largest: bytes of the largest array. Reading holds two copies of each array, of so many bytes at a time.
+    Reading holds two copies of each array, of ``largest`` bytes at a time: those of the largest array.
 
     Raises:
       InputError: there is no such directory.

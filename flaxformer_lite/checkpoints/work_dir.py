@@ -91,8 +91,7 @@ class WorkDir:
     def claim(self, config: Config) -> bool:
         """Writes the config into a new directory; in that of a run, checks that ``config`` can resume it.
 
-        Returns:
-          Whether there is a run already. ``record_start`` then records what has changed.
+        Returns whether there is a run already. ``record_start`` then records what has changed.
 
         Raises:
           InputError: the run has another config (the message lists the differences that change it), or the directory
