@@ -37,15 +37,44 @@ def json_blocks(name: str, texts: Sequence[str], meta: Sequence[str]) -> Iterato
     first = 1
     for block in files.iter_blocks(name):
         lines, bad = split_lines(block)
-        rows = []
-        for i, line in enumerate(lines):
-            row = _json_row(line, paths)
-            if isinstance(row, Problem):
-                bad.setdefault(i, row)
-                row = [""] * len(paths)
-            rows.append(row)
-        yield RowBlock(name, first, [list(column) for column in zip(*rows, strict=True)], bad)
+        columns = None if bad else _regular_columns(lines, (*texts, *meta))
+        if columns is None:
+            columns = _checked_columns(lines, paths, bad)
+        yield RowBlock(name, first, columns, bad)
         first += len(lines)
+
+
+def _regular_columns(lines: list[str], fields: Sequence[str]) -> list[list[str]] | None:
+    r"""The fields of a block whose lines all are objects with text in these fields; None of any other block.
+
+    One call of the parser for a block takes half the time of a call for each line. A lone surrogate, which is no valid
+    text, can only come from the escape ``\ud``.
+    """
+    text = ",".join(lines)
+    is_plain = all(line.startswith("{") and line.endswith("}") for line in lines)
+    if not is_plain or "\\ud" in text or "\\uD" in text:
+        return None
+    try:
+        rows = json.loads(f"[{text}]")
+        columns = [[row[field] for row in rows] for field in fields]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    is_text = all(type(value) is str for column in columns for value in column)
+    return columns if is_text and len(rows) == len(lines) else None
+
+
+def _checked_columns(
+    lines: list[str], paths: Sequence[tuple[str, Sequence[str], bool]], bad: dict[int, Problem]
+) -> list[list[str]]:
+    """The fields of a block line by line; problems are added to ``bad``."""
+    rows = []
+    for i, line in enumerate(lines):
+        row = _json_row(line, paths)
+        if isinstance(row, Problem):
+            bad.setdefault(i, row)
+            row = [""] * len(paths)
+        rows.append(row)
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def parquet_blocks(name: str, texts: Sequence[str], meta: Sequence[str]) -> Iterator[RowBlock]:
