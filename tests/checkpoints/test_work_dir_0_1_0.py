@@ -11,6 +11,7 @@ import pytest
 
 from flaxformer_lite.checkpoints.work_dir import WorkDir
 from flaxformer_lite.cli.main import main
+from flaxformer_lite.config import migrations
 from tests.micro_config import use_devices
 
 _METRICS = ("train/loss", "train/token_accuracy", "train/learning_rate", "train/gradient_norm", "eval/loss")
@@ -48,5 +49,5 @@ def test_it_resumes_as_before(work_dir):
     for (_, new), (_, old) in zip(resumed, expected, strict=True):
         assert new == pytest.approx(old, rel=1e-3)  # another CPU, and less optimization by the compiler
     assert WorkDir(work_dir).finish() == (60, 40, 10.0)
-    assert json.loads((work_dir / "config.json").read_text())["version"] == 1
+    assert json.loads((work_dir / "config.json").read_text())["version"] == migrations.VERSION
     assert [start["step"] for start in WorkDir(work_dir).starts()] == [0, 40]
