@@ -43,9 +43,13 @@ _GIT_PATIENCE = 5  # seconds; on a slow disk git may take long to see whether fi
 def fingerprint(data: TrainingData) -> dict[str, Any]:
     """Sizes and hashes of the tokenized training and validation data, limited in length, and of the vocabularies."""
     source, target = data.source_vocabulary, data.target_vocabulary
+    validation = {
+        name: _of_dataset(each.dataset) | {"text": _of_examples(each.examples)}
+        for name, each in data.validation.items()
+    }
     return {
         "training": _of_dataset(data.train),
-        "validation": _of_dataset(data.validation) | {"text": _of_examples(data.validation_examples)},
+        "validation": validation.get("", validation),
         "vocabularies": {"source": _of_vocabulary(source), "target": _of_vocabulary(target)},
     }
 

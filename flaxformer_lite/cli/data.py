@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 from flaxformer_lite.cli import config_flags
 from flaxformer_lite.errors import require
@@ -19,19 +19,11 @@ from flaxformer_lite.system.console import table
 
 if TYPE_CHECKING:
     from flaxformer_lite.config.dataclasses import Config, DataConfig
-    from flaxformer_lite.data.batching import OverlengthCounts
-    from flaxformer_lite.data.dataset import Dataset, Vocabularies
-    from flaxformer_lite.data.tasks import Examples
+    from flaxformer_lite.data.dataset import Dataset, TrainingData
     from flaxformer_lite.data.vocabularies.base import Vocabulary
 
 _MAX_LINE_WIDTH = 100  # characters of a line of arrays
 _QUANTILES = {"shortest": 0.0, "median": 0.5, "90 %": 0.9, "99 %": 0.99, "longest": 1.0}
-
-
-class _Split(NamedTuple):
-    examples: Examples
-    dataset: Dataset
-    counts: OverlengthCounts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,60 +47,49 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _describe(config: Config, num_examples: int) -> Iterator[str]:
-    from flaxformer_lite.data import dataset, tasks  # here, because --help does not need them
+    from flaxformer_lite.data.dataset import load_training  # here, because --help does not need it
 
-    data = config.data
-    train_examples, validation_examples = tasks.load_training_splits(data, config.seed)
-    vocabularies = dataset.build_vocabularies(data, train_examples)
-    train = _Split(train_examples, *dataset.make_dataset(train_examples, vocabularies, data))
-    of_evaluation = dataset.for_evaluation(data)
-    validation = _Split(validation_examples, *dataset.make_dataset(validation_examples, vocabularies, of_evaluation))
-    yield from _describe_splits(data, train, validation)
-    yield from _describe_vocabularies(data, vocabularies, train.dataset, validation.dataset)
-    yield from _describe_lengths(data, train.dataset)
-    yield from _describe_buckets(config, train.dataset)
+    data = load_training(config.data, config.seed)
+    yield from _describe_splits(config.data, data)
+    yield from _describe_vocabularies(config.data, data)
+    yield from _describe_lengths(config.data, data.train)
+    yield from _describe_buckets(config, data.train)
     for row in range(num_examples):
-        yield from _describe_row(row, num_examples, vocabularies, train.dataset)
+        yield from _describe_row(row, num_examples, data)
 
 
-def _describe_splits(data: DataConfig, train: _Split, validation: _Split) -> Iterator[str]:
-    yield f"Splits of task {data.task}, in pairs of a source and one of its references"
-    yield from table(
-        ("", "sources", "pairs", "dropped", "truncated", "split"),
-        [
-            (
-                name,
-                f"{len(split.examples):,}",
-                f"{split.counts.examples:,}",
-                _share(split.counts.dropped, split.counts.examples),
-                _share(split.counts.truncated, split.counts.examples),
-                _share(split.counts.split, split.counts.examples),
-            )
-            for name, split in (("train", train), ("validation", validation))
-        ],
-    )
-    for name, split in (("Train", train), ("Validation", validation)):
-        yield from (f"  {name}: {rows} (config.data.on_bad_row)" for rows in split.examples.dropped)
-    yield f"  Overlong training pairs: {data.overlength} (config.data.overlength). Overlong validation pairs are"
+def _describe_splits(config: DataConfig, data: TrainingData) -> Iterator[str]:
+    yield f"Splits of {f'task {config.task}' if not config.mixture else 'a mixture'}, in pairs or texts"
+    rows = [
+        (name, f"{counts.examples:,}", *(_share(count, counts.examples) for count in counts[1:]))
+        for name, counts in data.counts.items()
+    ]
+    yield from table(("", "examples", "dropped", "truncated", "split"), rows)
+    for name, dropped in data.dropped.items():
+        yield from (f"  {name}: {rows} (config.data.on_bad_row)" for rows in dropped)
+    yield f"  Overlong training examples: {config.overlength} (config.data.overlength). Overlong validation pairs are"
     yield "  truncated for the loss; decoding uses whole sources and references."
 
 
-def _describe_vocabularies(
-    data: DataConfig, vocabularies: Vocabularies, train: Dataset, validation: Dataset
-) -> Iterator[str]:
+def _describe_vocabularies(config: DataConfig, data: TrainingData) -> Iterator[str]:
     yield ""
-    yield "Vocabularies" + (", one shared by source and target" if data.share_vocabulary else "")
+    yield "Vocabularies" + (", one shared by source and target" if config.share_vocabulary else "")
+    validation = {
+        f"{name}/{side}" if name else side: rows
+        for name, each in data.validation.items()
+        for side, rows in each.dataset.examples.arrays.items()
+    }
 
     def row(side: str) -> tuple[str, ...]:
-        name = "target" if side == "target" else "source"
-        vocabulary, config = getattr(vocabularies, name), getattr(data, f"{name}_vocabulary")
-        ids = [dataset.examples.arrays[side].ids for dataset in (train, validation)]
+        name = "target" if side.endswith("target") else "source"
+        vocabulary, kind = getattr(data, f"{name}_vocabulary"), getattr(config, f"{name}_vocabulary").kind
+        ids = data.train.examples.arrays[side].ids, validation[side].ids
         unknown = [_share(int((these == vocabulary.special.unknown).sum()), len(these)) for these in ids]
-        return (side, config.kind, f"{vocabulary.size:,}", *unknown)
+        return (side, kind, f"{vocabulary.size:,}", *unknown)
 
     yield from table(
         ("", "kind", "entries", "unknown in train", "unknown in validation"),
-        [row(side) for side in train.examples.arrays],
+        [row(side) for side in data.train.examples.arrays],
     )
 
 
@@ -151,14 +132,14 @@ def _describe_buckets(config: Config, train: Dataset) -> Iterator[str]:
     )
 
 
-def _describe_row(number: int, of: int, vocabularies: Vocabularies, train: Dataset) -> Iterator[str]:
+def _describe_row(number: int, of: int, data: TrainingData) -> Iterator[str]:
     """One of ``of`` rows, evenly spaced over the buckets, as the arrays of its batch and as decoded text."""
     import numpy as np
 
     from flaxformer_lite.data.batching import make_batch
     from flaxformer_lite.data.stateless_random import make_keys
 
-    buckets = train.buckets
+    train, buckets = data.train, data.train.buckets
     sizes = np.array([len(rows.lengths) for rows in buckets.rows])
     place = number * int(sizes.sum()) // of
     bucket = int(np.searchsorted(np.cumsum(sizes), place, side="right"))
@@ -167,18 +148,18 @@ def _describe_row(number: int, of: int, vocabularies: Vocabularies, train: Datas
     batch = make_batch(pairs, row.lengths, buckets.shapes[bucket], train.special)
     yield ""
     for title, vocabulary, tokens in (
-        ("source", vocabularies.source, batch.source),
-        ("target_in", vocabularies.target, batch.target_in),
+        ("source", data.source_vocabulary, batch.source),
+        ("target_in", data.target_vocabulary, batch.target_in),
     ):
         rows = {"  ids": tokens.ids[0], "  segments": tokens.segments[0], "  positions": tokens.positions[0]}
         yield from _columns({title: _tokens(vocabulary, tokens.ids[0]), **rows})
     weights = [f"{weight:g}" for weight in batch.weights[0]]
-    labels = _tokens(vocabularies.target, batch.labels[0])
+    labels = _tokens(data.target_vocabulary, batch.labels[0])
     yield from _columns({"labels": labels, "  ids": batch.labels[0], "  weights": weights})
     for i in range(len(row.ids)):
         source, target = (side.take(np.array([i])).ids for side in pairs)
-        yield f"  Decoded  {vocabularies.source.decode(source)!r}"
-        yield f"           {vocabularies.target.decode(target)!r}"
+        yield f"  Decoded  {data.source_vocabulary.decode(source)!r}"
+        yield f"           {data.target_vocabulary.decode(target)!r}"
 
 
 def _tokens(vocabulary: Vocabulary, ids: Iterable[SupportsIndex]) -> list[str]:

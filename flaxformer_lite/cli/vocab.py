@@ -65,11 +65,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _build(config: Config) -> list[_Side]:
     """The vocabularies with the text that each was built from."""
+    from flaxformer_lite.config.mixture import components
     from flaxformer_lite.data import dataset, tasks  # here, because they take time to import
 
-    examples = tasks.load(config.data, "train", config.seed)
-    source, target = dataset.build_vocabularies(config.data, examples)
-    sources, targets = dataset.vocabulary_texts(config.data, examples)
+    parts = components(config.data)
+    train = {name: tasks.load(part.data, "train", config.seed) for name, part in parts.items()}
+    sources, targets = dataset.training_texts(config.data, train)
+    source, target = dataset.build_vocabularies(config.data, sources, targets)
     if source is target:
         return [_Side("shared", source, sources + targets)]
     return [_Side("source", source, sources), _Side("target", target, targets)]

@@ -101,6 +101,11 @@ class DataConfig:
     hf: HfConfig
     reverse: ReverseConfig
     options: Options
+    mixture: Options
+    mixture_temperature: NonNegativeFloat
+    source_prefix: str
+    preprocess: Literal["none"] | ImportPath
+    preprocess_options: Options
     objective: Literal["supervised", "span_corruption", "ul2", "bart", "prefix_lm"] | ImportPath
     objective_options: Options
     validation_fraction: Rate
@@ -196,7 +201,7 @@ class EvalConfig:
 
     metrics: tuple[Literal["exact_match", "wer", "per", "bleu", "chrf"] | ImportPath, ...]
     metric_options: Options
-    best_metric: Literal["loss", "token_accuracy", "exact_match", "wer", "per", "bleu", "chrf"] | ImportPath
+    best_metric: str
     max_examples: NonNegativeInt
     num_samples: NonNegativeInt
     group_by: str

@@ -93,6 +93,13 @@ def _data() -> ConfigDict:
         }
     )
     data.options = ConfigDict()  # of a task module:name
+    data.mixture = ConfigDict()  # tasks by name, each with a rate and the keys of this group in which it differs, as in
+    # {"de-en": {"rate": 2.0, "text": {"train": ("train.de", "train.en")}}, …}; {}: one task
+    data.mixture_temperature = 0.0  # rates are multiplied by sizes^(1/T): 1 in proportion to the numbers of training
+    # examples, a large T uniform; 0: rates as given
+    data.source_prefix = ""  # before each source, such as "translate German to English: "
+    data.preprocess = "none"  # module:name of a function from Examples to Examples, or of a dataclass with such a call
+    data.preprocess_options = ConfigDict()  # of that dataclass
     data.objective = "supervised"  # supervised: pairs as the task has them | span_corruption (T5) | ul2 | bart |
     # prefix_lm: pairs are made of the sources of the task | module:name
     data.objective_options = ConfigDict()  # fields of the objective's class in flaxformer_lite/data/objectives, such as
@@ -325,7 +332,8 @@ def _eval() -> ConfigDict:
     evaluation = ConfigDict()
     evaluation.metrics = ("exact_match",)  # by decoding: exact_match, wer, per, bleu, chrf, module:name
     evaluation.metric_options = ConfigDict()  # of each metric module:name, by the name of its class
-    evaluation.best_metric = "loss"  # loss, token_accuracy or one of eval.metrics
+    evaluation.best_metric = "loss"  # loss, token_accuracy or one of eval.metrics: the mean over all tasks of a
+    # mixture, or that of one of them, such as "de-en/bleu"
     evaluation.max_examples = 1_000  # of the validation split, at each evaluation in training; 0: all
     evaluation.num_samples = 3  # decoded examples shown at each evaluation
     evaluation.group_by = ""  # one of data.text.meta_columns: metrics are also computed for each of its values

@@ -52,6 +52,11 @@ _ADDED_1: dict[str, Any] = {
     "decode.logits_processor_options": {},
 }
 _ADDED_2: dict[str, Any] = {
+    "data.mixture": {},
+    "data.mixture_temperature": 0.0,
+    "data.source_prefix": "",
+    "data.preprocess": "none",
+    "data.preprocess_options": {},
     "data.objective": "supervised",
     "data.objective_options": {},
     "data.window_overlap": 0,

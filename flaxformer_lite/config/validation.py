@@ -19,7 +19,7 @@ def check(config: Config) -> None:
     """Raises ``InputError`` for the first value that contradicts another."""
     _check_options(config)
     _check_data(config.data)
-    _check_objective(config)
+    _check_tasks(config)
     _check_model(config)
     _check_training(config)
     _check_optim(config)
@@ -78,13 +78,6 @@ def _check_data(data: DataConfig) -> None:
         "config.data.source_vocabulary and config.data.target_vocabulary must be the same, got "
         f"{data.source_vocabulary} and {data.target_vocabulary}",
     )
-    has_validation = data.task in ("cmudict", "reverse") or (data.task == "text" and any(data.text.validation))
-    require(
-        data.validation_fraction == 0 or not has_validation,
-        f"config.data.validation_fraction={data.validation_fraction}",
-        f"config.data.task={data.task!r} has a validation split",
-        "set it to 0",
-    )
     require(
         data.reverse.min_length <= data.reverse.max_length,
         f"config.data.reverse.min_length={data.reverse.min_length}",
@@ -92,26 +85,29 @@ def _check_data(data: DataConfig) -> None:
     )
 
 
-def _check_objective(config: Config) -> None:
-    """Checks self-supervised objectives, packing and windows."""
-    data = config.data
-    is_supervised = data.objective == "supervised"
-    subject = f"config.data.objective={data.objective!r}"
-    if not is_supervised:
-        remedy = "set config.data.share_vocabulary=True"
-        require(data.share_vocabulary, subject, "source and target have the same tokens", remedy)
-        reason = f"there are no references for config.eval.metrics={config.eval.metrics}"
-        require(
-            not config.eval.metrics, subject, reason, "set config.eval.metrics=() and config.eval.best_metric='loss'"
-        )
-    for key in ("source_subword_sampling", "target_subword_sampling"):
-        reason = f"{subject} makes pairs of texts that are tokenized once"
-        require(is_supervised or not getattr(data, key), f"config.data.{key}={getattr(data, key)}", reason, "use 0")
+def _check_tasks(config: Config) -> None:
+    """Checks the task of ``config.data``, or those of its mixture, and their packing."""
+    from flaxformer_lite.config.mixture import components  # here, because it parses values, and parsing checks them
+
+    data, metrics = config.data, config.eval.metrics
+    tasks = components(data)
+    for name, task in tasks.items():
+        reason = "must be a name without a slash, because metrics are named NAME/METRIC"
+        require(not data.mixture or (bool(name) and "/" not in name), f"config.data.mixture.{name}", reason)
+        _check_task(task.data, f"config.data.mixture.{name}" if name else "config.data", data.share_vocabulary)
+    supervised = [name for name, task in tasks.items() if task.data.objective == "supervised"]
     require(
-        data.overlength != "split" or not is_supervised,
-        "config.data.overlength='split'",
-        f"{subject} cannot be trained on parts of sources and targets",
-        "use 'drop' or 'truncate'",
+        not metrics or bool(supervised),
+        f"config.eval.metrics={metrics}",
+        f"there are no references for config.data.objective={data.objective!r}",
+        "set config.eval.metrics=() and config.eval.best_metric='loss'",
+    )
+    computed = ("loss", "token_accuracy", *metrics)
+    require(
+        config.eval.best_metric in (*computed, *(f"{name}/{metric}" for name in data.mixture for metric in computed)),
+        f"config.eval.best_metric={config.eval.best_metric!r}",
+        "is not computed",
+        f"add it to config.eval.metrics={metrics}",
     )
     rnn = [key for key, stack in vars(config.model).items() if isinstance(stack, StackConfig) and stack.kind == "rnn"]
     require(
@@ -119,6 +115,30 @@ def _check_objective(config: Config) -> None:
         "config.data.pack=True",
         f"an RNN (config.model.{'/'.join(rnn)}.kind) would carry its state from one example of a row into the next",
         "set it to False; buckets, and config.train.tokens_per_batch, reduce padding too",
+    )
+
+
+def _check_task(data: DataConfig, key: str, share_vocabulary: bool) -> None:
+    """Checks one task; ``key`` is the dotted key of its group."""
+    is_supervised = data.objective == "supervised"
+    subject = f"{key}.objective={data.objective!r}"
+    remedy = "set config.data.share_vocabulary=True"
+    require(is_supervised or share_vocabulary, subject, "source and target have the same tokens", remedy)
+    require(
+        data.overlength != "split" or not is_supervised,
+        f"{key}.overlength='split'",
+        f"{subject} cannot be trained on parts of sources and targets",
+        "use 'drop' or 'truncate'",
+    )
+    for name in ("source_subword_sampling", "target_subword_sampling"):
+        reason = f"{subject} makes pairs of texts that are tokenized once"
+        require(is_supervised or not getattr(data, name), f"{key}.{name}={getattr(data, name)}", reason, "use 0")
+    has_validation = data.task in ("cmudict", "reverse") or (data.task == "text" and any(data.text.validation))
+    require(
+        data.validation_fraction == 0 or not has_validation,
+        f"{key}.validation_fraction={data.validation_fraction}",
+        f"{key}.task={data.task!r} has a validation split",
+        "set it to 0",
     )
 
 
@@ -227,12 +247,10 @@ def _check_rnn_decoder(config: Config) -> None:
 
 
 def _check_training(config: Config) -> None:
-    ensure, metrics = functools.partial(_require, config), config.eval.metrics
+    ensure = functools.partial(_require, config)
     has_dropout = config.model.encoder.dropout > 0 or config.model.decoder.dropout > 0
     reason, remedy = "compares two passes with different dropout masks", "set config.model.encoder.dropout above 0"
     ensure(config.train.r_drop == 0 or has_dropout, "train.r_drop", reason, remedy)
-    is_computed = config.eval.best_metric in ("loss", "token_accuracy", *metrics)
-    ensure(is_computed, "eval.best_metric", "is not computed", f"add it to config.eval.metrics={metrics}")
 
 
 def _check_optim(config: Config) -> None:

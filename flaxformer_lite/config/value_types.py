@@ -62,6 +62,7 @@ class Options(dict[str, Any]):
 OPTIONS_KEYS = {
     "data.task": "data.options",
     "data.objective": "data.objective_options",
+    "data.preprocess": "data.preprocess_options",
     "data.source_vocabulary.kind": "data.source_vocabulary.options",
     "data.target_vocabulary.kind": "data.target_vocabulary.options",
     "model.encoder.kind": "model.encoder.options",

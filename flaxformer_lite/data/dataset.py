@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,15 +11,18 @@ import numpy as np
 from jaxtyping import Int64
 
 from flaxformer_lite.config.dataclasses import DataConfig
+from flaxformer_lite.config.mixture import components
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.batching import OverlengthCounts, limit_lengths, tokenize
 from flaxformer_lite.data.buckets import Buckets, choose_buckets
-from flaxformer_lite.data.examples import DroppedRows
+from flaxformer_lite.data.examples import DroppedRows, Examples
+from flaxformer_lite.data.mixture import MixedExamples, MixtureShuffle, component_rows, rates_by_size
 from flaxformer_lite.data.objectives.base import longest_text
 from flaxformer_lite.data.objectives.build import build_objective
 from flaxformer_lite.data.objectives.special_tokens import ends_sentence
 from flaxformer_lite.data.packing import pack_into_rows
 from flaxformer_lite.data.ragged import Ragged
+from flaxformer_lite.data.shuffle import EpochShuffle, RowOrder
 from flaxformer_lite.data.tokenized import (
     Affixes,
     SampledPairs,
@@ -66,29 +70,64 @@ class Dataset:
         source, target = self.examples.max_lengths()
         return 1 - int(source.sum() + target.sum()) / self.buckets.padded_tokens
 
+    def row_orders(self, seed: int) -> tuple[list[RowOrder], list[float]]:
+        """Returns the order of the rows of each bucket, and the number of its rows in an epoch."""
+        sizes = [len(rows.lengths) for rows in self.buckets.rows]
+        return [EpochShuffle(size, (seed, i)) for i, size in enumerate(sizes)], [float(size) for size in sizes]
+
+
+@dataclass(frozen=True)
+class MixedDataset(Dataset):
+    """The examples of several tasks, drawn at given rates.
+
+    Attributes:
+      examples: those of all tasks.
+      rates: of each task.
+    """
+
+    examples: MixedExamples
+    rates: tuple[float, ...]
+
+    def row_orders(self, seed: int) -> tuple[list[RowOrder], list[float]]:
+        rows = component_rows(self.examples, self.buckets)
+        wanted = rows * (np.array(self.rates) / rows.sum(axis=0))  # of each bucket and task, per row of the mixture
+        pairs = zip(rows, wanted, strict=True)
+        orders = [MixtureShuffle(sizes.tolist(), shares, (seed, i)) for i, (sizes, shares) in enumerate(pairs)]
+        return list[RowOrder](orders), wanted.sum(axis=1).tolist()
+
+
+class EvalSet(NamedTuple):
+    """The evaluation examples of one task.
+
+    Attributes:
+      dataset: for the loss; examples that are too long are truncated.
+      examples: the same as text, for decoding.
+      is_supervised: whether there are references to compare decoded text with.
+    """
+
+    dataset: Dataset
+    examples: Examples
+    is_supervised: bool
+
 
 class TrainingData(NamedTuple):
     """What training needs of the data.
 
     Attributes:
       train: the training split.
-      validation: the validation split, for its loss; examples that are too long are truncated.
-      validation_examples: the whole validation split as text, for decoding.
+      validation: the validation split of each task by its name in the mixture; without a mixture one, named "".
       source_vocabulary: the vocabulary of sources.
       target_vocabulary: the vocabulary of targets; the same object if it is shared.
-      train_counts: how many training examples were dropped or truncated.
-      validation_counts: the same of validation examples.
-      train_dropped: rows of training data that could not be used; those of validation are in ``validation_examples``.
+      counts: examples that were dropped or truncated, by split.
+      dropped: rows that could not be used, by split.
     """
 
     train: Dataset
-    validation: Dataset
-    validation_examples: tasks.Examples
+    validation: dict[str, EvalSet]
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary
-    train_counts: OverlengthCounts
-    validation_counts: OverlengthCounts
-    train_dropped: tuple[DroppedRows, ...]
+    counts: dict[str, OverlengthCounts]
+    dropped: dict[str, tuple[DroppedRows, ...]]
 
 
 def load_training(config: DataConfig, seed: int) -> TrainingData:
@@ -97,21 +136,44 @@ def load_training(config: DataConfig, seed: int) -> TrainingData:
     Raises:
       InputError: data are missing or invalid; see ``tasks.load``, ``build_vocabulary`` and ``limit_lengths``.
     """
-    examples, validation_examples = tasks.load_training_splits(config, seed)
-    vocabularies = build_vocabularies(config, examples)
-    train, train_counts = make_dataset(examples, vocabularies, config)
-    validation, validation_counts = make_dataset(validation_examples, vocabularies, for_evaluation(config))
-    counts = train_counts, validation_counts
-    return TrainingData(train, validation, validation_examples, *vocabularies, *counts, examples.dropped)
+    parts = components(config)
+    splits = {name: tasks.load_training_splits(part.data, seed) for name, part in parts.items()}
+    texts = training_texts(config, {name: train for name, (train, _) in splits.items()})
+    vocabularies = build_vocabularies(config, *texts)
+    tokenized, validation, counts, dropped = {}, {}, {}, {}
+    for name, (train_examples, examples) in splits.items():
+        of = f" of {name}" if name else ""
+        data = parts[name].data
+        tokenized[name], counts[f"training{of}"] = tokenize_examples(train_examples, vocabularies, data)
+        dataset, counts[f"validation{of}"] = make_dataset(examples, vocabularies, for_evaluation(data))
+        validation[name] = EvalSet(dataset, examples, data.objective == "supervised")
+        dropped |= {f"training{of}": train_examples.dropped, f"validation{of}": examples.dropped}
+    train = mix(tokenized, config, vocabularies.target.special)
+    return TrainingData(train, validation, *vocabularies, counts, dropped)
 
 
-def build_vocabularies(config: DataConfig, examples: tasks.Examples) -> Vocabularies:
-    """Builds the source and the target vocabulary of examples: the same object if they are shared.
+def training_texts(config: DataConfig, train: Mapping[str, Examples]) -> tuple[list[str], list[str]]:
+    """Returns all sources and all targets that vocabularies are built from.
+
+    Args:
+      config: of the data.
+      train: the training examples of each component of ``config``.
+    """
+    sources: list[str] = []
+    targets: list[str] = []
+    for name, part in components(config).items():
+        # Plain text has no references.
+        pairs = train[name].pairs() if part.data.objective == "supervised" else (train[name].sources, [])
+        sources, targets = sources + pairs[0], targets + pairs[1]
+    return sources, targets
+
+
+def build_vocabularies(config: DataConfig, sources: list[str], targets: list[str]) -> Vocabularies:
+    """Builds the source and the target vocabulary of training texts: the same object if they are shared.
 
     Raises:
       InputError: see ``build_vocabulary``; or saved vocabularies that should be shared have different sizes.
     """
-    sources, targets = vocabulary_texts(config, examples)
     keys = ("config.data.source_vocabulary", "config.data.target_vocabulary")
     if config.share_vocabulary and config.source_vocabulary == config.target_vocabulary:
         shared = build_vocabulary(config.source_vocabulary, sources + targets, keys[0])
@@ -127,28 +189,35 @@ def build_vocabularies(config: DataConfig, examples: tasks.Examples) -> Vocabula
     return Vocabularies(source, target)
 
 
-def vocabulary_texts(config: DataConfig, examples: tasks.Examples) -> tuple[list[str], list[str]]:
-    """The sources and the targets that vocabularies are built from; plain text for an objective has no targets."""
-    return examples.pairs() if config.objective == "supervised" else (examples.sources, [])
-
-
 def make_dataset(
-    examples: tasks.Examples,
-    vocabularies: Vocabularies,
-    config: DataConfig,
+    examples: Examples, vocabularies: Vocabularies, config: DataConfig
 ) -> tuple[Dataset, OverlengthCounts]:
     """Tokenizes examples, each source with each of its references, and places them in buckets or packed rows."""
     tokenized, counts = tokenize_examples(examples, vocabularies, config)
-    lengths = tokenized.max_lengths()
+    return Dataset(tokenized, make_buckets(tokenized, config), vocabularies.target.special), counts
+
+
+def make_buckets(examples: Tokenized, config: DataConfig) -> Buckets:
+    """Places examples in buckets or packed rows."""
+    lengths = examples.max_lengths()
     if config.pack:
-        buckets = pack_into_rows(*lengths, config.packed_length)
-    else:
-        buckets = choose_buckets(*lengths, config.num_buckets)
-    return Dataset(tokenized, buckets, vocabularies.target.special), counts
+        return pack_into_rows(*lengths, config.packed_length, examples.starts)
+    return choose_buckets(*lengths, config.num_buckets)
+
+
+def mix(parts: Mapping[str, Tokenized], config: DataConfig, special: SpecialIds) -> Dataset:
+    """Makes one dataset of the tokenized training examples of each component of a config."""
+    given = components(config)
+    if not config.mixture:
+        return Dataset(parts[""], make_buckets(parts[""], config), special)
+    examples = MixedExamples(parts)
+    sizes = [len(part.max_lengths()[0]) for part in parts.values()]
+    rates = rates_by_size(sizes, [given[name].rate for name in parts], config.mixture_temperature)
+    return MixedDataset(examples, make_buckets(examples, config), special, tuple(rates))
 
 
 def tokenize_examples(
-    examples: tasks.Examples,
+    examples: Examples,
     vocabularies: Vocabularies,
     config: DataConfig,
 ) -> tuple[Tokenized, OverlengthCounts]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from jaxtyping import Int, Int64
 
 from flaxformer_lite.data.buckets import Buckets
-from flaxformer_lite.data.ragged import Ragged, to_offsets
+from flaxformer_lite.data.ragged import Ragged, concatenate, to_offsets
+
+_ONE_PART = np.zeros(1, np.int64)
 
 
 def pack_into_rows(
-    source_lengths: Int[np.ndarray, " n"], target_lengths: Int[np.ndarray, " n"], source_length: int
+    source_lengths: Int[np.ndarray, " n"],
+    target_lengths: Int[np.ndarray, " n"],
+    source_length: int,
+    starts: Int[np.ndarray, " parts"] = _ONE_PART,
 ) -> Buckets:
     """Packs examples into rows of one shape, in which sources and targets fill up alike.
 
@@ -18,11 +25,16 @@ def pack_into_rows(
       source_lengths: tokens of each source.
       target_lengths: tokens of each target.
       source_length: tokens of a row of sources; more where one source is longer. The targets' rows follow from it.
+      starts: the first example of each part, such as the components of a mixture, whose examples share no rows.
     """
     ratio = target_lengths.sum() / max(source_lengths.sum(), 1)
     width = max(source_length, int(source_lengths.max()))
     shape = width, max(int(np.ceil(width * ratio)), int(target_lengths.max()))
-    return Buckets((shape,), (pack_examples(source_lengths, target_lengths, shape),))
+    rows = []
+    for start, stop in itertools.pairwise([*starts.tolist(), len(source_lengths)]):
+        packed = pack_examples(source_lengths[start:stop], target_lengths[start:stop], shape)
+        rows.append(packed._replace(ids=packed.ids + np.int32(start)))
+    return Buckets((shape,), (concatenate(rows),))
 
 
 def pack_examples(

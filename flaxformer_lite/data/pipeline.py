@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import grain
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import UInt64
 
 from flaxformer_lite.data.batching import make_batch
 from flaxformer_lite.data.dataset import Dataset
 from flaxformer_lite.data.ragged import Ragged
+from flaxformer_lite.data.shuffle import RowOrder
 from flaxformer_lite.data.stateless_random import make_keys
 from flaxformer_lite.errors import require
 from flaxformer_lite.types import Batch
@@ -43,10 +43,10 @@ def training_batches(
       InputError: the number of processes does not divide the rows of a batch.
     """
     index, count = process_shard
-    buckets = dataset.buckets
-    batch_sizes = [rows_of(shape) for shape in buckets.shapes]
+    batch_sizes = [rows_of(shape) for shape in dataset.buckets.shapes]
+    orders, num_rows = dataset.row_orders(seed)
     streams = []
-    for i, (rows, batch_size) in enumerate(zip(buckets.rows, batch_sizes, strict=True)):
+    for i, (order, batch_size) in enumerate(zip(orders, batch_sizes, strict=True)):
         require(
             batch_size % count == 0,
             f"config.train.batch_size={batch_size}",
@@ -54,46 +54,13 @@ def training_batches(
             f"set it to a multiple of {count}",
         )
         size = batch_size // count
-        order = EpochShuffle(len(rows.lengths), (seed, i))
         streams.append(_BucketBatches(dataset, i, order, batch_size, slice(index * size, (index + 1) * size)))
     # The number of batches of an epoch, times a constant: 1 where all batches have equally many rows.
-    weights = [
-        len(rows.lengths) * (max(batch_sizes) / batch_size)
-        for rows, batch_size in zip(buckets.rows, batch_sizes, strict=True)
-    ]
+    weights = [rows * (max(batch_sizes) / size) for rows, size in zip(num_rows, batch_sizes, strict=True)]
     mixed = grain.MapDataset.mix([grain.MapDataset.source(stream) for stream in streams], weights=weights)
     # One thread makes tens of millions of tokens per second; more would wait for the interpreter lock.
     options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
     return iter(mixed.to_iter_dataset(options))
-
-
-class EpochShuffle:
-    """An infinite stream of the integers below ``size``: one random permutation per epoch.
-
-    Grain's own shuffle works element by element in Python: measured, 0.2 ms per element for a size of 100 and 6 ms for
-    a size of 2.
-
-    Args:
-      size: the number of integers.
-      seed: the seed, a sequence of integers.
-    """
-
-    def __init__(self, size: int, seed: Sequence[int]):
-        self._size = size
-        self.seed = tuple(seed)
-        # Two, because a batch can start in one epoch and end in the next.
-        self._order = functools.lru_cache(maxsize=2)(self._make_order)
-
-    def take(self, start: int, stop: int) -> Int64[np.ndarray, " taken"]:
-        """Returns elements ``start`` to ``stop`` of the stream."""
-        parts = []
-        for epoch in range(start // self._size, (stop - 1) // self._size + 1):
-            begin = epoch * self._size
-            parts.append(self._order(epoch)[max(start - begin, 0) : stop - begin])
-        return np.concatenate(parts)
-
-    def _make_order(self, epoch: int) -> Int64[np.ndarray, " size"]:
-        return np.random.default_rng([*self.seed, epoch]).permutation(self._size)
 
 
 @dataclass(frozen=True)
@@ -102,7 +69,7 @@ class _BucketBatches:
 
     dataset: Dataset
     bucket: int
-    order: EpochShuffle
+    order: RowOrder
     batch_size: int
     shard: slice
 

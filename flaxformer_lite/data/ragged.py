@@ -95,6 +95,12 @@ def to_offsets(lengths: Int[np.ndarray, " rows"] | Bool[np.ndarray, " rows"]) ->
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
+def concatenate(parts: Sequence[Ragged]) -> Ragged:
+    """Returns the rows of all parts, one part after another."""
+    ids = np.concatenate([part.ids for part in parts])
+    return Ragged(ids, to_offsets(np.concatenate([part.lengths for part in parts])), parts[-1].num_protected_tail)
+
+
 def join(parts: Sequence[Ragged]) -> Ragged:
     """Concatenates arrays of equally many rows row by row.
 

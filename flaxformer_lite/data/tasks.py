@@ -40,9 +40,9 @@ def load(config: DataConfig, split: Split, seed: int) -> Examples:
       InputError: the data are missing, invalid or empty.
     """
     if split == "test" or not _holds_out_validation(config):
-        return _read(config, split, seed)
+        return _preprocess(_read(config, split, seed), config)
     train, validation = _hold_out(_read(config, "train", seed), config.validation_fraction)
-    return train if split == "train" else validation
+    return _preprocess(train if split == "train" else validation, config)
 
 
 def load_training_splits(config: DataConfig, seed: int) -> tuple[Examples, Examples]:
@@ -52,9 +52,24 @@ def load_training_splits(config: DataConfig, seed: int) -> tuple[Examples, Examp
       InputError: as for ``load``.
     """
     if _holds_out_validation(config):
-        return _hold_out(_read(config, "train", seed), config.validation_fraction)
-    validation = _read(config, "validation", seed)  # first, because its errors show up faster
-    return _read(config, "train", seed), validation
+        train, validation = _hold_out(_read(config, "train", seed), config.validation_fraction)
+    else:
+        validation = _read(config, "validation", seed)  # first, because its errors show up faster
+        train = _read(config, "train", seed)
+    return _preprocess(train, config), _preprocess(validation, config)
+
+
+def _preprocess(examples: Examples, config: DataConfig) -> Examples:
+    """Applies ``data.preprocess``, then puts ``data.source_prefix`` before each source."""
+    if config.preprocess != "none":
+        function: Any = import_path.build(config.preprocess, config.preprocess_options, "data.preprocess")
+        made, subject = function(examples), f"config.data.preprocess={config.preprocess!r}"
+        require(isinstance(made, Examples), subject, f"must return Examples, got {type(made).__name__}")
+        require(len(made) > 0, subject, f"left no example of {len(examples)}")
+        examples = made
+    if not config.source_prefix:
+        return examples
+    return dataclasses.replace(examples, sources=[config.source_prefix + source for source in examples.sources])
 
 
 def _read(config: DataConfig, split: Split, seed: int) -> Examples:

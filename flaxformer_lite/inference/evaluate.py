@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,8 +12,10 @@ import jax
 import numpy as np
 
 from flaxformer_lite.config.dataclasses import DataConfig, DecodeConfig, TrainConfig
+from flaxformer_lite.config.mixture import components
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.buckets import batch_rows
+from flaxformer_lite.data.columns import concatenate
 from flaxformer_lite.data.dataset import Dataset, Vocabularies, for_evaluation, make_dataset
 from flaxformer_lite.data.pipeline import eval_batches
 from flaxformer_lite.data.tasks import Examples, Split
@@ -85,7 +87,7 @@ def check_group_by(name: str, examples: Examples) -> None:
 
 
 class EvaluationResult(NamedTuple):
-    """Metrics of a model on some examples, with its hypotheses."""
+    """Metrics of a model, the examples that were decoded, and their hypotheses."""
 
     metrics: dict[str, float]
     examples: Examples
@@ -100,15 +102,39 @@ def evaluate_split(
     ``max_examples`` are spread evenly over the split (0: all); ``files`` replace it, as in ``config.data.text``.
     """
     config = predictor.config
-    data = _with_files(config.data, split, files) if files else config.data
-    examples = tasks.load(data, split, config.seed).sample(max_examples)
-    if not files:  # which may lack the column
-        check_group_by(config.eval.group_by, examples)
+    parts = {"": config.data} if files else {name: part.data for name, part in components(config.data).items()}
+    results = {}
+    for name, data in parts.items():
+        own = _with_files(data, split, files) if files else data
+        examples = tasks.load(own, split, config.seed).sample(max_examples)
+        if not files:  # which may lack the column
+            check_group_by(config.eval.group_by, examples)
+        results[name] = _evaluate_examples(predictor, examples, own, decode)
+    metrics = mean_over_tasks({name: result.metrics for name, result in results.items()})
+    examples = concatenate([result.examples for result in results.values()], meta_names=())
+    return EvaluationResult(metrics, examples, [text for result in results.values() for text in result.hypotheses])
+
+
+def mean_over_tasks(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Returns the metrics of one task, named "", as they are; those of several as ``task/metric``, and their means."""
+    if "" in metrics:
+        return dict(metrics[""])
+    values: dict[str, list[float]] = {}
+    for of_task in metrics.values():
+        for name, value in of_task.items():
+            values.setdefault(name, []).append(value)
+    means = {name: sum(each) / len(each) for name, each in values.items() if "/" not in name}
+    return means | {f"{task}/{name}": value for task, each in metrics.items() for name, value in each.items()}
+
+
+def _evaluate_examples(
+    predictor: Predictor, examples: Examples, data: DataConfig, decode: DecodeConfig
+) -> EvaluationResult:
     dataset, _ = make_dataset(examples, Vocabularies(*predictor.vocabularies), for_evaluation(data))
-    forced = TeacherForcedMetrics(predictor.module_of(decode), config.train, predictor.layout)
+    forced = TeacherForcedMetrics(predictor.module_of(decode), predictor.config.train, predictor.layout)
     metrics = forced(predictor.params, dataset)
     if data.objective != "supervised":
-        return EvaluationResult(metrics, examples, [])
+        return EvaluationResult(metrics, Examples([], []), [])
     decoded = decode_examples(predictor, examples, decode)
     return EvaluationResult(metrics | decoded.metrics, examples, decoded.hypotheses)
 

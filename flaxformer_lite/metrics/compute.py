@@ -61,12 +61,20 @@ def compute_metrics(
 def lower_is_better(name: str) -> bool:
     """Whether a metric counts errors; ``loss`` and ``token_accuracy`` count as metrics.
 
+    Args:
+      name: of the metric, also of one task of a mixture, such as ``de-en/bleu``.
+
     Raises:
       InputError: an import path cannot be imported.
       ValueError: there is no such metric.
     """
+    name = next((part for part in name.split("/") if _is_metric(part)), name)
     if import_path.is_import_path(name):
         return bool(getattr(import_path.load_target(name, "eval.metrics"), "lower_is_better", False))
     if name not in _LOWER_IS_BETTER:
         raise ValueError(f"no metric is named {name!r}")
     return _LOWER_IS_BETTER[name]
+
+
+def _is_metric(name: str) -> bool:
+    return name in _LOWER_IS_BETTER or import_path.is_import_path(name)

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flaxformer_lite.config.dataclasses import Config
-from flaxformer_lite.data import tasks
 from flaxformer_lite.data.buckets import batch_rows
-from flaxformer_lite.data.dataset import build_vocabularies, make_dataset
+from flaxformer_lite.data.dataset import load_training
 from flaxformer_lite.data.vocabularies.build import known_size
 from flaxformer_lite.errors import require
 
@@ -77,18 +76,16 @@ def sizes_from_data(config: Config) -> DataSizes:
     Raises:
       InputError: it cannot be read.
     """
-    examples = tasks.load(config.data, "train", config.seed)
-    vocabularies = build_vocabularies(config.data, examples)
-    dataset, _ = make_dataset(examples, vocabularies, config.data)
-    buckets = dataset.buckets
+    data = load_training(config.data, config.seed)
+    buckets = data.train.buckets
     longest = np.array(buckets.shapes).max(0)
     num_rows = sum(len(rows.lengths) for rows in buckets.rows)
     return DataSizes(
-        vocabularies.source.size,
-        vocabularies.target.size,
+        data.source_vocabulary.size,
+        data.target_vocabulary.size,
         int(longest[0]),
         int(longest[1]),
-        padding=dataset.padding,
+        padding=data.train.padding,
         mean=buckets.padded_tokens / (num_rows * int(longest.sum())),
         origin=f"of task {config.data.task}; rows of the longest of {len(buckets.shapes)} padded shapes",
     )

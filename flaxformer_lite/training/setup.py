@@ -95,7 +95,8 @@ def prepare(config: Config, folder: WorkDir, reference: WorkDir) -> Setup:
     # The errors of these should not wait for the first evaluation.
     make_search(config.decode, data.target_vocabulary)
     make_metrics(config.eval.metrics, config.eval.metric_options)
-    check_group_by(config.eval.group_by, data.validation_examples)
+    for each in data.validation.values():
+        check_group_by(config.eval.group_by, each.examples)
     teachers = load_teachers(config, vocabularies, reference.teachers(), layout.mesh_layout)
     model = make_model(config, *(vocabulary.size for vocabulary in vocabularies))
     training = make_training(config, model, [teacher.model for teacher in teachers])
@@ -157,23 +158,24 @@ def log_run_summary(setup: Setup) -> None:
     is_frozen = jax.tree.leaves(setup.training.step.objective.frozen)
     count = sum(leaf.size for leaf in leaves)
     frozen = sum(leaf.size for leaf, off in zip(leaves, is_frozen, strict=True) if off)
+    num_validation = sum(len(each.examples) for each in data.validation.values())
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device{'s' * (jax.device_count() > 1)}"
     logger.info(
         f"{count:,} parameters{f' ({frozen:,} of them frozen)' * bool(frozen)} on {devices}; "
         f"{data.train.num_examples:,} training and "
-        f"{len(data.validation_examples):,} validation examples; vocabularies of {data.source_vocabulary.size:,} and "
+        f"{num_validation:,} validation examples; vocabularies of {data.source_vocabulary.size:,} and "
         f"{data.target_vocabulary.size:,}"
     )
     buckets = data.train.buckets
     kind = "packed rows" if any((rows.lengths > 1).any() for rows in buckets.rows) else "length buckets"
     shapes = ", ".join(f"{source} + {target}" for source, target in buckets.shapes)
     logger.info(f"{kind} of {shapes} source and target tokens; {100 * data.train.padding:.1f} % padding")
-    for split, counts in (("training", data.train_counts), ("validation", data.validation_counts)):
-        if counts.dropped or counts.truncated:
-            logger.info(
-                f"{split}: {counts.dropped:,} examples dropped and {counts.truncated:,} truncated for their length"
-            )
-    for split, dropped in (("training", data.train_dropped), ("validation", data.validation_examples.dropped)):
+    for split, counts in data.counts.items():
+        if any(counts[1:]):
+            kinds = zip(counts._fields[1:], counts[1:], strict=True)
+            done = ", ".join(f"{number:,} {kind}" for kind, number in kinds if number)
+            logger.info(f"{split}: of {counts.examples:,} examples {done} for their length")
+    for split, dropped in data.dropped.items():
         for rows in dropped:
             logger.info(f"{split}: {rows}")
     for teacher in setup.teachers:

@@ -132,10 +132,10 @@ def test_load_training():
     config = _config(reverse={"examples": 200}, max_source_length=8, max_target_length=9, num_buckets=2)
     prepared = datasets.load_training(config, seed=0)
     lengths = prepared.train.examples.source.lengths
-    assert len(lengths) == prepared.train_counts.examples - prepared.train_counts.dropped < 200
+    assert len(lengths) == prepared.counts["training"].examples - prepared.counts["training"].dropped < 200
     assert lengths.max() <= 8
-    assert len(prepared.validation_examples) == len(prepared.validation.examples.source.lengths) == 20
-    assert prepared.validation_counts.truncated > 0 == prepared.validation_counts.dropped
+    assert len(prepared.validation[""].examples) == len(prepared.validation[""].dataset.examples.source.lengths) == 20
+    assert prepared.counts["validation"].truncated > 0 == prepared.counts["validation"].dropped
     assert prepared.source_vocabulary.size == 4 + 10
     batch = next(_batches(prepared.train, 4, 0, 0, 1, 0))
     source = prepared.source_vocabulary.decode(batch.source.ids[2])
@@ -144,7 +144,7 @@ def test_load_training():
 
 def test_a_shared_vocabulary_has_the_entries_of_both_sides():
     examples = Examples(["ab", "b"], [("xy", "x"), ("z",)])
-    source, target = datasets.build_vocabularies(_config(share_vocabulary=True), examples)
+    source, target = datasets.build_vocabularies(_config(share_vocabulary=True), *examples.pairs())
     assert source is target
     assert sorted(source.entries) == list("abxyz")
     dataset, _ = datasets.make_dataset(examples, datasets.Vocabularies(source, target), _config())
