@@ -3,7 +3,7 @@
 Model    that of configs/pretrain.py, with its vocabulary and the parameters of its best evaluation
 Expect   that depends on your text; watch eval/chrf and eval/bleu
 Time     minutes to hours on 2 CPU cores
-Train    flaxformer-lite train --config=finetune --workdir=runs/finetuned \
+Train    flaxformer-lite train --config=configs/finetune.py --workdir=runs/finetuned \
              --config.data.text.train=train.de,train.en --config.data.text.validation=val.de,val.en
 Vary     from random parameters, to compare: --config.train.init_from=
          a model at another place: --config.train.init_from=runs/other \

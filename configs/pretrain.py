@@ -4,7 +4,7 @@ Model    T5 1.1 in a reduced size: 4 + 4 layers of 256, 10.4 M parameters with 8
 Paper    Raffel et al. (2020), "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
 Expect   that depends on your text; eval/loss, of the tokens in spans, falls for as long as there is new text
 Time     hours on 2 CPU cores, minutes on a GPU for 60,000 sentences
-Train    flaxformer-lite train --config=pretrain --workdir=runs/pretrained --config.data.text.train=text.txt
+Train    flaxformer-lite train --config=configs/pretrain.py --workdir=runs/pretrained --config.data.text.train=text.txt
 Look     flaxformer-lite data with the same flags shows corrupted examples
 Vary     prefix language modeling: --config.data.objective=prefix_lm
          BART and UL2, which need more special tokens: docs/pretraining.md

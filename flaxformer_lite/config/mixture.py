@@ -59,6 +59,8 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     merged = dict(values)
     for key, change in changes.items():
         old = merged.get(key)
-        nested = isinstance(old, Mapping) and isinstance(change, Mapping) and not isinstance(old, Options)
-        merged[key] = _merged(old, change) if nested else change
+        if isinstance(old, Mapping) and isinstance(change, Mapping) and not isinstance(old, Options):
+            merged[key] = _merged(old, change)
+        else:
+            merged[key] = change
     return merged

@@ -80,6 +80,6 @@ def test_rows_that_were_dropped_are_counted_with_the_first(capsys, tmp_path):
     flags += ["--config=wikipron", "--config.data.on_bad_row=drop", "--examples=0"]
     shown = "\n".join(_lines(capsys, ["data", *flags]))
     columns = "2 rows dropped, wrong number of columns; the first is"
-    assert f"  Train: {columns} {tmp_path}/train.tsv:2: 1 tab-separated columns instead of 2: 'c'" in shown
-    assert f"  Train: 1 row dropped, empty source; the first is {tmp_path}/train.tsv:4: has an empty source" in shown
-    assert f"  Validation: 1 row dropped, empty target; the first is {tmp_path}/validation.tsv:1: has an" in shown
+    assert f"  training: {columns} {tmp_path}/train.tsv:2: 1 tab-separated columns instead of 2: 'c'" in shown
+    assert f"  training: 1 row dropped, empty source; the first is {tmp_path}/train.tsv:4: has an empty source" in shown
+    assert f"  validation: 1 row dropped, empty target; the first is {tmp_path}/validation.tsv:1: has an" in shown

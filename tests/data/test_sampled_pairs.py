@@ -31,7 +31,7 @@ def _config(**changes):
 
 @pytest.fixture(scope="module")
 def vocabularies():
-    return build_vocabularies(_config().data, _EXAMPLES)
+    return build_vocabularies(_config().data, *_EXAMPLES.pairs())
 
 
 def _batches(dataset, first, last, index=0, count=1):
@@ -102,4 +102,4 @@ def test_kinds_and_objectives_without_segmentations(vocabularies):
     data = _config(target_subword_sampling=0.5).data
     words = dataclasses.replace(data, target_vocabulary=dataclasses.replace(data.target_vocabulary, kind="word"))
     with pytest.raises(InputError, match=r"data\.target_subword_sampling=0\.5: only a SentencePiece vocabulary"):
-        make_dataset(_EXAMPLES, build_vocabularies(words, _EXAMPLES), words)
+        make_dataset(_EXAMPLES, build_vocabularies(words, *_EXAMPLES.pairs()), words)
