@@ -109,6 +109,14 @@ def _check_tasks(config: Config) -> None:
         "is not computed",
         f"add it to config.eval.metrics={metrics}",
     )
+    columns = {name for task in tasks.values() if task.data.task == "text" for name in task.data.text.meta_columns}
+    is_custom = any(is_import_path(task.data.task) for task in tasks.values())
+    require(
+        config.eval.group_by in ("", *columns) or is_custom,
+        f"config.eval.group_by={config.eval.group_by!r}",
+        f"must be one of config.data.text.meta_columns={data.text.meta_columns}, with config.data.task='text', got "
+        f"config.data.task={data.task!r}",
+    )
     rnn = [key for key, stack in vars(config.model).items() if isinstance(stack, StackConfig) and stack.kind == "rnn"]
     require(
         not data.pack or not rnn,
