@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from flaxformer_lite.config import loading, parsing
 from flaxformer_lite.config.dataclasses import Config, DecodeConfig
 from flaxformer_lite.config.key_help import key_comments
+from flaxformer_lite.config.parse_value import parse_value
 from flaxformer_lite.config.value_types import ImportPath, Options
 from flaxformer_lite.errors import InputError
 
@@ -82,13 +83,13 @@ def _parse(name: str, hint: Any, text: str) -> Any:
     """Converts the text of a flag to the type of its key, within its bounds."""
     subject = f"--{name}={text}"
     if get_origin(hint) is tuple:  # a comma within a value is quoted
-        return parsing.parse_value(hint, tuple(next(csv.reader([text]), ())), f"--{name}")
+        return parse_value(hint, tuple(next(csv.reader([text]), ())), f"--{name}")
     if hint is Options:
         try:
-            return parsing.parse_value(hint, json.loads(text), f"--{name}")
+            return parse_value(hint, json.loads(text), f"--{name}")
         except json.JSONDecodeError as error:
             raise InputError(subject, f"must be a JSON object ({error})") from None
-    return parsing.parse_value(hint, loading.parse_text(hint, text, subject), f"--{name}")
+    return parse_value(hint, loading.parse_text(hint, text, subject), f"--{name}")
 
 
 def directories(workdir: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flaxformer_lite.compare.comparison import SEED, Comparison, MeanStd, RunRecord, SeedGroup
-from flaxformer_lite.config import parsing
+from flaxformer_lite.config import config_keys
 
 _MAX_CELL = 28  # characters of a setting; longer ones lose their middle
 _GAP = "  "
@@ -103,7 +103,7 @@ def _group_columns(comparison: Comparison) -> list[Column]:
 
 def _setting_columns(comparison: Comparison, keys: Sequence[str], runs: Sequence[RunRecord]) -> list[Column]:
     known = sorted({key for run in comparison.runs for key in run.settings})
-    return [_setting_column(parsing.short_name(key, known), key, runs) for key in keys]
+    return [_setting_column(config_keys.short_name(key, known), key, runs) for key in keys]
 
 
 def _setting_column(name: str, key: str, runs: Sequence[RunRecord]) -> Column:

@@ -46,6 +46,44 @@ def _data() -> ConfigDict:
     """What is learned from, and how it is cut into batches."""
     data = ConfigDict()
     data.task = "reverse"  # cmudict | text | tfds | hf | reverse, each with its group below | module:name
+    data.update(_tasks())
+    data.options = ConfigDict()  # of a task module:name
+    data.mixture = ConfigDict()  # tasks by name, each with a rate and the keys of this group in which it differs, as in
+    # {"de-en": {"rate": 2.0, "text": {"train": ("train.de", "train.en")}}, …}; {}: one task
+    data.mixture_temperature = 0.0  # rates are multiplied by sizes^(1/T): 1 in proportion to the numbers of training
+    # examples, a large T uniform; 0: rates as given
+    data.source_prefix = ""  # before each source, such as "translate German to English: "
+    data.preprocess = "none"  # module:name of a function from Examples to Examples, or of a dataclass with such a call
+    data.preprocess_options = ConfigDict()  # of that dataclass
+    data.objective = "supervised"  # supervised: pairs as the task has them | span_corruption (T5) | ul2 | bart |
+    # prefix_lm: pairs are made of the sources of the task | module:name
+    data.objective_options = ConfigDict()  # fields of the objective's class in flaxformer_lite/data/objectives, such as
+    # noise_density and mean_span_length of span_corruption
+    data.validation_fraction = 0.0  # of training examples, held out for validation where a task has no such split
+    data.on_bad_row = "error"  # error | drop: what happens to a row that cannot be used: wrong number of columns,
+    # invalid UTF-8, empty or no text (text, hf); keep_empty: as error, but empty texts may be used
+    data.source_vocabulary = _vocabulary()
+    data.target_vocabulary = _vocabulary()
+    data.share_vocabulary = False  # one vocabulary built from source and target text together
+    data.source_subword_sampling = 0.0  # of training with SentencePiece, each epoch anew; unigram: exponent of
+    # probabilities, such as 0.2 (smaller: more uniform); bpe: dropout of merges, such as 0.1; 0: none
+    data.target_subword_sampling = 0.0  # the same of targets
+    data.max_source_length = 64  # tokens, the end token included
+    data.max_target_length = 64  # tokens, the end token included
+    data.overlength = "drop"  # drop | truncate | split: what happens to longer training examples (counted and printed);
+    # split: into windows, of texts for an objective other than supervised
+    data.window_overlap = 0  # tokens that a window repeats of the one before
+    data.split_at_sentences = False  # windows end after . ! ? where possible
+    data.num_buckets = 4  # number of padded shapes, each compiled once; chosen to waste the least padding
+    data.pack = False  # several examples in each row, as segments that do not attend to one another, not buckets
+    data.packed_length = 256  # tokens of a packed row of sources; that of targets follows from their mean lengths
+    data.prefetch = 8  # batches made ahead
+    return data
+
+
+def _tasks() -> ConfigDict:
+    """The group of keys of each task."""
+    data = ConfigDict()
     data.cmudict = ConfigDict(
         {
             "keep_stress": False,  # True: AH0, AH1 and AH2 stay distinct
@@ -92,21 +130,11 @@ def _data() -> ConfigDict:
             "examples": 20_000,  # to train on; validation and test have a tenth of that each
         }
     )
-    data.options = ConfigDict()  # of a task module:name
-    data.mixture = ConfigDict()  # tasks by name, each with a rate and the keys of this group in which it differs, as in
-    # {"de-en": {"rate": 2.0, "text": {"train": ("train.de", "train.en")}}, …}; {}: one task
-    data.mixture_temperature = 0.0  # rates are multiplied by sizes^(1/T): 1 in proportion to the numbers of training
-    # examples, a large T uniform; 0: rates as given
-    data.source_prefix = ""  # before each source, such as "translate German to English: "
-    data.preprocess = "none"  # module:name of a function from Examples to Examples, or of a dataclass with such a call
-    data.preprocess_options = ConfigDict()  # of that dataclass
-    data.objective = "supervised"  # supervised: pairs as the task has them | span_corruption (T5) | ul2 | bart |
-    # prefix_lm: pairs are made of the sources of the task | module:name
-    data.objective_options = ConfigDict()  # fields of the objective's class in flaxformer_lite/data/objectives, such as
-    # noise_density and mean_span_length of span_corruption
-    data.validation_fraction = 0.0  # of training examples, held out for validation where a task has no such split
-    data.on_bad_row = "error"  # error | drop: what happens to a row that cannot be used: wrong number of columns,
-    # invalid UTF-8, empty or no text (text, hf); keep_empty: as error, but empty texts may be used
+    return data
+
+
+def _vocabulary() -> ConfigDict:
+    """How text becomes token ids."""
     vocabulary = {
         "kind": "character",  # byte | character | word | sentencepiece | tags (bundles such as V;SBJV;PL as whole tags,
         # all else as characters) | ids (text is integers already) | tokenizer (a tokenizer.json) | saved (that of
@@ -124,23 +152,7 @@ def _data() -> ConfigDict:
         "num_sentinels": 0,  # <extra_id_0>, <extra_id_1>, … after these, so that <extra_id_0> has the last id, as in T5
         "options": {},  # of a kind module:name
     }
-    data.source_vocabulary = ConfigDict(vocabulary)
-    data.target_vocabulary = ConfigDict(vocabulary)
-    data.share_vocabulary = False  # one vocabulary built from source and target text together
-    data.source_subword_sampling = 0.0  # of training with SentencePiece, each epoch anew; unigram: exponent of
-    # probabilities, such as 0.2 (smaller: more uniform); bpe: dropout of merges, such as 0.1; 0: none
-    data.target_subword_sampling = 0.0  # the same of targets
-    data.max_source_length = 64  # tokens, the end token included
-    data.max_target_length = 64  # tokens, the end token included
-    data.overlength = "drop"  # drop | truncate | split: what happens to longer training examples (counted and printed);
-    # split: into windows, of texts for an objective other than supervised
-    data.window_overlap = 0  # tokens that a window repeats of the one before
-    data.split_at_sentences = False  # windows end after . ! ? where possible
-    data.num_buckets = 4  # number of padded shapes, each compiled once; chosen to waste the least padding
-    data.pack = False  # several examples in each row, as segments that do not attend to one another, not buckets
-    data.packed_length = 256  # tokens of a packed row of sources; that of targets follows from their mean lengths
-    data.prefetch = 8  # batches made ahead
-    return data
+    return ConfigDict(vocabulary)
 
 
 def _model() -> ConfigDict:

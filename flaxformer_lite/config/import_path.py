@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from flaxformer_lite.config import parsing
+from flaxformer_lite.config.parse_value import parse_value
 from flaxformer_lite.config.value_types import LIST_OPTIONS_KEYS, OPTIONS_KEYS, is_import_path
 from flaxformer_lite.errors import InputError, require
 
@@ -76,8 +76,7 @@ def build(path: str, options: Mapping[str, Any], key: str, **provided: Any) -> A
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         require(optional or option in options, f"{name}.{option}", f"is missing; {path} has no default for it")
     values = {
-        option: parsing.parse_value(_field_type(target, option), value, f"{name}.{option}")
-        for option, value in options.items()
+        option: parse_value(_field_type(target, option), value, f"{name}.{option}") for option, value in options.items()
     }
     try:
         return target(**{field: value for field, value in provided.items() if field in fields}, **values)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
-from flaxformer_lite.config import migrations, parsing, python_files
+from flaxformer_lite.config import config_keys, migrations, parsing, python_files
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.config.value_types import Options
 from flaxformer_lite.errors import InputError, require
@@ -76,14 +76,14 @@ def smoke(config: Config, steps: int = 10) -> Config:
 
 def _changed(config: Any, overrides: Sequence[str], source: str) -> Any:
     config.unlock()  # a key that the file misspelt is named by from_dict, with the nearest one
-    known, present = parsing.known_keys(), _flat_keys(config)
+    known, present = config_keys.known_keys(), _flat_keys(config)
     texts: dict[str, list[str]] = {}
     for override in overrides:
         key = key_of(override)
         _check_key(key, known, present, source)
         texts.setdefault(key, []).append("false" if override.startswith("--no") else override.partition("=")[2])
     for key, given in texts.items():
-        hint = parsing.key_type(key)
+        hint = config_keys.key_type(key)
         values = [parse_text(hint, text, f"config.{key}={text}") for text in given]
         _set(config, key, sum(values, ()) if get_origin(hint) is tuple else values[-1])
     return config
@@ -147,13 +147,13 @@ def key_of(override: str) -> str:
 def _check_key(key: str, known: Sequence[str], present: Iterable[str], file: str) -> None:
     if inside := [name for name in known if name.startswith(f"{key}.")]:
         raise InputError(f"config.{key}", "is a group of keys", f"override one of them, such as config.{inside[0]}")
-    if parsing.options_key(key):
+    if config_keys.options_key(key):
         return
-    if parsing.key_type(key) is Options:
+    if config_keys.key_type(key) is Options:
         remedy = f"override one of them, as in config.{key}.NAME=VALUE"
         raise InputError(f"config.{key}", "is a group of options", remedy)
     if key not in known:
-        raise parsing.unknown_key(key)
+        raise config_keys.unknown_key(key)
     remedy = "start from flaxformer_lite.config.defaults, which has every key"
     require(key in present, f"config.{key}", f"{file} does not set it", remedy)
 

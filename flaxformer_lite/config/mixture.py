@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flaxformer_lite.config import parsing
 from flaxformer_lite.config.dataclasses import DataConfig
+from flaxformer_lite.config.parse_value import parse_value
 from flaxformer_lite.config.value_types import Options, PositiveFloat
 from flaxformer_lite.errors import InputError, require
 
@@ -46,11 +46,11 @@ def _component(whole: Mapping[str, Any], values: Any, key: str) -> Component:
     if not isinstance(values, Mapping):
         raise InputError(f"{key}={values!r}", "must be a group of keys of config.data, with a rate")
     changes = dict(values)
-    rate = parsing.parse_value(PositiveFloat, changes.pop("rate", 1.0), f"{key}.rate")
+    rate = parse_value(PositiveFloat, changes.pop("rate", 1.0), f"{key}.rate")
     for name in changes:
         require(name not in _SHARED, f"{key}.{name}", f"all components share it: set config.data.{name}")
     try:
-        return Component(rate, parsing.parse_value(DataConfig, _merged(whole, changes), key))
+        return Component(rate, parse_value(DataConfig, _merged(whole, changes), key))
     except InputError as error:
         raise error.with_subject(error.subject.replace(f"config.{key}", key)) from error
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flaxformer_lite.config.dataclasses import Config, DataConfig
+from flaxformer_lite.config.mixture import components
 from flaxformer_lite.config.model_dataclasses import StackConfig
 from flaxformer_lite.config.value_types import LIST_OPTIONS_KEYS, OPTIONS_KEYS, is_import_path
 from flaxformer_lite.errors import InputError, require
@@ -87,8 +88,6 @@ def _check_data(data: DataConfig) -> None:
 
 def _check_tasks(config: Config) -> None:
     """Checks the task of ``config.data``, or those of its mixture, and their packing."""
-    from flaxformer_lite.config.mixture import components  # here, because it parses values, and parsing checks them
-
     data, metrics = config.data, config.eval.metrics
     tasks = components(data)
     for name, task in tasks.items():

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from flaxformer_lite.checkpoints.work_dir import fixed_values
-from flaxformer_lite.config import loading, parsing, python_files
+from flaxformer_lite.config import config_keys, loading, parsing, python_files
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError, require
 
@@ -73,12 +73,12 @@ def make_trial(overrides: Any, base: Any, fixed: Collection[str]) -> Trial:
     if not isinstance(overrides, Mapping) or not all(isinstance(key, str) for key in overrides):
         raise InputError("trial", "must be a dictionary of dotted config keys, such as {'optim.learning_rate': 1e-3}")
     overrides = {key: value.item() if isinstance(value, np.generic) else value for key, value in overrides.items()}
-    known = parsing.known_keys()
+    known = config_keys.known_keys()
     for key in overrides:
         if inside := [name for name in known if name.startswith(f"{key}.")]:
             raise InputError(f"config.{key}", "is a group", f"change one of its keys, such as config.{inside[0]}")
         if key not in known:
-            raise parsing.unknown_key(key)
+            raise config_keys.unknown_key(key)
         require(key not in fixed, f"config.{key}", "is already overridden for all trials", "remove one of the two")
     values = copy.deepcopy(base)
     with values.ignore_type():  # from_dict is stricter, and its messages are better
@@ -109,7 +109,7 @@ def _hash(config: Config, overrides: Mapping[str, Any]) -> str:
 
 def _label(overrides: Mapping[str, Any], known: Sequence[str]) -> str:
     """``learning_rate=0.001__seed=0``: ASCII, without path separators, cut to a valid length of a file name."""
-    text = "__".join(f"{parsing.short_name(key, known)}={_format(value)}" for key, value in overrides.items())
+    text = "__".join(f"{config_keys.short_name(key, known)}={_format(value)}" for key, value in overrides.items())
     return re.sub(r"[^\w.=+-]+", "-", text, flags=re.ASCII)[:_MAX_LABEL] or "unchanged"
 
 

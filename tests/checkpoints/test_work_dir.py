@@ -7,7 +7,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from flaxformer_lite.checkpoints.work_dir import RunResult, WorkDir, is_resumable
-from flaxformer_lite.config import migrations, parsing
+from flaxformer_lite.config import config_keys, migrations
 from flaxformer_lite.config.value_types import Options
 from flaxformer_lite.data.vocabularies.byte import ByteVocabulary
 from flaxformer_lite.data.vocabularies.character_word import CharacterVocabulary
@@ -81,7 +81,7 @@ _CHANGE_THE_RUN = (
 
 def _changed(key):
     """The smallest config with another, not necessarily valid, value of a key."""
-    value, hint = functools.reduce(getattr, key.split("."), _SMALLEST), parsing.key_type(key)
+    value, hint = functools.reduce(getattr, key.split("."), _SMALLEST), config_keys.key_type(key)
     if get_origin(hint) is Literal:
         other = next(choice for choice in get_args(hint) if choice != value)
     elif isinstance(value, bool | int | float):
@@ -103,7 +103,7 @@ def claimed(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("key", parsing.known_keys())
+@pytest.mark.parametrize("key", config_keys.known_keys())
 def test_every_key_either_changes_the_run_or_may_change(key, claimed):
     changes = key in _CHANGE_THE_RUN or key.startswith(("optim.", "model."))
     changes = changes and key not in ("model.remat", "model.scan_layers")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flaxformer_lite.config import defaults, loading, parsing
+from flaxformer_lite.config import config_keys, defaults, loading, parsing
 from flaxformer_lite.config.value_types import Bounds
 from flaxformer_lite.errors import InputError
 
@@ -70,10 +70,10 @@ def test_valid_keys_are_those_of_the_defaults(values):
         for key, value in group.items():
             yield from flat(value, f"{prefix}{key}.") if value and isinstance(value, dict) else [f"{prefix}{key}"]
 
-    assert sorted(parsing.known_keys()) == sorted(flat(values))
+    assert sorted(config_keys.known_keys()) == sorted(flat(values))
 
 
-@pytest.mark.parametrize("key", [*parsing.known_keys(), "model", "data.cmudict"])
+@pytest.mark.parametrize("key", [*config_keys.known_keys(), "model", "data.cmudict"])
 def test_a_missing_key_is_named(key, values):
     *groups, name = key.split(".")
     inner = values
@@ -167,7 +167,7 @@ def test_an_integer_is_a_number(values):
 
 def _bounds() -> dict[str, Bounds]:
     """The narrowest bounds of each key that has bounds."""
-    types = {key: parsing.key_type(key) for key in parsing.known_keys()}
+    types = {key: config_keys.key_type(key) for key in config_keys.known_keys()}
     return {key: t.__metadata__[-1] for key, t in types.items() if hasattr(t, "__metadata__")}
 
 
@@ -283,7 +283,7 @@ def test_difference_names_what_differs(values):
 
 def test_short_names_are_distinct():
     known = ["seed", "optim.rate", "data.source.size", "data.target.size", "size"]
-    short = [parsing.short_name(key, known) for key in known]
+    short = [config_keys.short_name(key, known) for key in known]
     assert short == ["seed", "rate", "source.size", "target.size", "size"]
 
 
