@@ -16,10 +16,10 @@ from flaxformer_lite.training.evaluator import Evaluator
 from tests.micro_config import micro
 from tests.toy_model import Pairs
 
-# Metrics that depend on the clock, the devices or interruptions (train/padding is that of the batches since then).
+# Metrics that depend on the clock and on the devices.
 MEASURED = (
     *("train/tokens_per_second", "train/tokens_per_second_per_device", "train/data_wait"),
-    *("train/mfu", "train/peak_memory", "train/padding"),
+    *("train/mfu", "train/peak_memory"),
 )
 
 

@@ -13,12 +13,14 @@ import numpy as np
 from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.errors import InputError
 from flaxformer_lite.monitoring.metric_writer import MetricWriter
-from flaxformer_lite.monitoring.utilization import BatchStats, peak_memory
+from flaxformer_lite.monitoring.utilization import StepTiming, TokenCounts, peak_memory
 from flaxformer_lite.system.console import format_duration
 from flaxformer_lite.train_step.objective import Sums
 from flaxformer_lite.train_step.step import UpdateStats
 
 logger = logging.getLogger(__name__)
+
+NUM_SUMS = len(Sums._fields) + len(TokenCounts._fields)
 
 
 class Skipped(NamedTuple):
@@ -56,8 +58,9 @@ class Progress:
         self._writer = writer
         self._skipped = skipped
         self._compile_seconds = compile_seconds
-        self._pending: tuple[int, Sums, UpdateStats, BatchStats] | None = None
-        self._sums = np.array(sums)  # since the last interval
+        self._pending: tuple[int, Sums, UpdateStats, StepTiming, TokenCounts] | None = None
+        self._sums = np.zeros(NUM_SUMS)  # since the last interval: of ``Sums``, then of ``TokenCounts``
+        self._sums[: len(sums)] = sums  # checkpoints of earlier versions have no counts
         self.reset_clock()
 
     @property
@@ -65,30 +68,30 @@ class Progress:
         """The sums of the updates that were read since the last interval."""
         return self._sums.tolist()
 
-    def add(self, step: int, sums: Sums, stats: UpdateStats, batch: BatchStats) -> None:
+    def add(self, step: int, sums: Sums, stats: UpdateStats, timing: StepTiming, counts: TokenCounts) -> None:
         """Takes the results of update number ``step``, which may be still under way, and reads those before it."""
         self.catch_up()
-        self._pending = step, sums, stats, batch
+        self._pending = step, sums, stats, timing, counts
 
     def catch_up(self) -> None:
         """Waits for the last update and reads its results."""
         if self._pending is None:
             return
-        (step, *results, batch), self._pending = self._pending, None
+        (step, *results, timing, counts), self._pending = self._pending, None
         sums, stats = jax.device_get(results)
         self._check_finite(step, sums, stats)
         if stats.applied:
-            self._sums += np.array(sums)
+            self._sums += np.array([*sums, *counts])
         self._steps += 1
         self._tokens += float(sums.weight)
-        self._batches = BatchStats(*(a + b for a, b in zip(self._batches, batch, strict=True)))
+        self._timing = StepTiming(*(a + b for a, b in zip(self._timing, timing, strict=True)))
         if step % self._train.log_every == 0 or step == self._train.steps:
             self._write(step, stats)
 
     def reset_clock(self) -> None:
         """Starts a new interval of time, so that evaluating and saving do not count as training."""
         self._clock, self._compiled = time.monotonic(), self._compile_seconds()
-        self._steps, self._tokens, self._batches = 0, 0.0, BatchStats()
+        self._steps, self._tokens, self._timing = 0, 0.0, StepTiming()
 
     def _check_finite(self, step: int, sums: Sums, stats: UpdateStats) -> None:
         if stats.applied:
@@ -108,7 +111,7 @@ class Progress:
     def _write(self, step: int, stats: UpdateStats) -> None:
         compiling = self._compile_seconds() - self._compiled
         seconds = max(time.monotonic() - self._clock - compiling, 1e-9)
-        loss, correct, weight, objective = self.sums
+        loss, correct, weight, objective, tokens, positions = self.sums
         weight = weight or float("nan")  # all updates may have been skipped
         with jax.transfer_guard("allow"):  # the schedule computes with jax; its few numbers may go to the device
             rate = float(self._schedule(max(step - self._skipped.total - 1, 0)))  # of the last update applied
@@ -121,11 +124,11 @@ class Progress:
             "train/gradient_norm": float(stats.gradient_norm),
             "train/tokens_per_second": speed,
             "train/tokens_per_second_per_device": speed / jax.device_count(),
-            "train/data_wait": self._batches.data_wait / max(self._steps, 1),
-            "train/padding": 100 * (1 - self._batches.tokens / max(self._batches.positions, 1)),
+            "train/data_wait": self._timing.data_wait / max(self._steps, 1),
+            "train/padding": 100 * (1 - tokens / max(positions, 1)),
         }
-        if self._batches.at_peak:
-            values["train/mfu"] = 100 * self._batches.at_peak / seconds
+        if self._timing.at_peak:
+            values["train/mfu"] = 100 * self._timing.at_peak / seconds
         if memory := peak_memory():
             values["train/peak_memory"] = memory
         if objective != loss:  # training minimizes more than the label loss
@@ -135,7 +138,7 @@ class Progress:
         self._writer.write(step, values)
         seconds_left = (self._train.steps - step) * seconds / max(self._steps, 1)
         logger.info(format_progress(step, self._train.steps, loss / weight, rate, speed, seconds_left))
-        self._sums = np.zeros(len(Sums._fields))
+        self._sums = np.zeros(NUM_SUMS)
         self.reset_clock()
 
 

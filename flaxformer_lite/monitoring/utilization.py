@@ -18,26 +18,34 @@ from flaxformer_lite.train_step.objective import Objective
 from flaxformer_lite.types import Batch
 
 
-class BatchStats(NamedTuple):
-    """Measurements of the batch of one update, or their sums over several.
+class StepTiming(NamedTuple):
+    """Times of one update, or their sums over several.
 
     Attributes:
-      data_wait: seconds that the host waited for it.
+      data_wait: seconds that the host waited for data.
       at_peak: seconds that model and gradient take with all devices at peak performance; 0 where that is unknown.
-      tokens: source and target tokens of this process's rows.
-      positions: the same with padding.
     """
 
     data_wait: float = 0.0
     at_peak: float = 0.0
-    tokens: float = 0.0
-    positions: float = 0.0
 
-    @classmethod
-    def of(cls, batch: Batch, data_wait: float, at_peak: float) -> BatchStats:
-        sides = batch.source.segments, batch.target_in.segments
-        tokens = sum(int(np.count_nonzero(side)) for side in sides)
-        return cls(data_wait, at_peak, tokens, sum(side.size for side in sides))
+
+class TokenCounts(NamedTuple):
+    """Source and target tokens of a batch on this process, or their sums over several batches.
+
+    Attributes:
+      tokens: without padding.
+      positions: with padding.
+    """
+
+    tokens: float
+    positions: float
+
+
+def count_tokens(batch: Batch) -> TokenCounts:
+    """Counts the tokens of this process's rows."""
+    sides = batch.source.segments, batch.target_in.segments
+    return TokenCounts(sum(int(np.count_nonzero(side)) for side in sides), sum(side.size for side in sides))
 
 
 class PeakTime:

@@ -20,7 +20,7 @@ from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.monitoring.metric_writer import open_writer
 from flaxformer_lite.monitoring.profiler import Profiler
 from flaxformer_lite.monitoring.training_metrics import Progress
-from flaxformer_lite.monitoring.utilization import BatchStats
+from flaxformer_lite.monitoring.utilization import StepTiming, count_tokens
 from flaxformer_lite.system import malloc, multihost
 from flaxformer_lite.training.evaluator import Evaluator
 from flaxformer_lite.training.run_state import RunState
@@ -103,10 +103,10 @@ def train(
             profiler.before(run.step + 1, progress.catch_up)
             start = time.monotonic()
             batch = next(run.batches)
-            batch_stats = BatchStats.of(batch, time.monotonic() - start, peak_time(batch))
+            timing = StepTiming(time.monotonic() - start, peak_time(batch))
             state, (sums, stats) = update(state, layout.shard_batch(batch))
             run.step += 1
-            progress.add(run.step, sums, stats, batch_stats)
+            progress.add(run.step, sums, stats, timing, count_tokens(batch))
             profiler.after(run.step, progress.catch_up)
 
             is_eval_step = run.step % config.train.eval_every == 0 or run.step == config.train.steps

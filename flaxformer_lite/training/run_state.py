@@ -12,8 +12,7 @@ from flaxformer_lite.config.dataclasses import Config
 from flaxformer_lite.data.buckets import batch_rows
 from flaxformer_lite.data.dataset import TrainingData
 from flaxformer_lite.data.pipeline import training_batches
-from flaxformer_lite.monitoring.training_metrics import Skipped
-from flaxformer_lite.train_step.objective import Sums
+from flaxformer_lite.monitoring.training_metrics import NUM_SUMS, Skipped
 from flaxformer_lite.train_step.state import TrainState
 
 
@@ -40,7 +39,7 @@ class RunState:
         )
         self.step = 0
         self.history: list[Evaluation] = []
-        self.sums = [0.0] * len(Sums._fields)
+        self.sums = [0.0] * NUM_SUMS
         self.skipped = Skipped(0, 0)
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -6,7 +6,7 @@ import pytest
 from flaxformer_lite.monitoring import training_metrics
 from flaxformer_lite.monitoring.metric_writer import MetricWriter, read_metrics
 from flaxformer_lite.monitoring.training_metrics import Progress, Skipped, format_progress
-from flaxformer_lite.monitoring.utilization import BatchStats
+from flaxformer_lite.monitoring.utilization import StepTiming, TokenCounts
 from flaxformer_lite.train_step.objective import Sums
 from flaxformer_lite.train_step.step import UpdateStats
 from tests.micro_config import micro
@@ -37,11 +37,18 @@ def test_speed_and_time_left_exclude_compilation(tmp_path, monkeypatch, capsys):
     config = micro({"train.steps": 30, "train.log_every": 1})
     each = Progress(config, lambda step: 0.1, writer, Skipped(0, 0), [0.0] * 4, lambda: compiled[0])
     for step, seconds, compile_seconds in ((1, 60, 58), (2, 64, 58)):
-        each.add(step, Sums(*map(np.float32, (2, 1, 4, 2))), UpdateStats(*map(np.float32, (1, 1, 1))), BatchStats())
+        each.add(
+            step,
+            Sums(*map(np.float32, (2, 1, 4, 2))),
+            UpdateStats(*map(np.float32, (1, 1, 1))),
+            StepTiming(),
+            TokenCounts(6, 8),
+        )
         now[0], compiled[0] = seconds, compile_seconds
         each.catch_up()
     writer.close()
-    speeds = [line["train/tokens_per_second"] for line in read_metrics(tmp_path / "metrics.jsonl")]
-    assert speeds == [2, 1]
+    written = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["train/tokens_per_second"] for line in written] == [2, 1]
+    assert [line["train/padding"] for line in written] == [25, 25]
     lines = capsys.readouterr().err.splitlines()
     assert [line.split("tokens/s  ")[1] for line in lines] == ["58 s left", "2 min left"]
