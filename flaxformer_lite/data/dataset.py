@@ -20,7 +20,7 @@ from flaxformer_lite.data.mixture import MixedExamples, MixtureShuffle, componen
 from flaxformer_lite.data.objectives.base import longest_text
 from flaxformer_lite.data.objectives.build import build_objective
 from flaxformer_lite.data.objectives.special_tokens import ends_sentence
-from flaxformer_lite.data.packing import pack_into_rows
+from flaxformer_lite.data.packing import ONE_PART, pack_into_rows
 from flaxformer_lite.data.ragged import Ragged
 from flaxformer_lite.data.shuffle import EpochShuffle, RowOrder
 from flaxformer_lite.data.tokenized import (
@@ -197,11 +197,11 @@ def make_dataset(
     return Dataset(tokenized, make_buckets(tokenized, config), vocabularies.target.special), counts
 
 
-def make_buckets(examples: Tokenized, config: DataConfig) -> Buckets:
-    """Places examples in buckets or packed rows."""
+def make_buckets(examples: Tokenized, config: DataConfig, starts: Int64[np.ndarray, " parts"] = ONE_PART) -> Buckets:
+    """Places examples in buckets or packed rows; ``starts``: the first example of each part that is packed alone."""
     lengths = examples.max_lengths()
     if config.pack:
-        return pack_into_rows(*lengths, config.packed_length, examples.starts)
+        return pack_into_rows(*lengths, config.packed_length, starts)
     return choose_buckets(*lengths, config.num_buckets)
 
 
@@ -213,7 +213,7 @@ def mix(parts: Mapping[str, Tokenized], config: DataConfig, special: SpecialIds)
     examples = MixedExamples(parts)
     sizes = [len(part.max_lengths()[0]) for part in parts.values()]
     rates = rates_by_size(sizes, [given[name].rate for name in parts], config.mixture_temperature)
-    return MixedDataset(examples, make_buckets(examples, config), special, tuple(rates))
+    return MixedDataset(examples, make_buckets(examples, config, examples.starts), special, tuple(rates))
 
 
 def tokenize_examples(

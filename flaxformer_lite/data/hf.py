@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from flaxformer_lite.config.dataclasses import HfConfig
-from flaxformer_lite.data import fields, files
-from flaxformer_lite.data.columns import Columns, concatenate, to_examples
+from flaxformer_lite.data import files, jsonl_parquet
 from flaxformer_lite.data.examples import Examples
 from flaxformer_lite.data.rows import BadRows, RowBlock
+from flaxformer_lite.data.table_columns import Columns, concatenate, to_examples
 from flaxformer_lite.errors import InputError, require
 
 _BATCH_ROWS = 1 << 16
@@ -54,7 +54,7 @@ def read(config: HfConfig, split: str, bad: BadRows, with_targets: bool = True) 
     """
     columns = Columns((config.source_field,), (config.target_field,) if with_targets else ())
     dataset = open_splits(config)[split]
-    fields.check_fields(
+    jsonl_parquet.check_fields(
         dataset.features.arrow_schema, (*columns.sources, *columns.targets), (), f"{config.name_or_path}, split {split}"
     )
     parts = (to_examples(block, columns, bad) for block in _blocks(dataset, f"{config.name_or_path}/{split}", columns))
@@ -64,7 +64,7 @@ def read(config: HfConfig, split: str, bad: BadRows, with_targets: bool = True) 
 def _blocks(dataset: Any, name: str, columns: Columns) -> Iterator[RowBlock]:
     first = 1
     for table in dataset.with_format("arrow").iter(_BATCH_ROWS):
-        yield fields.arrow_block(RowBlock(name, first, [], {}), table, (*columns.sources, *columns.targets), ())
+        yield jsonl_parquet.arrow_block(RowBlock(name, first, [], {}), table, (*columns.sources, *columns.targets), ())
         first += table.num_rows
 
 

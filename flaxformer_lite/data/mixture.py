@@ -32,6 +32,7 @@ class MixedExamples(NamedTuple):
 
     @property
     def starts(self) -> Int64[np.ndarray, " parts"]:
+        """The index of the first example of each component."""
         sizes = [len(part.max_lengths()[0]) for part in self.parts.values()]
         return np.cumsum([0, *sizes[:-1]])
 

@@ -10,14 +10,14 @@ from jaxtyping import Int, Int64
 from flaxformer_lite.data.buckets import Buckets
 from flaxformer_lite.data.ragged import Ragged, concatenate, to_offsets
 
-_ONE_PART = np.zeros(1, np.int64)
+ONE_PART = np.zeros(1, np.int64)
 
 
 def pack_into_rows(
     source_lengths: Int[np.ndarray, " n"],
     target_lengths: Int[np.ndarray, " n"],
     source_length: int,
-    starts: Int[np.ndarray, " parts"] = _ONE_PART,
+    starts: Int[np.ndarray, " parts"] = ONE_PART,
 ) -> Buckets:
     """Packs examples into rows of one shape, in which sources and targets fill up alike.
 

@@ -7,6 +7,8 @@ from jaxtyping import Float64, Integer, UInt64
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)  # the increment of SplitMix64, odd and close to 2⁶⁴ divided by the golden ratio
 
+_MAX_ROWS = 2**16  # that random_subsets sorts together
+
 
 def make_keys(seed: int, *indices: int | Integer[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     """Returns one key per row, a function of the seed and of that row's indices.
@@ -42,13 +44,21 @@ def random_subsets(
     """Chooses for each row i a uniformly distributed subset of ``counts[i]`` of the integers below ``sizes[i]``.
 
     Args:
-      keys: one per row, at most 2¹⁶.
+      keys: one per row.
       sizes: of the sets, at most 2²⁴.
       counts: of chosen elements, at most ``sizes``.
 
     Returns:
       The chosen elements of all rows, in increasing order within a row, and the row of each.
     """
+    if len(sizes) > _MAX_ROWS:
+        parts = [
+            random_subsets(*(array[i : i + _MAX_ROWS] for array in (keys, sizes, counts)))
+            for i in range(0, len(sizes), _MAX_ROWS)
+        ]
+        elements, rows = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        of_part = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+        return elements, rows + of_part * _MAX_ROWS
     rows, elements = _enumerate(sizes)
     bits = random_bits(keys[rows.astype(np.int64)], elements) >> np.uint64(40)
     # np.sort of plain integers is ten times as fast as np.lexsort: 16 bits of the row, 24 random, 24 of the element.

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from flaxformer_lite.config.dataclasses import TextConfig
-from flaxformer_lite.data import fields, files, rows
-from flaxformer_lite.data.columns import Columns, concatenate, merge_equal_sources, to_examples
+from flaxformer_lite.data import files, jsonl_parquet, rows
 from flaxformer_lite.data.examples import Examples
-from flaxformer_lite.data.parallel import parallel_blocks
+from flaxformer_lite.data.parallel_files import parallel_blocks
 from flaxformer_lite.data.rows import BadRows, RowBlock
+from flaxformer_lite.data.table_columns import Columns, concatenate, merge_equal_sources, to_examples
 from flaxformer_lite.errors import require
 
 Format = Literal["parallel", "lines", "tsv", "jsonl", "parquet"]
@@ -108,9 +108,9 @@ def _blocks(found: TextFiles) -> Iterator[RowBlock]:
             case "lines":
                 yield from rows.line_blocks(name)
             case "jsonl":
-                yield from fields.json_blocks(name, texts, columns.meta)
+                yield from jsonl_parquet.json_blocks(name, texts, columns.meta)
             case "parquet":
-                yield from fields.parquet_blocks(name, texts, columns.meta)
+                yield from jsonl_parquet.parquet_blocks(name, texts, columns.meta)
             case _:
                 tsv = tsv or rows.choose_tsv_columns(name, (*texts, *columns.meta), found.header, found.width)
                 yield from rows.tsv_blocks(name, tsv) if tsv else ()

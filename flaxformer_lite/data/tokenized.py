@@ -24,11 +24,6 @@ class Tokenized(Protocol):
         """All stored ids, by the name of their side."""
         ...
 
-    @property
-    def starts(self) -> Int64[np.ndarray, " parts"]:
-        """The index of the first example of each part that shares no packed row with others."""
-        ...
-
     def max_lengths(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Returns the largest length that source and target of each example can have."""
         ...
@@ -43,10 +38,6 @@ class TokenizedPairs(NamedTuple):
 
     source: Ragged
     target: Ragged
-
-    @property
-    def starts(self) -> Int64[np.ndarray, " parts"]:
-        return np.zeros(1, np.int64)
 
     @property
     def arrays(self) -> dict[str, Ragged]:
@@ -124,10 +115,6 @@ class SampledPairs(NamedTuple):
     def arrays(self) -> dict[str, Ragged]:
         return self.usual.arrays
 
-    @property
-    def starts(self) -> Int64[np.ndarray, " parts"]:
-        return self.usual.starts
-
     def max_lengths(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         source, target = self.usual
         return (
@@ -157,10 +144,6 @@ class TokenizedTexts(NamedTuple):
     objective: BoundObjective
     source: Affixes
     target: Affixes
-
-    @property
-    def starts(self) -> Int64[np.ndarray, " parts"]:
-        return np.zeros(1, np.int64)
 
     @property
     def arrays(self) -> dict[str, Ragged]:

@@ -15,9 +15,9 @@ from flaxformer_lite.config.dataclasses import DataConfig, DecodeConfig, TrainCo
 from flaxformer_lite.config.mixture import components
 from flaxformer_lite.data import tasks
 from flaxformer_lite.data.buckets import batch_rows
-from flaxformer_lite.data.columns import concatenate
 from flaxformer_lite.data.dataset import Dataset, Vocabularies, for_evaluation, make_dataset
 from flaxformer_lite.data.pipeline import eval_batches
+from flaxformer_lite.data.table_columns import concatenate
 from flaxformer_lite.data.tasks import Examples, Split
 from flaxformer_lite.errors import require
 from flaxformer_lite.inference.predict import Predictor

@@ -21,7 +21,7 @@ _PAIRS = [("eins", "one"), ("zwei", "two"), ("drei", "three"), ("vier é\u2028",
 def small_blocks(monkeypatch):
     """Blocks of one or two lines, so that files have several."""
     monkeypatch.setattr(files.iter_blocks, "__defaults__", (9,))
-    monkeypatch.setattr("flaxformer_lite.data.fields._BATCH_ROWS", 3)
+    monkeypatch.setattr("flaxformer_lite.data.jsonl_parquet._BATCH_ROWS", 3)
 
 
 @pytest.fixture

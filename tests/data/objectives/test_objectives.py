@@ -9,7 +9,7 @@ from flaxformer_lite.data.objectives.prefix_lm import PrefixLm
 from flaxformer_lite.data.objectives.span_corruption import SpanCorruption, count_noise, replace_spans
 from flaxformer_lite.data.objectives.ul2 import Ul2
 from flaxformer_lite.data.ragged import Ragged, to_offsets, to_ragged
-from flaxformer_lite.data.stateless_random import make_keys
+from flaxformer_lite.data.stateless_random import make_keys, random_subsets
 from flaxformer_lite.errors import InputError
 from tests.data.objectives.fake_vocabulary import FIRST, MASK, NUM_SENTINELS, PERIOD, FakeVocabulary
 
@@ -194,3 +194,15 @@ def test_a_vocabulary_without_the_tokens_is_an_error():
     for objective in (SpanCorruption(), Ul2(), Bart()):
         with pytest.raises(InputError, match="the vocabulary has no"):
             objective.bind(Plain())
+
+
+def test_subsets_of_more_rows_than_are_sorted_together():
+    """Row i depends on key i only, so many rows give what each of them gives alone."""
+    count = 2**16 + 3
+    keys = make_keys(4, np.arange(count))
+    chosen, rows = random_subsets(keys, np.full(count, 5), np.full(count, 2))
+    assert rows.tolist() == np.repeat(np.arange(count), 2).tolist()
+    assert chosen.min() == 0
+    assert chosen.max() == 4
+    last, _ = random_subsets(keys[-3:], np.full(3, 5), np.full(3, 2))
+    assert chosen[-6:].tolist() == last.tolist()
